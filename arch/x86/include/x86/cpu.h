@@ -1,0 +1,29 @@
+/* The processor: features found, control registers, MSRs. Everything with inline asm is behind this header (metal). */
+#ifndef X86_CPU_H
+#define X86_CPU_H
+
+#include "core/types.h"
+
+/* Features we ask about by name; filled once from CPUID (arch/x86/metal/features.c). */
+struct cpu_features {
+    char vendor[13]; bool intel, amd;
+    uint32_t family, model, stepping;
+    uint32_t max_leaf, max_ext_leaf;
+    uint8_t phys_bits, virt_bits;
+    bool nx, smep, smap, umip, fsgsbase, pge, pcid, x2apic, tsc_deadline, tsc_invariant, rdtscp, xsave, xsaveopt, xsavec, xsaves,
+        avx, avx512, gbpages, mwait, pat, mce, mca, ibpb, ibrs, stibp, ssbd, md_clear, arch_caps, nrips, svm, vmx, syscall32_amd, hypervisor,
+        rdrand, erms, invpcid, cpuid_faulting, rsb_alternatives_unused;
+    uint64_t arch_capabilities;  /* MSR 0x10a when arch_caps */
+    uint64_t xcr0_mask;          /* what we enable */
+    uint32_t xsave_size;         /* for xcr0_mask */
+};
+extern struct cpu_features cpu_features;
+#define x86_fpu_size cpu_features.xsave_size
+
+/* Detects; panics with a sentence about what is missing. Then per CPU: CR0, CR4, EFER, PAT, SYSCALL/SYSENTER MSRs, TSS, IDT. */
+void cpu_detect(void);
+void cpu_init_this(unsigned cpu);
+
+struct cpuid_leaf { uint32_t a, b, c, d; };
+
+#endif

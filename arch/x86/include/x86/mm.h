@@ -1,0 +1,32 @@
+/* The hypervisor's own address space (arch/x86/mm). */
+#ifndef X86_MM_H
+#define X86_MM_H
+
+#include "core/types.h"
+
+struct boot_info;
+
+extern uint64_t *hyp_l4;                 /* master root; slots 256-271 are fixed after mm_init */
+extern mfn_t hyp_l4_mfn;
+/* Direct map, frame table, M2P, memory handed to the frame allocator. */
+void mm_init(const struct boot_info *bi);
+/* Device memory (uncached unless wc), any length; panics only for absurd sizes, NULL when VMAP is full. */
+void *mm_map_device(maddr_t base, size_t bytes);
+void mm_unmap_device(void *va, size_t bytes);
+/* Maps RAM or firmware memory that has no direct map (ACPI tables): write-back. */
+void *mm_map_firmware(maddr_t base, size_t bytes);
+/* Sets one PTE in a hypervisor area (stack stubs, windows); allocates tables. flags = PTE_*. */
+bool must_check mm_set_page(uint64_t va, mfn_t m, uint64_t flags);
+/* The 16 hypervisor entries for a guest's L4: copies slots into l4 and the domain's slot 260. */
+struct domain;
+void mm_fill_guest_l4(uint64_t *l4, struct domain *d);
+/* The machine-to-physical table. */
+extern uint64_t *const m2p_table;        /* = M2P_VIRT; index mfn */
+#define M2P_INVALID 0xffffffffffffffffull /* what a frame without a pfn holds: INVALID_M2P_ENTRY */
+uint64_t m2p_get(mfn_t m);               /* M2P_INVALID also for frames that are not RAM */
+void m2p_set(mfn_t m, uint64_t pfn);     /* no-op for frames that are not RAM */
+extern uint64_t m2p_entries;             /* first mfn beyond the table */
+/* Frames of the M2P table itself: for XENMEM_machphys_mfn_list; entry i covers 2 MiB of the table. */
+mfn_t m2p_frame(unsigned i);
+
+#endif

@@ -1,0 +1,89 @@
+/* Interrupt controllers, clocks, ACPI, device rights (arch/x86/platform). */
+#ifndef X86_PLATFORM_H
+#define X86_PLATFORM_H
+
+#include "core/types.h"
+#include "core/cpumask.h"
+
+struct boot_info;
+struct domain;
+struct vcpu;
+struct guest_regs;
+
+/* --- ACPI ---------------------------------------------------------------------------------------------------------- */
+struct acpi_cpu { uint32_t apic_id, acpi_id; bool enabled; uint32_t node; };
+struct acpi_ioapic { uint8_t id; maddr_t base; uint32_t gsi_base; };
+struct acpi_override { uint8_t irq; uint32_t gsi; bool level, low; };
+struct acpi_mcfg { maddr_t base; uint16_t segment; uint8_t bus_first, bus_last; };
+struct acpi_facts {
+    maddr_t rsdp;
+    unsigned cpu_count, ioapic_count, override_count, mcfg_count;
+    struct acpi_cpu cpu[MAX_CPUS];
+    struct acpi_ioapic ioapic[16];
+    struct acpi_override override[24];
+    struct acpi_mcfg mcfg[8];
+    maddr_t lapic_base;
+    bool pcat_compat;
+    maddr_t hpet_base;            /* 0 = none */
+    uint32_t pm_timer_port; bool pm_timer_32;
+    uint16_t pm1a_cnt, pm1b_cnt, pm1a_evt, pm1b_evt; uint8_t pm1_evt_len; uint16_t smi_cmd, sci_irq;
+    struct { uint8_t space, width, offset, access; uint64_t address; } reset_reg; uint8_t reset_value; bool reset_valid;
+    uint8_t s5_typ_a, s5_typ_b; bool s5_valid;
+    unsigned node_count;
+    struct { maddr_t base; uint64_t size; uint32_t node; } node_mem[64]; unsigned node_mem_count;
+    bool hw_reduced;
+};
+extern struct acpi_facts acpi;
+/* Parses the tables, every length and checksum checked; what is broken is said and skipped; no usable CPU = panic with the cause. */
+void acpi_init(const struct boot_info *bi);
+
+/* --- local APIC ------------------------------------------------------------------------------------------------------ */
+void apic_init_bsp(void);                 /* chooses x2APIC if present and allowed */
+void apic_init_cpu(void);                 /* each AP */
+uint32_t apic_id(void);
+extern uint32_t cpu_apic_id[MAX_CPUS];    /* by CPU number */
+void apic_eoi(void);
+void apic_send_ipi(unsigned cpu, uint8_t vector);
+void apic_send_ipi_mask(const struct cpumask *m, uint8_t vector); /* not to self */
+void apic_send_init_sipi(uint32_t apic_id, uint8_t page);
+void apic_send_nmi_others(void);
+void apic_timer_setup_cpu(void);          /* vector VEC_TIMER, one-shot or TSC deadline */
+
+/* --- interrupt lines -------------------------------------------------------------------------------------------------- */
+void irq_init(void);                      /* IO-APICs masked, vectors assigned, 8259 off */
+/* Device vector arrived (interrupts off): handler or guest delivery, EOI. */
+void irq_handle(uint8_t vector);
+/* A line for Krypton itself (serial): gsi by ISA irq number. */
+int must_check irq_request_isa(unsigned isa_irq, void (*fn)(void *), void *data);
+/* For the guest side (physdev_op): core/evtchn reaches these through arch_pirq_* of include/arch/guest_ops.h. */
+void irq_dump(void);                      /* debug key 'i' */
+int must_check pirq_domain_init(struct domain *d);
+void pirq_domain_release(struct domain *d);
+
+/* --- time -------------------------------------------------------------------------------------------------------------- */
+void time_init(void);                     /* boot CPU: clock source, TSC calibration, wall clock */
+void time_init_cpu(void);                 /* each AP: TSC synchronization check */
+extern uint64_t tsc_khz;
+
+/* --- PCI configuration (drivers/pci.c) ------------------------------------------------------------------------------ */
+uint32_t pci_read(uint16_t seg, uint8_t bus, uint8_t dev, uint8_t fn, uint16_t reg, unsigned bytes);
+void pci_write(uint16_t seg, uint8_t bus, uint8_t dev, uint8_t fn, uint16_t reg, unsigned bytes, uint32_t value);
+/* dom0's access by ports 0xcf8/0xcfc after Krypton's own filter: emulation calls these. */
+/* --- rights ---------------------------------------------------------------------------------------------------------------- */
+/* May d touch this port range / this machine frame as MMIO? Krypton keeps: its serial ports, PIC, PIT counter 0-2 as needed,
+ * IO-APICs, local APICs, HPET if used, MSI address range, IOMMUs. */
+bool port_allowed(const struct domain *d, uint16_t port, unsigned bytes);
+bool iomem_allowed(const struct domain *d, mfn_t m);
+void port_reserve(uint16_t first, uint16_t last, const char *why);   /* Krypton's own */
+void iomem_reserve(maddr_t base, uint64_t bytes, const char *why);
+/* Port-I/O on behalf of a guest that may do it. */
+uint32_t port_in(uint16_t port, unsigned bytes);
+void port_out(uint16_t port, unsigned bytes, uint32_t value);
+
+/* --- SMP ---------------------------------------------------------------------------------------------------------------------- */
+void smp_init(void);                      /* starts the APs; maxcpus= */
+/* Runs fn(data) on all CPUs of the mask (self too if named) and waits. Interrupts on. */
+void smp_call(const struct cpumask *m, void (*fn)(void *), void *data);
+void smp_call_interrupt(void);            /* VEC_CALL */
+
+#endif

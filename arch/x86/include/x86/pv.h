@@ -1,0 +1,66 @@
+/* PV guests: between entry code (metal), traps and emulation (pv) and page tables (pv/mmu). */
+#ifndef X86_PV_H
+#define X86_PV_H
+
+#include "x86/vcpu.h"
+
+struct hypercall;
+struct boot_info;
+
+/* --- pv/: from entry.S ---------------------------------------------------------------------------------------------- */
+/* All entries from guest mode land here, interrupts on (off for #DB/NMI/#MC/#DF entries); regs = current_regs(). */
+void pv_trap(struct guest_regs *r);
+void pv_syscall_entry(struct guest_regs *r);    /* ENTRY_SYSCALL: hypercall from the kernel, syscall from user */
+void pv_sysenter_entry(struct guest_regs *r);
+void pv_cstar_entry(struct guest_regs *r);
+void pv_int80(struct guest_regs *r);
+/* On the way out, interrupts off, no work pending: builds the event frame if events are pending and unmasked. */
+void pv_deliver_events(struct guest_regs *r);
+/* Context switch, this CPU: load/save of all that is not in guest_regs (segments, bases, FPU, debug registers, cr3, GDT, LDT). */
+void pv_ctxt_save(struct x86_vcpu *v);
+void pv_ctxt_load(struct x86_vcpu *v);
+/* kernel <-> user: bases and page-table root. */
+void pv_toggle_mode(struct vcpu *v);
+/* Delivers an exception to the guest kernel (queued as a bounce frame now). */
+void pv_inject(struct vcpu *v, uint8_t vector, uint32_t error_code, bool has_error);
+void pv_inject_pf(struct vcpu *v, uint64_t addr, uint32_t error_code);
+
+/* --- pv/mmu --------------------------------------------------------------------------------------------------------------- */
+/* Hypercalls (rows in the arch table). */
+long pv_mmu_update(struct hypercall *hc);
+long pv_mmuext_op(struct hypercall *hc);
+long pv_update_va_mapping(struct hypercall *hc);
+long pv_update_va_mapping_otherdomain(struct hypercall *hc);
+/* A guest page fault: true = handled (lazy LDT page, spurious, emulated page-table write), else the guest gets it. */
+bool pv_mmu_fault(struct vcpu *v, uint64_t addr, struct guest_regs *r);
+/* Typed references. type = PGT_*. -EINVAL wrong type or contents, -EAGAIN preempted (only with preemptible true), -EBUSY. */
+int must_check pv_frame_get_type(mfn_t m, struct domain *d, uint64_t type, bool preemptible);
+void pv_frame_put_type(mfn_t m);
+/* new root for a vCPU (0-checked mfn): takes a typed reference, releases the old later. preemptible: -EAGAIN. */
+int must_check pv_set_root(struct vcpu *v, mfn_t l4, bool user);
+int must_check pv_set_gdt_frames(struct vcpu *v, const uint64_t *frames, unsigned entries);
+void pv_clear_gdt(struct vcpu *v);
+/* The LDT window: drop what is mapped (before a new LDT, on type change). Returns true if something was mapped. */
+bool pv_ldt_unmap(struct vcpu *v);
+int must_check pv_domain_release_tables(struct domain *d); /* -EAGAIN: again */
+int must_check pv_vcpu_release_tables(struct vcpu *v);
+/* Walks the running guest's tables: the L1 entry that maps va, by value; false = not mapped by an L1. For emulation and fault reports. */
+bool pv_mmu_walk(struct vcpu *v, gva_t va, uint64_t *l1e);
+void pv_mmu_room_check(struct domain *d);
+
+/* Page types in struct frame.type; the layout is pv/mmu's (pv/mmu/types.h), the names are shared. */
+#define PGT_NONE      (0ull << 60)
+#define PGT_L1        (1ull << 60)
+#define PGT_L2        (2ull << 60)
+#define PGT_L3        (3ull << 60)
+#define PGT_L4        (4ull << 60)
+#define PGT_SEG_DESC  (5ull << 60)
+#define PGT_SHARED    (6ull << 60)
+#define PGT_WRITABLE  (7ull << 60)
+#define PGT_TYPE_MASK (15ull << 60) /* bit 63 stays clear */
+
+/* --- dom0 builder ------------------------------------------------------------------------------------------------------------ */
+/* Loads kernel and ramdisk, builds tables and start_info, leaves dom0 paused and complete. Panics with the cause. */
+void dom0_build(const struct boot_info *bi);
+
+#endif

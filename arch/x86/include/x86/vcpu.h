@@ -1,0 +1,85 @@
+/* x86 parts of domains and vCPUs. The core's object comes first, so a pointer to one is a pointer to the other. */
+#ifndef X86_VCPU_H
+#define X86_VCPU_H
+
+#include "core/domain.h"
+#include "x86/regs.h"
+
+struct pv_trap {          /* what set_trap_table gave */
+    uint64_t address;     /* canonical; 0 = none */
+    uint16_t cs;
+    uint8_t dpl;          /* 0-3: lowest privilege that may use it by INT n */
+    bool mask_events;     /* TI_IF: event delivery masked on entry */
+};
+
+#define PV_GDT_FRAMES 14
+
+struct pv_callback { uint64_t eip; bool mask_events; };
+
+struct pv_vcpu {
+    struct pv_trap *trap;                 /* 256 */
+    bool kernel_mode;                     /* the guest kernel runs (else its user space) */
+    uint64_t kernel_sp, kernel_ss;        /* stack_switch */
+    struct pv_callback event, failsafe, syscall, syscall32, sysenter;
+    uint16_t syscall32_cs, sysenter_cs;   /* selectors guests see; kernels use flat */
+    uint64_t nmi_eip;                     /* CALLBACKTYPE_nmi / nmi_op, through trap 2 */
+    bool nmi_pending, nmi_masked, mce_pending;
+
+    /* segments: selectors and bases while the vCPU is not running (on the CPU while it is) */
+    uint16_t ds, es, fs, gs;
+    uint64_t fs_base, gs_base_kernel, gs_base_user;
+
+    uint64_t cr2, cr4_guest;              /* guest's idea */
+    bool ts;                              /* fpu_taskswitch: guest's CR0.TS */
+    uint64_t dr[8];                       /* dr[6], dr[7] as the guest sees them; 0-3 checked addresses */
+    uint32_t iopl;                        /* 0-3, from PHYSDEVOP_set_iopl */
+    gva_t iobmp;                          /* PHYSDEVOP_set_iobitmap */
+    uint32_t iobmp_ports;
+
+    /* page tables (pv/mmu): each holds a reference and a type on its frame */
+    mfn_t root_kernel, root_user;         /* L4; INVALID_MFN = none */
+    mfn_t gdt_frame[PV_GDT_FRAMES];
+    uint32_t gdt_entries;
+    gva_t ldt_base;
+    uint32_t ldt_entries;
+    uint32_t ldt_mapped;                  /* [a] bit per LDT window page that is mapped */
+    struct spinlock ldt_lock;
+
+    /* pending fixups of TLB work for MMUEXT / update_va_mapping are done synchronously */
+};
+
+struct x86_vcpu {
+    struct vcpu core;                     /* first */
+    struct guest_regs regs;               /* while not running; a fresh vCPU starts from here */
+    void *fpu;                            /* XSAVE area, 64-aligned, x86_fpu_size bytes; eager */
+    uint64_t xcr0;
+    uint64_t time_version_stamp;
+    struct pv_vcpu pv;
+};
+
+struct ioport_range { uint16_t first, last; };
+
+struct x86_domain {
+    struct domain core;                   /* first */
+    struct cpumask dirty_cpus;            /* [a] CPUs whose TLB may hold this domain's translations */
+    uint64_t *perdomain_l3;               /* page for L4 slot 260 (direct map), its L2 and L1s below */
+    mfn_t perdomain_l3_mfn;
+    uint64_t *perdomain_l2;
+    uint64_t **window_l1;                 /* per vCPU: pointer to its 32 PTEs */
+    struct spinlock mmu_lock;             /* RANK_PV_MMU */
+    uint64_t p2m_max_pfn;                 /* highest gfn put into the M2P for this domain */
+    uint32_t release_step;
+    /* device rights: the hardware domain has all but what Krypton keeps (platform: port_allowed_*, iomem_allowed) */
+    struct pirq_table *pirq;              /* platform/ : this domain's PIRQs */
+    uint32_t e820_count;
+    void *cpuid_policy;                   /* policy/ */
+    bool nx_disabled_unused;
+};
+
+static inline struct x86_vcpu *x86_vcpu(struct vcpu *v) { return (struct x86_vcpu *)v; }
+static inline struct x86_domain *x86_domain(struct domain *d) { return (struct x86_domain *)d; }
+static inline struct pv_vcpu *pv_vcpu(struct vcpu *v) { return &x86_vcpu(v)->pv; }
+/* Registers of v: on the stack when it is the current one of this CPU, else saved. */
+struct guest_regs *vcpu_regs(struct vcpu *v);
+
+#endif

@@ -1,0 +1,61 @@
+/* A set of physical CPUs. The atomic forms may be used concurrently; the rest need the owner's lock. */
+#ifndef CORE_CPUMASK_H
+#define CORE_CPUMASK_H
+
+#include "core/types.h"
+
+struct cpumask { uint64_t w[MAX_CPUS / 64]; };
+
+static inline bool cpumask_test(const struct cpumask *m, unsigned cpu)
+{
+    return (__atomic_load_n(&m->w[cpu / 64], __ATOMIC_RELAXED) >> (cpu % 64)) & 1;
+}
+static inline void cpumask_set(struct cpumask *m, unsigned cpu)
+{
+    __atomic_fetch_or(&m->w[cpu / 64], 1ull << (cpu % 64), __ATOMIC_SEQ_CST);
+}
+static inline void cpumask_clear(struct cpumask *m, unsigned cpu)
+{
+    __atomic_fetch_and(&m->w[cpu / 64], ~(1ull << (cpu % 64)), __ATOMIC_SEQ_CST);
+}
+static inline bool cpumask_empty(const struct cpumask *m)
+{
+    for (unsigned i = 0; i < MAX_CPUS / 64; i++)
+        if (m->w[i])
+            return false;
+    return true;
+}
+/* First CPU >= from in the set, or MAX_CPUS. */
+static inline unsigned cpumask_next(const struct cpumask *m, unsigned from)
+{
+    for (unsigned c = from; c < MAX_CPUS;) {
+        uint64_t w = m->w[c / 64] >> (c % 64);
+        if (w)
+            return c + (unsigned)__builtin_ctzll(w);
+        c = (c / 64 + 1) * 64;
+    }
+    return MAX_CPUS;
+}
+#define for_each_cpu(c, m) for (unsigned c = cpumask_next((m), 0); c < MAX_CPUS; c = cpumask_next((m), c + 1))
+static inline unsigned cpumask_count(const struct cpumask *m)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < MAX_CPUS / 64; i++)
+        n += (unsigned)__builtin_popcountll(m->w[i]);
+    return n;
+}
+static inline void cpumask_and(struct cpumask *r, const struct cpumask *a, const struct cpumask *b)
+{
+    for (unsigned i = 0; i < MAX_CPUS / 64; i++)
+        r->w[i] = a->w[i] & b->w[i];
+}
+static inline void cpumask_or(struct cpumask *r, const struct cpumask *a, const struct cpumask *b)
+{
+    for (unsigned i = 0; i < MAX_CPUS / 64; i++)
+        r->w[i] = a->w[i] | b->w[i];
+}
+/* CPUs that run Krypton now: numbers are 0 .. cpu_count()-1 without holes. */
+extern struct cpumask cpus_online;
+static inline unsigned cpu_count(void) { return cpumask_count(&cpus_online); }
+
+#endif

@@ -1,0 +1,61 @@
+/*
+ * Event channels (xen/event_channel.h): ports, their states, 2-level and FIFO delivery. The state machine is drawn
+ * at the head of core/evtchn/evtchn.c.
+ */
+#ifndef CORE_EVTCHN_H
+#define CORE_EVTCHN_H
+
+#include "core/types.h"
+#include "core/lock.h"
+
+struct domain;
+struct vcpu;
+struct evtchn;
+struct evtchn_fifo_domain;
+struct evtchn_fifo_vcpu;
+
+struct evtchn_domain {           /* in struct domain */
+    struct spinlock lock;        /* RANK_EVTCHN */
+    struct evtchn **bucket;      /* [lock; read-mostly] */
+    uint32_t bucket_count;
+    uint32_t valid_ports;        /* ports with a struct, [0, valid_ports) */
+    uint32_t max_port;           /* [c] limit given at creation */
+    uint32_t active;             /* open ports */
+    struct evtchn_fifo_domain *fifo; /* NULL: 2-level */
+    uint64_t poll_mask[2];       /* [a] vCPUs in SCHEDOP_poll */
+};
+struct evtchn_vcpu {             /* in struct vcpu */
+    struct evtchn_fifo_vcpu *fifo;
+};
+
+int must_check evtchn_domain_init(struct domain *d, unsigned max_port);
+/* Closes every port; preemptible: -EAGAIN = call again. */
+int must_check evtchn_domain_close(struct domain *d);
+void evtchn_domain_free(struct domain *d);
+void evtchn_vcpu_free(struct vcpu *v);
+
+/* Rings a port that d owns (the hypervisor acts as the far side). Interrupt-safe. */
+void evtchn_notify(struct domain *d, port_t port);
+/* Rings a per-vCPU VIRQ (VIRQ_TIMER...) if bound; a global VIRQ goes to whoever bound it (dom0 by default). Interrupt-safe. */
+void evtchn_virq(struct vcpu *v, uint32_t virq);
+void evtchn_virq_global(struct domain *d, uint32_t virq);
+void evtchn_virq_dom0(uint32_t virq); /* to the domain that handles global VIRQs */
+/* A physical interrupt bound with bind_pirq came in. Interrupt-safe. False if not bound. */
+bool evtchn_pirq(struct domain *d, uint32_t pirq);
+/* Does the port have its pending bit set (SCHEDOP_poll)? False for a port that does not exist; *valid tells. */
+bool evtchn_is_pending(struct domain *d, port_t port, bool *valid);
+
+/* For tools and the builder: like EVTCHNOP_alloc_unbound / bind_virq done by d itself. */
+int must_check evtchn_alloc_unbound(struct domain *d, did_t remote, port_t *out);
+/* The vCPU has events that it did not see (used when its callback becomes deliverable): sets upcall_pending, unblocks, kicks. */
+void vcpu_mark_events_pending(struct vcpu *v);
+
+void evtchn_room_check(const struct domain *d);
+void evtchn_dump(void); /* debug key 'e' */
+
+/* Handlers for the dispatch table: core/evtchn/ops.c. */
+struct hc_op;
+extern const struct hc_op evtchn_ops[];
+extern const unsigned evtchn_op_count;
+
+#endif

@@ -1,0 +1,68 @@
+/*
+ * Spinlocks (ticket) and reader/writer locks. Order: a lock may be taken only while every held lock has a smaller
+ * rank; debug and host builds check it at run time (core/lock.c). The table of ranks with reasons is docs/locking.md.
+ * spin_lock() never touches the interrupt flag. A lock that is taken in interrupt context is taken with
+ * spin_lock_irq() everywhere. Interrupt handlers may take only locks of rank >= RANK_IRQ_SAFE.
+ */
+#ifndef CORE_LOCK_H
+#define CORE_LOCK_H
+
+#include "core/types.h"
+
+enum lock_rank {
+    RANK_CONTROL = 10,     /* one control operation at a time per target (domctl) */
+    RANK_DOMAIN_LIST = 20, /* the list of domains */
+    RANK_DOMAIN = 30,      /* struct domain.lock: lifecycle, vCPU set-up */
+    RANK_GRANT = 40,       /* struct grant_table.lock; two of them: lower domain id first */
+    RANK_MAPTRACK = 45,
+    RANK_PV_MMU = 50,      /* x86: page-table lock of a domain, then per-frame page locks */
+    RANK_PV_FRAME = 52,
+    RANK_PHYSMAP = 55,
+    RANK_PAGE_ALLOC = 60,  /* struct domain.page_lock: a domain's frame lists and counts */
+    RANK_HEAP = 65,        /* the frame allocator */
+    RANK_SLAB = 63,        /* the small-object allocator: may call the heap */
+    RANK_IRQ_SAFE = 70,    /* from here on: may be taken in interrupt context, so always with interrupts off */
+    RANK_IRQ_DESC = 72,    /* an interrupt line; delivers events */
+    RANK_EVTCHN = 75,      /* struct domain.evtchn.lock; two of them: lower domain id first */
+    RANK_EVTCHN_FIFO = 77, /* a FIFO queue */
+    RANK_VCPU = 78,
+    RANK_SCHED = 80,       /* a run queue; two of them: lower CPU first */
+    RANK_TIMER = 85,       /* a CPU's timers */
+    RANK_IOAPIC = 90,
+    RANK_PCI = 91,         /* configuration space access */
+    RANK_CONSOLE = 95,
+    RANK_UART = 96,
+};
+
+struct spinlock {
+    uint16_t next, owner; /* tickets */
+    uint16_t rank;
+    uint16_t holder;      /* cpu + 1, debug only */
+};
+
+#define SPINLOCK_INIT(r) {0, 0, (r), 0}
+
+void spin_init(struct spinlock *l, enum lock_rank rank);
+void spin_lock(struct spinlock *l);
+/* A second lock of the same rank (two domains, two run queues), taken in the order the rank's comment gives. */
+void spin_lock_second(struct spinlock *l);
+bool spin_trylock(struct spinlock *l);
+void spin_unlock(struct spinlock *l);
+/* Interrupts off, then lock; returns what spin_unlock_irq needs. */
+unsigned long spin_lock_irq(struct spinlock *l);
+void spin_unlock_irq(struct spinlock *l, unsigned long flags);
+bool spin_is_locked(const struct spinlock *l);
+/* Debug: panics unless the calling CPU holds l. */
+void spin_assert_held(const struct spinlock *l);
+
+struct rwlock {
+    struct spinlock writer;
+    uint32_t readers;
+};
+void rw_init(struct rwlock *l, enum lock_rank rank);
+void read_lock(struct rwlock *l);
+void read_unlock(struct rwlock *l);
+void write_lock(struct rwlock *l);
+void write_unlock(struct rwlock *l);
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * Who runs where. The framework (core/sched/sched.c) owns runnability, runstate and the switch; a policy (credit.c)
+ * is a leaf behind struct sched_policy. Proportional share: weight 256 default, cap in percent of a CPU.
+ *
+ * The switch: WORK_SCHEDULE -> sched_run() -> arch_context_switch(prev, next): never returns when next != prev.
+ */
+#ifndef CORE_SCHED_H
+#define CORE_SCHED_H
+
+#include "core/types.h"
+#include "core/cpumask.h"
+
+struct vcpu;
+struct domain;
+
+void sched_init(void);                   /* boot CPU; registers WORK_SCHEDULE */
+int must_check sched_init_cpu(unsigned cpu); /* each CPU, creates its idle vCPU; before it goes online */
+struct vcpu *sched_idle_vcpu(unsigned cpu);
+int must_check sched_vcpu_init(struct vcpu *v);
+void sched_vcpu_free(struct vcpu *v);
+
+/* Runnable or not may have changed: puts v on a run queue or takes it off. Interrupt-safe. */
+void vcpu_wake(struct vcpu *v);
+void vcpu_sleep_nosync(struct vcpu *v);
+void vcpu_sleep_sync(struct vcpu *v);    /* returns when v's state is saved; never on v itself */
+/* The caller's vCPU: block unless events are pending; yield. Take effect on the way back to the guest. */
+void vcpu_block(struct vcpu *v);
+void vcpu_unblock(struct vcpu *v);       /* clears BLOCKED / POLLING and wakes */
+void vcpu_yield(struct vcpu *v);
+bool vcpu_runnable(const struct vcpu *v);
+/* Events for v: if it runs on another CPU, make that CPU look (IPI). Interrupt-safe. */
+void vcpu_kick(struct vcpu *v);
+/* Called by arch_context_switch as soon as prev's registers are in memory: others may run it now. */
+void sched_context_saved(struct vcpu *prev);
+
+int must_check sched_set_affinity(struct vcpu *v, const struct cpumask *hard, const struct cpumask *soft);
+int must_check sched_set_params(struct domain *d, uint32_t weight, uint32_t cap);
+/* ns v has run; ns a CPU has idled. */
+uint64_t sched_vcpu_time(struct vcpu *v);
+uint64_t sched_idle_time(unsigned cpu);
+/* Runstate of v as of now (for VCPUOP_get_runstate_info). */
+struct vcpu_runstate_info;
+void sched_runstate(struct vcpu *v, struct vcpu_runstate_info *out);
+void sched_room_check(void);
+void sched_dump(void); /* debug key 'r' */
+
+struct hc_op;
+extern const struct hc_op sched_ops[];   /* SCHEDOP_* : core/sched/ops.c */
+extern const unsigned sched_op_count;
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * Deferred work: what an interrupt or another CPU asks a CPU to do before it returns to a guest (or idles).
+ * Runs with interrupts on, no locks held, on the way back to a guest.
+ */
+#ifndef CORE_WORK_H
+#define CORE_WORK_H
+
+#include "core/types.h"
+
+enum work { WORK_TIMER, WORK_TASKLET, WORK_ARCH, WORK_SCHEDULE /* last: may not return */, WORK_COUNT };
+
+typedef void (*work_fn)(void);
+void work_register(enum work w, work_fn fn); /* boot */
+void work_raise(enum work w);                /* on this CPU; interrupt-safe */
+void work_raise_cpu(unsigned cpu, enum work w); /* with an IPI when it is another CPU */
+bool work_pending(void);                     /* this CPU */
+void work_run(void);                         /* runs what is pending; may not return (see sched.h) */
+/* Long operations ask this at least every ~100 us of work; true = stop and continue later. */
+bool preempt_needed(void);
+
+/* A job to run once on some CPU outside interrupt context; may be re-armed by its own function. */
+struct tasklet {
+    struct tasklet *next;
+    void (*fn)(void *data);
+    void *data;
+    bool queued;
+};
+void tasklet_init(struct tasklet *t, void (*fn)(void *), void *data);
+void tasklet_schedule(struct tasklet *t); /* this CPU; interrupt-safe; no-op when queued */
+
+#endif
