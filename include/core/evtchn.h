@@ -6,6 +6,7 @@
 #define CORE_EVTCHN_H
 
 #include "core/types.h"
+#include "core/hypercall.h"
 #include "core/lock.h"
 
 struct domain;
@@ -54,7 +55,7 @@ void evtchn_room_check(const struct domain *d);
 void evtchn_dump(void); /* debug key 'e' */
 
 /* Handlers for the dispatch table: core/evtchn/ops.c. */
-struct hc_op;
+
 extern const struct hc_op evtchn_ops[];
 extern const unsigned evtchn_op_count;
 

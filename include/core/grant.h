@@ -6,9 +6,10 @@
 #define CORE_GRANT_H
 
 #include "core/types.h"
+#include "core/hypercall.h"
 
 struct domain;
-struct hc_op;
+
 
 int must_check grant_domain_init(struct domain *d, unsigned max_frames, unsigned max_maptrack_frames);
 /* Releases everything d mapped from others; preemptible: -EAGAIN = call again. */

@@ -8,6 +8,7 @@
 #define CORE_SCHED_H
 
 #include "core/types.h"
+#include "core/hypercall.h"
 #include "core/cpumask.h"
 
 struct vcpu;
@@ -44,7 +45,7 @@ void sched_runstate(struct vcpu *v, struct vcpu_runstate_info *out);
 void sched_room_check(void);
 void sched_dump(void); /* debug key 'r' */
 
-struct hc_op;
+
 extern const struct hc_op sched_ops[];   /* SCHEDOP_* : core/sched/ops.c */
 extern const unsigned sched_op_count;
 

@@ -1,0 +1,36 @@
+# Builds the hypervisor image: $(B)/krypton (ELF32, what boot loaders take) from $(B)/krypton.elf (ELF64, for gdb).
+## make [FLAVOUR=release] [CC=clang]   the hypervisor image in build/<flavour>/krypton
+
+HV_ROOMS := lib core arch/x86 drivers
+HV_C     := $(sort $(foreach r,$(HV_ROOMS),$(shell find $(r) -name '*.c')))
+HV_S     := $(sort $(foreach r,$(HV_ROOMS),$(shell find $(r) -name '*.S' ! -name '*.lds.S')))
+HV_O     := $(HV_C:%.c=$(B)/obj/%.o) $(HV_S:%.S=$(B)/obj/%.o)
+
+# The interface headers only: a directory with nothing but a link to xen/, so that no other system header is seen.
+XENI := build/include-xen$(subst /,_,$(XEN_INCLUDE))
+$(XENI)/xen:
+	@test -e $(XEN_INCLUDE)/xen/xen.h || { echo "error: $(XEN_INCLUDE)/xen/xen.h is missing: run tools/deps/install (package libxen-dev)"; exit 1; }
+	@mkdir -p $(XENI) && ln -sfn $(abspath $(XEN_INCLUDE)/xen) $@
+
+WARN := -Wall -Wextra -Werror -Wno-unused-parameter -Wmissing-prototypes -Wstrict-prototypes -Wold-style-definition -Wundef -Wno-missing-field-initializers
+HV_CPPFLAGS := -Iinclude -Iarch/x86/include -I$(XENI) -nostdinc -isystem $(shell $(CC) -print-file-name=include)
+HV_CFLAGS := -std=gnu11 -ffreestanding -fno-common -fno-strict-aliasing -fwrapv -fpie -fvisibility=hidden -include include/core/hidden.h \
+	-m64 -mno-red-zone -mno-mmx -mno-sse -mno-sse2 -mno-avx -mgeneral-regs-only -fno-stack-protector -fno-asynchronous-unwind-tables \
+	-fno-omit-frame-pointer -fcf-protection=none -g -O2 $(WARN)
+HV_CFLAGS += $(if $(filter debug,$(FLAVOUR)),-DDEBUG) $(if $(filter release,$(FLAVOUR)),-DNDEBUG)
+HV_CFLAGS += $(EXTRA_CFLAGS)
+
+$(B)/obj/%.o: %.c | $(XENI)/xen
+	@mkdir -p $(@D)
+	@echo "  CC      $<"
+	@$(CC) $(HV_CPPFLAGS) $(HV_CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/obj/%.o: %.S | $(XENI)/xen
+	@mkdir -p $(@D)
+	@echo "  AS      $<"
+	@$(CC) $(HV_CPPFLAGS) -m64 -g -D__ASSEMBLY__ -MMD -MP -c $< -o $@
+
+.PHONY: objs
+objs: $(HV_O)
+
+-include $(HV_C:%.c=$(B)/obj/%.d) $(HV_S:%.S=$(B)/obj/%.d)
