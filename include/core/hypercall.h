@@ -58,6 +58,9 @@ struct hc_entry {          /* one hypercall */
 /* Entry from the architecture: runs the call, leaves the result for the guest or HC_AGAIN / HC_NO_RESULT. */
 long hypercall_dispatch(struct hypercall *hc);
 
+/* Builds the dispatch index from the tables below. Once, before the first guest. */
+void hypercall_init(void);
+
 /* Tables of the core and of the architecture (arch_hypercalls, arch_hypercall_count: provided by arch). */
 extern const struct hc_entry core_hypercalls[];
 extern const unsigned core_hypercall_count;

@@ -1,0 +1,159 @@
+/*
+ * Log lines: levels, prefix, rate limit for what guests cause.
+ *
+ * A line is formatted on the caller's stack and emitted at once: no state, so it works in any context. Lines below the
+ * console threshold still go to the ring, for `xl dmesg`.
+ */
+#include "private.h"
+#include "core/params.h"
+#include "core/abi.h"
+#include "arch/cpu.h"
+#include "arch/time.h"
+#include "lib/fmt.h"
+#include "lib/string.h"
+
+#define PREFIX "(KRY) "
+
+/* Lines of level < lower are printed, those < upper too but rate-limited. */
+struct threshold {
+    unsigned lower, upper;
+};
+#ifdef DEBUG
+static struct threshold host_level = {4, 4}, guest_level = {4, 4};
+#else
+static struct threshold host_level = {2, 2}, guest_level = {0, 2};
+#endif
+
+/* Token bucket shared by all rate-limited lines: BURST lines, one more every REFILL_NS. */
+#define BURST     20u
+#define REFILL_NS 500000000ull
+static uint64_t bucket_time;
+static uint32_t bucket_used, bucket_dropped;
+
+static bool level_by_name(const char *s, size_t n, unsigned *out)
+{
+    static const char *const names[] = {"none", "error", "warning", "info", "debug"};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+        if (strlen(names[i]) == n && !strncmp(s, names[i], n)) {
+            *out = i;
+            return true;
+        }
+    if (n == 3 && !strncmp(s, "all", 3)) {
+        *out = 4;
+        return true;
+    }
+    return false;
+}
+
+bool console_set_level(const char *value, bool guest)
+{
+    const char *slash = strchr(value, '/');
+    size_t n = slash ? (size_t)(slash - value) : strlen(value);
+    struct threshold t;
+
+    if (!level_by_name(value, n, &t.lower))
+        return false;
+    t.upper = t.lower;
+    if (slash && !level_by_name(slash + 1, strlen(slash + 1), &t.upper))
+        return false;
+    t.upper = MAX(t.upper, t.lower);
+    *(guest ? &guest_level : &host_level) = t;
+    return true;
+}
+
+static bool opt_loglvl(const char *value)
+{
+    return console_set_level(value, false);
+}
+PARAM_CUSTOM("loglvl", opt_loglvl, "hypervisor messages to print: none|error|warning|info|debug|all[/rate-limited]");
+
+static bool opt_guest_loglvl(const char *value)
+{
+    return console_set_level(value, true);
+}
+PARAM_CUSTOM("guest_loglvl", opt_guest_loglvl, "guest-caused messages to print, same values as loglvl=");
+
+/* True if one more rate-limited line may go out now. Races lose or gain a line, nothing else. */
+static bool rate_allows(void)
+{
+    uint64_t now = arch_time_ns();
+    uint64_t refill = (now - bucket_time) / REFILL_NS;
+
+    if (refill) {
+        bucket_time = now;
+        bucket_used -= (uint32_t)MIN((uint64_t)bucket_used, refill);
+    }
+    if (bucket_used >= BURST) {
+        bucket_dropped++;
+        return false;
+    }
+    bucket_used++;
+    if (bucket_dropped) {
+        uint32_t n = bucket_dropped;
+
+        bucket_dropped = 0;
+        console_printf(PREFIX "(%u messages of guests suppressed)\n", n);
+    }
+    return true;
+}
+
+static void line(const struct threshold *t, enum log_level level, const char *who, bool limited, const char *fmt,
+                 va_list ap)
+{
+    char buf[640];
+    size_t n = strlcpy(buf, PREFIX, sizeof(buf));
+    bool to_drivers = level < t->upper;
+    int r;
+
+    if ((limited || (to_drivers && level >= t->lower)) && !rate_allows())
+        return;
+    n += strlcpy(buf + n, who, sizeof(buf) - n);
+    r = fmt_vsnprintf(buf + n, sizeof(buf) - n - 1, fmt, ap);
+    n = r < 0 ? n : MIN(n + (size_t)r, sizeof(buf) - 2);
+    if (buf[n - 1] != '\n')
+        buf[n++] = '\n';
+    console_emit(buf, n, true, to_drivers);
+}
+
+void log_line(enum log_level level, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    line(&host_level, level, "", false, fmt, ap);
+    va_end(ap);
+}
+
+void log_guest(did_t id, enum log_level level, const char *fmt, ...)
+{
+    char who[16] = "d?: ";
+    va_list ap;
+
+    if (id.v < DOMID_FIRST_RESERVED)
+        fmt_snprintf(who, sizeof(who), "d%u: ", id.v);
+    va_start(ap, fmt);
+    line(&guest_level, level, who, true, fmt, ap);
+    va_end(ap);
+}
+
+void panic(const char *fmt, ...)
+{
+    static uint32_t entered;
+    char buf[512];
+    va_list ap;
+
+    arch_irq_disable();
+    if (__atomic_exchange_n(&entered, 1, __ATOMIC_SEQ_CST))
+        arch_panic_end();
+    va_start(ap, fmt);
+    fmt_vsnprintf(buf, sizeof(buf), fmt, ap);
+    va_end(ap);
+    console_panic_mode();
+    console_printf("\n" PREFIX "****************************************\n");
+    console_printf(PREFIX "Panic on CPU %u:\n", arch_cpu_id());
+    console_printf(PREFIX "%s\n", buf);
+    console_printf(PREFIX "****************************************\n\n");
+    arch_panic_begin();
+    arch_panic_end();
+}

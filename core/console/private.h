@@ -1,0 +1,13 @@
+/* Inside core/console only. */
+#ifndef CORE_CONSOLE_PRIVATE_H
+#define CORE_CONSOLE_PRIVATE_H
+
+#include "core/console.h"
+#include "core/log.h"
+
+/* Appends to the ring and sends to every driver. Takes the console lock unless in panic mode. */
+void console_emit(const char *s, size_t n, bool to_ring, bool to_drivers);
+/* Input that is meant for the hardware domain: up to n bytes, returns the number taken. */
+size_t console_input_take(char *to, size_t n);
+
+#endif

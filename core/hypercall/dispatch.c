@@ -1,0 +1,151 @@
+/*
+ * Hypercall dispatch and multicall.
+ *
+ * Invariants
+ *  1. Nothing runs on behalf of a guest before its row's permission was checked here.
+ *  2. A multicall never nests: an entry that is itself a multicall gets -EINVAL.
+ *  3. A preempted entry has its arguments written back into the guest's list before the multicall itself returns HC_AGAIN,
+ *     so executing it again goes on with that entry.
+ * Locks: none.
+ */
+#include "core/hypercall.h"
+#include "core/abi.h"
+#include "core/domain.h"
+#include "core/guest.h"
+#include "core/log.h"
+#include "core/work.h"
+#include "private.h"
+
+#define NR_MAX 64
+
+static const struct hc_entry *by_number[NR_MAX];
+
+static void table_add(const struct hc_entry *t, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        BUG_ON(t[i].nr >= NR_MAX || by_number[t[i].nr]);
+        by_number[t[i].nr] = &t[i];
+    }
+}
+
+void hypercall_init(void)
+{
+    table_add(core_hypercalls, core_hypercall_count);
+    table_add(arch_hypercalls, arch_hypercall_count);
+}
+
+static bool permitted(const struct vcpu *caller, enum hc_perm perm)
+{
+    switch (perm) {
+    case PERM_ANY:
+    case PERM_TARGET:
+        return true;
+    case PERM_CONTROL:
+        return caller->domain->privileged;
+    case PERM_HARDWARE:
+        return caller->domain->hardware;
+    }
+    return false;
+}
+
+static long refuse(int code)
+{
+    return -(code ? code : ENOSYS);
+}
+
+/* The row of a sub-operation: at its own index in most tables, else searched. */
+static const struct hc_op *op_find(const struct hc_entry *e, uint32_t nr)
+{
+    if (nr < e->op_count && e->ops[nr].nr == nr)
+        return &e->ops[nr];
+    for (unsigned i = 0; i < e->op_count; i++)
+        if (e->ops[i].nr == nr)
+            return &e->ops[i];
+    return NULL;
+}
+
+static long run_op(struct hypercall *hc, const struct hc_entry *e)
+{
+    uint32_t nr = hc_u32(hc, 0) & (e->op_mask ? e->op_mask : ~0u);
+    const struct hc_op *op = op_find(e, nr);
+
+    if (!op)
+        return refuse(e->unknown);
+    if (!permitted(hc->caller, op->perm))
+        return -EPERM;
+    return op->fn ? op->fn(hc) : refuse(op->refused);
+}
+
+long hypercall_dispatch(struct hypercall *hc)
+{
+    const struct hc_entry *e = hc->nr < NR_MAX ? by_number[hc->nr] : NULL;
+
+    if (unlikely(!e))
+        return -ENOSYS;
+    if (unlikely(!permitted(hc->caller, e->perm)))
+        return -EPERM;
+    if (e->fn)
+        return e->fn(hc);
+    return e->ops ? run_op(hc, e) : refuse(e->unknown);
+}
+
+int hc_target(struct hypercall *hc, did_t id, struct domain **out)
+{
+    struct domain *self = hc->caller->domain;
+
+    if (id.v == DOMID_SELF || did_eq(id, self->id)) {
+        domain_ref(self);
+        *out = self;
+        return 0;
+    }
+    if (!self->privileged)
+        return -EPERM;
+    *out = domain_get(id);
+    return *out ? 0 : -ESRCH;
+}
+
+/* One entry: HC_AGAIN / HC_NO_RESULT as hypercall_dispatch, else 0 with the result stored, or -EFAULT. */
+static long multicall_one(struct hypercall *outer, gva_t list, uint64_t i)
+{
+    struct multicall_entry entry;
+    struct hypercall hc;
+    long r;
+
+    if (guest_read_at(outer->caller, &entry, list, i, sizeof(entry)))
+        return -EFAULT;
+    hc = (struct hypercall){.caller = outer->caller, .nr = entry.op, .in_multicall = true};
+    for (unsigned a = 0; a < 6; a++)
+        hc.arg[a] = entry.args[a];
+    r = hc.nr == __HYPERVISOR_multicall ? -EINVAL : hypercall_dispatch(&hc);
+    if (r == HC_NO_RESULT)
+        return r;
+    if (r == HC_AGAIN)
+        for (unsigned a = 0; a < 6; a++)
+            entry.args[a] = hc.arg[a];
+    else
+        entry.result = (xen_ulong_t)r;
+    if (guest_write_at(outer->caller, list, i, &entry, sizeof(entry)))
+        return -EFAULT;
+    return r == HC_AGAIN ? r : 0;
+}
+
+/* xen/xen.h multicall_entry; arg: 0 list, 1 count. Preempts between entries. */
+long do_multicall(struct hypercall *hc)
+{
+    gva_t list = GVA(hc->arg[0]);
+    uint32_t count = hc_u32(hc, 1);
+
+    for (uint32_t i = 0; i < count; i++) {
+        long r = multicall_one(hc, list, i);
+
+        if (r == -EFAULT || r == HC_NO_RESULT)
+            return r;
+        if (r != HC_AGAIN && (i + 1 == count || !preempt_needed()))
+            continue;
+        i += r != HC_AGAIN;
+        hc->arg[0] += i * sizeof(struct multicall_entry);
+        hc->arg[1] = count - i;
+        return HC_AGAIN;
+    }
+    return 0;
+}
