@@ -56,9 +56,9 @@ static long refuse(int code)
 /* The row of a sub-operation: at its own index in most tables, else searched. */
 static const struct hc_op *op_find(const struct hc_entry *e, uint32_t nr)
 {
-    if (nr < e->op_count && e->ops[nr].nr == nr)
+    if (nr < *e->op_count && e->ops[nr].nr == nr)
         return &e->ops[nr];
-    for (unsigned i = 0; i < e->op_count; i++)
+    for (unsigned i = 0; i < *e->op_count; i++)
         if (e->ops[i].nr == nr)
             return &e->ops[i];
     return NULL;

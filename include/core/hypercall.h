@@ -48,7 +48,7 @@ struct hc_entry {          /* one hypercall */
     const char *name;
     hc_fn fn;              /* direct handler, or NULL with ops */
     const struct hc_op *ops; /* sub-operations, chosen by (uint32_t)arg[0] & op_mask */
-    uint16_t op_count;
+    const unsigned *op_count; /* address of the table's count */
     uint16_t nargs;
     uint32_t op_mask;      /* 0 = all 32 bits; memory_op: low 6 bits (the rest is the start extent) */
     int unknown;           /* positive errno for an unknown sub-operation; 0 = ENOSYS */
