@@ -1,0 +1,154 @@
+"""Fixtures of the whole-machine tests: few boots, shared by many tests; progress on the terminal."""
+
+import hashlib
+import http.server
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+
+import pytest
+
+import machine as m
+
+TOP = m.TOP
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "soak: long runs, only by `make soak`")
+    config.addinivalue_line("markers", "krypton: says something about Krypton that Xen need not do")
+
+
+def pytest_collection_modifyitems(config, items):
+    if m.HYPERVISOR != "krypton":
+        skip = pytest.mark.skip(reason=f"Krypton only, this is {m.HYPERVISOR}")
+        for item in items:
+            if "krypton" in item.keywords:
+                item.add_marker(skip)
+    if "soak" not in (config.option.markexpr or ""):
+        items[:] = [i for i in items if "soak" not in i.keywords]
+
+
+class Progress:
+    """One line per step, past pytest's capture."""
+
+    def __init__(self, config):
+        self.capture = config.pluginmanager.getplugin("capturemanager")
+        self.start = time.monotonic()
+
+    def __call__(self, text):
+        with self.capture.global_and_fixture_disabled():
+            print(f"\n  [{time.monotonic() - self.start:5.0f} s] {text}", flush=True)
+
+
+@pytest.fixture(scope="session")
+def say(request):
+    return Progress(request.config)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def images():
+    """The images are there, or the reason is given once."""
+    for f in ("root.img", "vmlinuz-amd64", "ramdisk.img"):
+        if not os.path.exists(os.path.join(TOP, "build/dom0", f)):
+            pytest.exit(f"build/dom0/{f} is not there: run `make dom0-image`", 2)
+    try:
+        m.runner.hypervisor_file(m.runner.options(hypervisor=m.HYPERVISOR))
+    except m.runner.Refused as e:
+        pytest.exit(str(e), 2)
+
+
+@pytest.fixture(scope="session")
+def hypervisor_image():
+    return m.runner.hypervisor_file(m.runner.options(hypervisor=m.HYPERVISOR))
+
+
+@pytest.fixture(scope="session")
+def scratch():
+    """A directory under build/ for this session's files."""
+    os.makedirs(os.path.join(TOP, "build/test"), exist_ok=True)
+    path = tempfile.mkdtemp(prefix="boot.", dir=os.path.join(TOP, "build/test"))
+    yield path
+    shutil.rmtree(path)
+
+
+class FileServer:
+    """Serves one random file (GET /file) and takes one (PUT) over HTTP; dom0 sees it at 10.0.2.2."""
+
+    def __init__(self, mib):
+        self.data = random.Random(4711).randbytes(mib << 20)
+        self.sha = hashlib.sha256(self.data).hexdigest()
+        self.uploads = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(outer.data)))
+                self.end_headers()
+                self.wfile.write(outer.data)
+
+            def do_PUT(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.uploads.append(hashlib.sha256(body).hexdigest())
+                self.send_response(201)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://10.0.2.2:{self.server.server_address[1]}/file"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture(scope="session")
+def files():
+    server = FileServer(16)
+    yield server
+    server.server.shutdown()
+
+
+def booted(say, name, timeout=240, **options):
+    """A machine at dom0's shell."""
+    say(f"{name}: booting ({', '.join(f'{k}={v}' for k, v in options.items()) or 'defaults'})")
+    machine = m.Machine(name, **options)
+    try:
+        took = machine.login(timeout)
+    except Exception:
+        machine.close()
+        raise
+    say(f"{name}: shell after {took:.0f} s")
+    return machine
+
+
+@pytest.fixture(scope="session")
+def boot(say):
+    """boot(name, **options): a machine at dom0's shell; closed at the end of the session."""
+    machines = []
+
+    def make(name, **options):
+        machines.append(booted(say, name, **options))
+        return machines[-1]
+
+    yield make
+    for machine in machines:
+        machine.close()
+
+
+@pytest.fixture(scope="session")
+def make_iso(scratch, hypervisor_image):
+    """make_iso(name, *mkiso arguments): path of an ISO with the hypervisor under test."""
+
+    def make(name, *args):
+        out = os.path.join(scratch, f"{name}.iso")
+        run = subprocess.run([os.path.join(TOP, "tools/lab/mkiso"), "--out", out,
+                              "--hypervisor", hypervisor_image, *args],
+                             capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        return out
+
+    return make
