@@ -7,6 +7,7 @@
 struct domain;
 struct vcpu;
 struct frame;
+struct hypercall;
 
 void *arch_frame_va(mfn_t m);             /* the direct map; any frame with a struct frame */
 mfn_t arch_va_mfn(const void *va);        /* inverse, for direct-map addresses */
@@ -22,6 +23,8 @@ mfn_t arch_gfn_to_mfn(struct domain *d, gfn_t g);          /* INVALID_MFN: nothi
 int must_check arch_physmap_add(struct domain *d, gfn_t g, mfn_t m, unsigned order);
 void arch_physmap_remove(struct domain *d, gfn_t g, mfn_t m, unsigned order);
 gfn_t arch_mfn_to_gfn(struct domain *d, mfn_t m);
+/* XENMEM_* operations that only the architecture can answer (memory maps, the M2P); rows in core/memory/ops.c. */
+long arch_memory_op(struct hypercall *hc);
 
 /*
  * Grants. `addr` is GNTTABOP_map_grant_ref.host_addr (PV: a virtual address or, with GNTMAP_contains_pte, a PTE's

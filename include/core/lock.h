@@ -54,6 +54,8 @@ void spin_unlock_irq(struct spinlock *l, unsigned long flags);
 bool spin_is_locked(const struct spinlock *l);
 /* Debug: panics unless the calling CPU holds l. */
 void spin_assert_held(const struct spinlock *l);
+/* Debug: panics if the calling CPU holds any lock (before a context switch or a return to a guest). */
+void lock_assert_none(void);
 
 struct rwlock {
     struct spinlock writer;
