@@ -34,3 +34,7 @@ $(B)/obj/%.o: %.S | $(XENI)/xen
 objs: $(HV_O)
 
 -include $(HV_C:%.c=$(B)/obj/%.d) $(HV_S:%.S=$(B)/obj/%.d)
+
+# The decompressors are Debian's static libraries; codecs.c alone sees the C library's headers.
+$(B)/obj/arch/x86/unpack/codecs.o: HV_CPPFLAGS := -Iarch/x86/unpack
+UNPACK_LIBS := $(foreach l,z lzma zstd lz4,$(shell $(CC) -print-file-name=lib$(l).a))

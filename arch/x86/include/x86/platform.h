@@ -15,6 +15,9 @@ struct acpi_cpu { uint32_t apic_id, acpi_id; bool enabled; uint32_t node; };
 struct acpi_ioapic { uint8_t id; maddr_t base; uint32_t gsi_base; };
 struct acpi_override { uint8_t irq; uint32_t gsi; bool level, low; };
 struct acpi_mcfg { maddr_t base; uint16_t segment; uint8_t bus_first, bus_last; };
+/* A local APIC input that is an NMI; acpi_id ~0u = every CPU. */
+struct acpi_nmi { uint32_t acpi_id; uint8_t lint; bool level, low; };
+#define ACPI_MAX_NODES 64
 struct acpi_facts {
     maddr_t rsdp;
     unsigned cpu_count, ioapic_count, override_count, mcfg_count;
@@ -32,10 +35,19 @@ struct acpi_facts {
     unsigned node_count;
     struct { maddr_t base; uint64_t size; uint32_t node; } node_mem[64]; unsigned node_mem_count;
     bool hw_reduced;
+    unsigned nmi_count;
+    struct acpi_nmi nmi[8];
+    uint8_t rtc_century;          /* CMOS index of the century; 0 = none */
+    bool node_distance_valid;
+    uint8_t node_distance[ACPI_MAX_NODES][ACPI_MAX_NODES]; /* SLIT: 10 = local */
 };
 extern struct acpi_facts acpi;
 /* Parses the tables, every length and checksum checked; what is broken is said and skipped; no usable CPU = panic with the cause. */
 void acpi_init(const struct boot_info *bi);
+/* S5 by the PM1 registers, with the sleep types of the \_S5 package. Returns only if the machine has none or ignores it. */
+void acpi_power_off(void);
+/* ACPI's number of a CPU by its APIC id; ~0u = not in the MADT. */
+uint32_t acpi_id_of_apic(uint32_t apic_id);
 
 /* --- local APIC ------------------------------------------------------------------------------------------------------ */
 void apic_init_bsp(void);                 /* chooses x2APIC if present and allowed */

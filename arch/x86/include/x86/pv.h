@@ -25,6 +25,21 @@ void pv_toggle_mode(struct vcpu *v);
 void pv_inject(struct vcpu *v, uint8_t vector, uint32_t error_code, bool has_error);
 void pv_inject_pf(struct vcpu *v, uint64_t addr, uint32_t error_code);
 
+/* iretq or sysretq to the guest faulted (r = the guest registers that were to be loaded, vector/error of the fault; for #PF
+ * CR2 is still the fault's). On return the exit path starts again: the guest kernel gets its failsafe callback, or the
+ * return is simply retried (LDT page mapped lazily). Never panics. */
+void pv_iret_fault(struct guest_regs *r, uint32_t vector, uint32_t error_code);
+/* The root of current vCPU v for the mode it runs in was replaced: load it. (pv_set_root calls it; interrupts on or off) */
+void pv_root_changed(struct vcpu *v);
+/* ldt_base / ldt_entries of current vCPU v changed: program this CPU's LDT register. (MMUEXT_SET_LDT) */
+void pv_load_ldt(struct vcpu *v);
+/* Sets all of v's state; v does not run. 0, -EINVAL, -ENOMEM, -EAGAIN (call again: page tables being validated). Used by
+ * VCPUOP_initialise, the builder and domctl. */
+struct vcpu_guest_context;
+int must_check pv_vcpu_set_context(struct vcpu *v, const struct vcpu_guest_context *c);
+/* A non-maskable interrupt for v's kernel, delivered by its NMI callback. Interrupt-safe. */
+void pv_nmi(struct vcpu *v);
+
 /* --- pv/mmu --------------------------------------------------------------------------------------------------------------- */
 /* Hypercalls (rows in the arch table). */
 long pv_mmu_update(struct hypercall *hc);
@@ -58,6 +73,12 @@ void pv_mmu_room_check(struct domain *d);
 #define PGT_SHARED    (6ull << 60)
 #define PGT_WRITABLE  (7ull << 60)
 #define PGT_TYPE_MASK (15ull << 60) /* bit 63 stays clear */
+
+/* Fills a kernel's hypercall page (XEN_ELFNOTE_HYPERCALL_PAGE): entry i calls hypercall i. */
+void pv_hypercall_page(void *page);
+
+/* Validates and pins a table of the given level (1-4) that d owns, as MMUEXT_PIN_Ln_TABLE; not preemptible. -EINVAL. */
+int must_check pv_pin_table(struct domain *d, mfn_t m, unsigned level);
 
 /* --- dom0 builder ------------------------------------------------------------------------------------------------------------ */
 /* Loads kernel and ramdisk, builds tables and start_info, leaves dom0 paused and complete. Panics with the cause. */

@@ -35,6 +35,8 @@ struct pv_vcpu {
     uint32_t iopl;                        /* 0-3, from PHYSDEVOP_set_iopl */
     gva_t iobmp;                          /* PHYSDEVOP_set_iobitmap */
     uint32_t iobmp_ports;
+    uint32_t tsc_aux;                     /* MSR_TSC_AUX */
+    bool dr_loaded;                       /* [v] the hardware debug registers are this vCPU's */
 
     /* page tables (pv/mmu): each holds a reference and a type on its frame */
     mfn_t root_kernel, root_user;         /* L4; INVALID_MFN = none */
@@ -73,6 +75,7 @@ struct x86_domain {
     struct pirq_table *pirq;              /* platform/ : this domain's PIRQs */
     uint32_t e820_count;
     void *cpuid_policy;                   /* policy/ */
+    uint32_t pci_cf8;                     /* [a] latch of port 0xcf8 */
     bool nx_disabled_unused;
 };
 

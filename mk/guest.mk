@@ -1,0 +1,30 @@
+# Our own small guests: build/guest/<program>, ELF64 PV kernels. A program = guest framework + test/guest/<files>.
+## make guests   the small guests that boot in place of Linux (build/guest/tests, build/guest/bench)
+
+GUEST_CFLAGS := -std=gnu11 -ffreestanding -fno-pic -mcmodel=kernel -mno-red-zone -mgeneral-regs-only -fno-stack-protector \
+	-fno-asynchronous-unwind-tables -fcf-protection=none -fno-toplevel-reorder -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter \
+	-nostdinc -isystem $(shell $(CC) -print-file-name=include) -Iinclude -Itest/guest -I$(XENI)
+GUEST_COMMON := test/guest/head.S test/guest/guest.c lib/fmt.c lib/string.c
+GUEST_TESTS  := $(GUEST_COMMON) test/guest/tests_main.c $(sort $(wildcard test/guest/t_*.c))
+GUEST_BENCH  := $(GUEST_COMMON) test/guest/bench_main.c
+guest_objs    = $(patsubst %,build/guest/obj/%.o,$(basename $(1)))
+
+build/guest/obj/%.o: %.c | $(XENI)/xen
+	@mkdir -p $(@D)
+	@echo "  GUEST   $<"
+	@$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
+build/guest/obj/%.o: %.S | $(XENI)/xen
+	@mkdir -p $(@D)
+	@$(CC) $(GUEST_CFLAGS) -D__ASSEMBLY__ -c $< -o $@
+
+build/guest/tests: $(call guest_objs,$(GUEST_TESTS)) test/guest/guest.lds
+	@echo "  LINK    $@"
+	@ld -nostdlib -static -z noexecstack --no-warn-rwx-segments -T test/guest/guest.lds -o $@ $(filter %.o,$^)
+build/guest/bench: $(call guest_objs,$(GUEST_BENCH)) test/guest/guest.lds
+	@echo "  LINK    $@"
+	@ld -nostdlib -static -z noexecstack --no-warn-rwx-segments -T test/guest/guest.lds -o $@ $(filter %.o,$^)
+
+.PHONY: guests
+guests: build/guest/tests build/guest/bench
+
+-include $(patsubst %.o,%.d,$(call guest_objs,$(GUEST_TESTS) $(GUEST_BENCH)))

@@ -1,0 +1,308 @@
+/*
+ * The framework of test/guest: see guest.h. Single-threaded but for vcpu_run.
+ */
+#include "guest.h"
+
+#include <stdarg.h>
+
+struct start_info *start_info;
+struct shared_info *shared;
+struct trap_record last_trap;
+uint64_t trap_resume;
+void (*trap_hook)(struct trap_frame *f);
+void (*event_hook)(void);
+volatile unsigned events_seen;
+bool test_failed;
+
+extern char _end[], event_callback[], failsafe_callback[], syscall_callback[], vcpu_start[], stack_top[];
+static uint64_t *p2m;
+static uint64_t next_pfn;
+
+void guest_main(struct start_info *si);
+void guest_trap(struct trap_frame *f);
+void guest_event(struct trap_frame *f);
+
+/* --- console ---- */
+void print(const char *fmt, ...)
+{
+    char buf[512];
+    va_list ap;
+    int n;
+
+    va_start(ap, fmt);
+    n = fmt_vsnprintf(buf, sizeof(buf), fmt, ap);
+    va_end(ap);
+    if (n > (int)sizeof(buf) - 1)
+        n = sizeof(buf) - 1;
+    HC3(console_io, CONSOLEIO_write, n, buf);
+}
+
+void guest_shutdown(unsigned reason)
+{
+    struct sched_shutdown s = {.reason = reason};
+
+    for (;;)
+        HC2(sched_op, SCHEDOP_shutdown, &s);
+}
+
+/* --- memory ---- */
+uint64_t va_pfn(const void *va)
+{
+    return ((uint64_t)va - VIRT_BASE) / PAGE;
+}
+uint64_t va_mfn(const void *va)
+{
+    return p2m[va_pfn(va)];
+}
+void *pfn_va(uint64_t pfn)
+{
+    return (void *)(VIRT_BASE + pfn * PAGE);
+}
+void *mfn_va(uint64_t mfn)
+{
+    const uint64_t *m2p = (const uint64_t *)0xffff800000000000ul;
+
+    return pfn_va(m2p[mfn]);
+}
+
+/* The builder maps at least 512 KiB behind the stack; pages come from there, then from further pfns mapped by hand. */
+void *page_alloc(void)
+{
+    void *va = pfn_va(next_pfn++);
+    uint64_t ignored;
+
+    if (read_faults(va, &ignored)) {
+        print("FAIL framework: out of mapped pages at pfn %llx\n", (unsigned long long)next_pfn);
+        guest_shutdown(SHUTDOWN_crash);
+    }
+    memset(va, 0, PAGE);
+    return va;
+}
+
+static uint64_t table_entry(const void *va, unsigned level, uint64_t *machine)
+{
+    uint64_t table = start_info->pt_base, e = 0;
+
+    for (unsigned l = 4;; l--) {
+        unsigned i = ((uint64_t)va >> (12 + 9 * (l - 1))) & 511;
+
+        e = ((volatile uint64_t *)table)[i];
+        if (l == level) {
+            *machine = va_mfn((void *)table) * PAGE + i * 8;
+            return e;
+        }
+        if (!(e & 1)) {
+            *machine = 0;
+            return 0;
+        }
+        table = (uint64_t)mfn_va((e & 0x000ffffffffff000ull) >> 12);
+    }
+}
+
+uint64_t pte_machine(const void *va)
+{
+    uint64_t m;
+
+    table_entry(va, 1, &m);
+    return m;
+}
+
+uint64_t pte_read(const void *va)
+{
+    uint64_t m;
+
+    return table_entry(va, 1, &m);
+}
+
+long pte_set(const void *va, uint64_t pte)
+{
+    return HC4(update_va_mapping, va, pte, UVMF_INVLPG | UVMF_ALL, 0);
+}
+
+/* The last L1 table of the builder's area always has room in the 2 MiB behind it only by luck, so a table of our own. */
+void *scratch_va(unsigned page)
+{
+    static char *base;
+
+    if (!base) {
+        char *va = (char *)VIRT_BASE + (1ul << 30) - (1ul << 21); /* the end of the 1 GiB that our L3 entry covers */
+        uint64_t *l1 = page_alloc(), m;
+        struct mmu_update u;
+
+        pte_set(l1, va_mfn(l1) * PAGE | PTE_KERNEL_RO);
+        table_entry(va, 2, &m);
+        u.ptr = m | MMU_NORMAL_PT_UPDATE;
+        u.val = va_mfn(l1) * PAGE | PTE_KERNEL;
+        if (!m || HC4(mmu_update, &u, 1, NULL, DOMID_SELF))
+            print("FAIL framework: cannot make a scratch area\n");
+        base = va;
+    }
+    return base + page * PAGE;
+}
+
+/* --- traps ---- */
+#define TRAP_STUBS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(16) X(17) X(18) X(19) X(32) X(128)
+#define DECLARE(n) extern char trap_##n[];
+TRAP_STUBS(DECLARE)
+#define ROW(n) {n, n == 3 || n == 4 || n == 128 ? 3 : 0, FLAT_KERNEL_CS, (unsigned long)trap_##n},
+
+static void traps_init(void)
+{
+    const struct trap_info table[] = {TRAP_STUBS(ROW){0, 0, 0, 0}};
+    struct callback_register cb[] = {
+        {.type = CALLBACKTYPE_event, .address = (unsigned long)event_callback},
+        {.type = CALLBACKTYPE_failsafe, .address = (unsigned long)failsafe_callback},
+        {.type = CALLBACKTYPE_syscall, .flags = CALLBACKF_mask_events, .address = (unsigned long)syscall_callback},
+    };
+
+    if (HC1(set_trap_table, table))
+        print("FAIL framework: set_trap_table\n");
+    for (unsigned i = 0; i < ARRAY_SIZE(cb); i++)
+        if (HC2(callback_op, CALLBACKOP_register, &cb[i]))
+            print("FAIL framework: callback %u\n", i);
+}
+
+void guest_trap(struct trap_frame *f)
+{
+    if (trap_hook) {
+        trap_hook(f);
+        return;
+    }
+    last_trap = (struct trap_record){.happened = true, .nr = f->nr, .error = f->error, .rip = f->rip, .cs = f->cs, .rflags = f->rflags,
+                                     .rsp = f->rsp, .cr2 = shared->vcpu_info[0].arch.cr2};
+    if (trap_resume) {
+        f->rip = trap_resume;
+        return;
+    }
+    print("FAIL framework: unexpected trap %llu error %llx rip %llx cs %llx cr2 %llx\n", (unsigned long long)f->nr,
+          (unsigned long long)f->error, (unsigned long long)f->rip, (unsigned long long)f->cs, (unsigned long long)last_trap.cr2);
+    guest_shutdown(SHUTDOWN_crash);
+}
+
+bool read_faults(const void *p, uint64_t *out)
+{
+    uint64_t v = 0;
+    bool t;
+
+    last_trap.happened = false;
+    __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); mov (%1), %0; 1: movq $0, trap_resume(%%rip)"
+                     : "+r"(v)
+                     : "r"(p)
+                     : "rax", "memory");
+    t = last_trap.happened;
+    if (!t)
+        *out = v;
+    return t;
+}
+
+bool write_faults(void *p, uint64_t v)
+{
+    last_trap.happened = false;
+    __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); mov %0, (%1); 1: movq $0, trap_resume(%%rip)" ::"r"(v), "r"(p)
+                     : "rax", "memory");
+    return last_trap.happened;
+}
+
+/* --- events ---- */
+void guest_event(struct trap_frame *f)
+{
+    shared->vcpu_info[0].evtchn_upcall_pending = 0;
+    events_seen++;
+    if (event_hook)
+        event_hook();
+}
+
+void events_on(void)
+{
+    volatile struct vcpu_info *v = &shared->vcpu_info[0];
+
+    v->evtchn_upcall_mask = 0;
+    __asm__ volatile("" ::: "memory");
+    if (v->evtchn_upcall_pending)
+        HC2(xen_version, 0, 0); /* any entry delivers */
+}
+
+static volatile uint64_t *bit_word(xen_ulong_t *array, unsigned port)
+{
+    return (volatile uint64_t *)&array[port / 64];
+}
+bool port_pending(unsigned port)
+{
+    return (*bit_word(shared->evtchn_pending, port) >> (port % 64)) & 1;
+}
+void port_clear(unsigned port)
+{
+    __atomic_and_fetch(bit_word(shared->evtchn_pending, port), ~(1ull << (port % 64)), __ATOMIC_SEQ_CST);
+}
+void port_mask(unsigned port)
+{
+    __atomic_or_fetch(bit_word(shared->evtchn_mask, port), 1ull << (port % 64), __ATOMIC_SEQ_CST);
+}
+void port_unmask(unsigned port)
+{
+    struct evtchn_unmask u = {.port = port};
+
+    HC2(event_channel_op, EVTCHNOP_unmask, &u);
+}
+
+/* --- vCPUs ---- */
+long vcpu_run(unsigned n, void (*fn)(void *), void *arg)
+{
+    static struct vcpu_guest_context ctx;
+    char *stack = page_alloc();
+    long r;
+
+    memset(&ctx, 0, sizeof(ctx));
+    ctx.flags = VGCF_in_kernel;
+    ctx.user_regs.rip = (uint64_t)vcpu_start;
+    ctx.user_regs.rsp = (uint64_t)stack + PAGE;
+    ctx.user_regs.rdi = (uint64_t)fn;
+    ctx.user_regs.rsi = (uint64_t)arg;
+    ctx.user_regs.rflags = 0x202;
+    ctx.user_regs.cs = FLAT_KERNEL_CS;
+    ctx.user_regs.ss = FLAT_KERNEL_SS;
+    ctx.kernel_ss = FLAT_KERNEL_SS;
+    ctx.kernel_sp = (uint64_t)stack + PAGE;
+    ctx.ctrlreg[0] = 0x80000001;
+    ctx.ctrlreg[3] = xen_pfn_to_cr3(va_mfn((void *)start_info->pt_base));
+    ctx.event_callback_eip = (uint64_t)event_callback;
+    ctx.failsafe_callback_eip = (uint64_t)failsafe_callback;
+    ctx.syscall_callback_eip = (uint64_t)syscall_callback;
+    r = HC3(vcpu_op, VCPUOP_initialise, n, &ctx);
+    return r ? r : HC3(vcpu_op, VCPUOP_up, n, NULL);
+}
+
+void vcpu_exit(unsigned n)
+{
+    for (;;)
+        HC3(vcpu_op, VCPUOP_down, n, NULL);
+}
+
+/* --- start ---- */
+void test_fail(const char *fmt, ...)
+{
+    char buf[300];
+    va_list ap;
+
+    va_start(ap, fmt);
+    fmt_vsnprintf(buf, sizeof(buf), fmt, ap);
+    va_end(ap);
+    test_failed = true;
+    print("  %s\n", buf);
+}
+
+void guest_main(struct start_info *si)
+{
+    static char shared_page[PAGE] __attribute__((aligned(4096)));
+
+    start_info = si;
+    p2m = (uint64_t *)si->mfn_list;
+    /* shared_info takes the place of a page of ours. */
+    HC4(update_va_mapping, shared_page, si->shared_info | PTE_KERNEL, UVMF_INVLPG, 0);
+    shared = (struct shared_info *)shared_page;
+    next_pfn = va_pfn((void *)si->pt_base) + si->nr_pt_frames + 1; /* behind the builder's stack page */
+    HC2(stack_switch, FLAT_KERNEL_SS, stack_top);
+    traps_init();
+    guest_program();
+    guest_shutdown(SHUTDOWN_poweroff);
+}

@@ -1,0 +1,164 @@
+/*
+ * A small framework for guests that boot in place of Linux, run tests or measurements and report by console.
+ *
+ *   TEST(evtchn_send_self) { CHECK_EQ(hypercall...(), 0); }
+ *
+ * Each test prints "PASS name" or "FAIL name: ..."; the last line is "N passed, N failed"; then the machine powers off.
+ */
+#ifndef GUEST_H
+#define GUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define __XEN_INTERFACE_VERSION__ __XEN_LATEST_INTERFACE_VERSION__
+#define __XEN_TOOLS__ 1
+#include <xen/xen.h>
+#include <xen/callback.h>
+#include <xen/event_channel.h>
+#include <xen/features.h>
+#include <xen/grant_table.h>
+#include <xen/memory.h>
+#include <xen/nmi.h>
+#include <xen/physdev.h>
+#include <xen/platform.h>
+#include <xen/sched.h>
+#include <xen/vcpu.h>
+#include <xen/version.h>
+
+#include "lib/fmt.h"
+#include "lib/string.h"
+
+#define PAGE 4096ul
+#define VIRT_BASE 0xffffffff80000000ul
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+extern struct start_info *start_info;
+extern struct shared_info *shared; /* mapped by the framework */
+
+/* --- hypercalls ------------------------------------------------------------------------------------------------------- */
+static inline long hypercall(unsigned nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)
+{
+    register uint64_t r10 __asm__("r10") = d;
+    register uint64_t r8 __asm__("r8") = e;
+    long ret;
+
+    __asm__ volatile("syscall"
+                     : "=a"(ret), "+D"(a), "+S"(b), "+d"(c), "+r"(r10), "+r"(r8)
+                     : "0"((uint64_t)nr)
+                     : "rcx", "r11", "memory");
+    return ret;
+}
+#define HC1(nr, a)          hypercall(__HYPERVISOR_##nr, (uint64_t)(a), 0, 0, 0, 0)
+#define HC2(nr, a, b)       hypercall(__HYPERVISOR_##nr, (uint64_t)(a), (uint64_t)(b), 0, 0, 0)
+#define HC3(nr, a, b, c)    hypercall(__HYPERVISOR_##nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), 0, 0)
+#define HC4(nr, a, b, c, d) hypercall(__HYPERVISOR_##nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d), 0)
+
+static inline uint64_t rdtsc(void)
+{
+    uint32_t lo, hi;
+
+    __asm__ volatile("lfence; rdtsc" : "=a"(lo), "=d"(hi)::"memory");
+    return lo | (uint64_t)hi << 32;
+}
+
+/* --- console ------------------------------------------------------------------------------------------------------------ */
+void print(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+__attribute__((noreturn)) void guest_shutdown(unsigned reason);
+
+/* --- memory --------------------------------------------------------------------------------------------------------------- */
+/* Fresh zeroed pages, mapped writable at their kernel address; never freed. */
+void *page_alloc(void);
+uint64_t va_pfn(const void *va);
+uint64_t va_mfn(const void *va);
+void *pfn_va(uint64_t pfn);
+void *mfn_va(uint64_t mfn);
+/* Machine address of the L1 entry that maps va, and the entry (read through the tables). */
+uint64_t pte_machine(const void *va);
+uint64_t pte_read(const void *va);
+/* update_va_mapping with INVLPG. */
+long pte_set(const void *va, uint64_t pte);
+#define PTE_KERNEL 0x67ull  /* P RW US A D */
+#define PTE_KERNEL_RO 0x65ull
+/* An address range without mappings but with an L1 table, for tests to map things: 512 pages. */
+void *scratch_va(unsigned page);
+
+/* --- traps ---------------------------------------------------------------------------------------------------------------- */
+struct trap_frame {
+    uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
+    uint64_t nr, error, rip, cs, rflags, rsp, ss;
+};
+/* While set, a trap does not end the test: it is recorded and execution goes on at *resume. */
+struct trap_record {
+    bool happened;
+    uint64_t nr, error, rip, cr2, cs, rflags, rsp;
+};
+extern struct trap_record last_trap;
+extern uint64_t trap_resume;                     /* address to go on at; 0 = unexpected trap: fail and stop */
+extern void (*trap_hook)(struct trap_frame *f);  /* sees each trap first; NULL = none. It may change *f; sets last_trap itself */
+extern volatile unsigned events_seen;
+extern void (*event_hook)(void);
+/* Runs an instruction sequence with faults caught: true if it trapped. */
+#define TRAPS(insn, ...)                                                                                    \
+    ({                                                                                                      \
+        last_trap.happened = false;                                                                         \
+        __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); " insn                       \
+                         "; 1: movq $0, trap_resume(%%rip)" ::__VA_ARGS__                                   \
+                         : "rax", "rcx", "rdx", "memory", "cc");                                            \
+        last_trap.happened;                                                                                 \
+    })
+/* Reads / writes 8 bytes; true if it faulted. */
+bool read_faults(const void *p, uint64_t *out);
+bool write_faults(void *p, uint64_t v);
+long guest_enter_user(uint64_t rip, uint64_t rsp, uint64_t cs);
+__attribute__((noreturn)) void guest_leave_user(long value);
+
+/* --- events ----------------------------------------------------------------------------------------------------------------- */
+static inline void events_off(void)
+{
+    *(volatile uint8_t *)&shared->vcpu_info[0].evtchn_upcall_mask = 1;
+}
+void events_on(void); /* delivers what is pending */
+bool port_pending(unsigned port);
+void port_clear(unsigned port);
+void port_unmask(unsigned port);
+void port_mask(unsigned port);
+
+/* --- vCPUs -------------------------------------------------------------------------------------------------------------------- */
+/* Starts vCPU n in fn(arg) on a stack of its own; negative errno. */
+long vcpu_run(unsigned n, void (*fn)(void *), void *arg);
+void vcpu_exit(unsigned n); /* this vCPU goes down */
+
+/* --- tests --------------------------------------------------------------------------------------------------------------------- */
+struct test {
+    const char *name;
+    void (*fn)(void);
+};
+#define TEST(id)                                                                                            \
+    static void test_##id(void);                                                                            \
+    static const struct test entry_##id __attribute__((used, section("tests"), aligned(8))) = {#id, test_##id}; \
+    static void test_##id(void)
+
+void test_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+extern bool test_failed;
+#define CHECK(c)                                                                                            \
+    do {                                                                                                    \
+        if (!(c)) {                                                                                         \
+            test_fail("%s:%d: %s", __FILE__, __LINE__, #c);                                                 \
+            return;                                                                                         \
+        }                                                                                                   \
+    } while (0)
+#define CHECK_EQ(a, b)                                                                                      \
+    do {                                                                                                    \
+        long long _a = (long long)(a), _b = (long long)(b);                                                 \
+        if (_a != _b) {                                                                                     \
+            test_fail("%s:%d: %s is %lld (%llx), expected %s = %lld", __FILE__, __LINE__, #a, _a, _a, #b, _b); \
+            return;                                                                                         \
+        }                                                                                                   \
+    } while (0)
+
+/* Provided by the program that is linked with the framework: tests_main.c or bench. */
+void guest_program(void);
+
+#endif

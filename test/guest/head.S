@@ -1,0 +1,201 @@
+/*
+ * A PV kernel of a few kilobytes: ELF notes, entry, trap stubs, callbacks. rsi = start_info.
+ */
+#include <xen/elfnote.h>
+
+#define NOTE(type, ...) .pushsection .note.Xen, "a", @note; .balign 4; .long 4, 2f - 1f, type; .asciz "Xen"; 1: __VA_ARGS__; 2: .balign 4; .popsection
+
+NOTE(XEN_ELFNOTE_GUEST_OS, .asciz "krypton-test")
+NOTE(XEN_ELFNOTE_GUEST_VERSION, .asciz "1")
+NOTE(XEN_ELFNOTE_XEN_VERSION, .asciz "xen-3.0")
+NOTE(XEN_ELFNOTE_LOADER, .asciz "generic")
+NOTE(XEN_ELFNOTE_VIRT_BASE, .quad 0xffffffff80000000)
+NOTE(XEN_ELFNOTE_PADDR_OFFSET, .quad 0)
+NOTE(XEN_ELFNOTE_ENTRY, .quad start)
+NOTE(XEN_ELFNOTE_HYPERCALL_PAGE, .quad hypercall_page)
+NOTE(XEN_ELFNOTE_FEATURES, .asciz "!writable_page_tables|pae_pgdir_above_4gb")
+
+.section .text
+.globl start
+start:
+    lea stack_top(%rip), %rsp
+    mov %rsi, %rdi
+    xor %ebp, %ebp
+    call guest_main
+1:  jmp 1b
+
+/* A second vCPU: rdi = function, rsi = argument (set in its context by the test library). */
+.globl vcpu_start
+vcpu_start:
+    mov %rdi, %rax
+    mov %rsi, %rdi
+    call *%rax
+1:  jmp 1b
+
+.balign 4096
+.globl hypercall_page
+hypercall_page:
+    .skip 4096
+
+/*
+ * Trap frames: the hypervisor pushes rcx, r11, [error], rip, cs, rflags, rsp, ss. The stubs make a uniform
+ * struct trap_frame: general registers, number, error.
+ */
+.macro stub n, has_error
+.globl trap_\n
+trap_\n:
+    mov (%rsp), %rcx
+    mov 8(%rsp), %r11
+    .if \has_error
+    add $16, %rsp
+    .else
+    add $8, %rsp
+    movq $0, (%rsp)
+    .endif
+    push $\n
+    jmp trap_common
+.endm
+
+.irp n, 0,1,2,3,4,5,6,7,9,16,18,19,32,128
+stub \n, 0
+.endr
+.irp n, 8,10,11,12,13,14,17
+stub \n, 1
+.endr
+
+.macro save_regs
+    push %rax
+    push %rcx
+    push %rdx
+    push %rbx
+    push %rbp
+    push %rsi
+    push %rdi
+    push %r8
+    push %r9
+    push %r10
+    push %r11
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+.endm
+.macro restore_regs
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %r11
+    pop %r10
+    pop %r9
+    pop %r8
+    pop %rdi
+    pop %rsi
+    pop %rbp
+    pop %rbx
+    pop %rdx
+    pop %rcx
+    pop %rax
+.endm
+
+trap_common:
+    save_regs
+    mov %rsp, %rdi
+    call guest_trap
+    restore_regs
+    add $16, %rsp            /* number, error */
+    /* HYPERVISOR_iret: rax, r11, rcx, flags on top of rip cs rflags rsp ss */
+do_iret:
+    push $0                  /* flags */
+    push %rcx
+    push %r11
+    push %rax
+    mov $23, %eax
+    syscall
+    ud2
+
+.globl event_callback
+event_callback:
+    mov (%rsp), %rcx
+    mov 8(%rsp), %r11
+    add $8, %rsp
+    movq $0, (%rsp)
+    push $256
+    save_regs
+    mov %rsp, %rdi
+    call guest_event
+    restore_regs
+    add $16, %rsp
+    jmp do_iret
+
+.globl failsafe_callback
+failsafe_callback:           /* ds es fs gs rcx r11 rip cs rflags rsp ss */
+    lea 32(%rsp), %rsp
+    mov (%rsp), %rcx
+    mov 8(%rsp), %r11
+    add $8, %rsp
+    movq $0, (%rsp)
+    push $257
+    save_regs
+    mov %rsp, %rdi
+    call guest_trap
+    restore_regs
+    add $16, %rsp
+    jmp do_iret
+
+/* syscall from user mode: the frame as for a trap without error code (rcx = return rip, r11 = flags). */
+.globl syscall_callback
+syscall_callback:
+    mov (%rsp), %rcx
+    mov 8(%rsp), %r11
+    add $8, %rsp
+    movq $0, (%rsp)
+    push $258
+    jmp trap_common
+
+/* long guest_enter_user(uint64_t rip, uint64_t rsp, uint64_t cs): iret to ring-3 user space; comes back when the trap
+ * handler calls guest_leave_user. */
+.globl guest_enter_user
+guest_enter_user:
+    push %rbx
+    push %rbp
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    mov %rsp, user_return_sp(%rip)
+    push $0xe02b             /* ss */
+    push %rsi
+    push $0x202
+    push %rdx
+    push %rdi
+    push $0                  /* flags: not a syscall return */
+    push $0
+    push $0
+    push $0
+    mov $23, %eax
+    syscall
+    ud2
+.globl guest_leave_user
+guest_leave_user:            /* rdi = value to return */
+    mov user_return_sp(%rip), %rsp
+    mov %rdi, %rax
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %rbp
+    pop %rbx
+    ret
+
+/* Probes: run one instruction; the trap handler skips to the address in probe_resume when it is not 0. */
+.section .bss
+.balign 8
+.globl user_return_sp
+user_return_sp: .skip 8
+.balign 4096
+.globl stack_bottom
+stack_bottom:
+    .skip 32768
+.globl stack_top
+stack_top:
