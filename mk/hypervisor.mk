@@ -38,3 +38,8 @@ objs: $(HV_O)
 # The decompressors are Debian's static libraries; codecs.c alone sees the C library's headers.
 $(B)/obj/arch/x86/unpack/codecs.o: HV_CPPFLAGS := -Iarch/x86/unpack
 UNPACK_LIBS := $(foreach l,z lzma zstd lz4,$(shell $(CC) -print-file-name=lib$(l).a))
+
+## make hypercalls-doc   rewrites docs/hypercalls.md from the dispatch tables
+.PHONY: hypercalls-doc
+hypercalls-doc: build/debug/krypton
+	@tools/hypercalls-doc build/debug/krypton.elf $(XEN_INCLUDE) > docs/hypercalls.md
