@@ -112,6 +112,20 @@ def files():
     server.server.shutdown()
 
 
+@pytest.fixture(scope="module")
+def module_boot(say):
+    """As boot, but the machine lives as long as the test file (two emulators at a time are slow)."""
+    machines = []
+
+    def make(name, **options):
+        machines.append(booted(say, name, **options))
+        return machines[-1]
+
+    yield make
+    for machine in machines:
+        machine.close()
+
+
 def booted(say, name, timeout=240, **options):
     """A machine at dom0's shell."""
     say(f"{name}: booting ({', '.join(f'{k}={v}' for k, v in options.items()) or 'defaults'})")
@@ -125,9 +139,9 @@ def booted(say, name, timeout=240, **options):
     return machine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def boot(say):
-    """boot(name, **options): a machine at dom0's shell; closed at the end of the session."""
+    """boot(name, **options): a machine at dom0's shell; closed after the test."""
     machines = []
 
     def make(name, **options):
@@ -152,3 +166,24 @@ def make_iso(scratch, hypervisor_image):
         return out
 
     return make
+
+
+@pytest.fixture
+def ramdisk(say):
+    """ramdisk(name, **options): a disk-less machine whose dom0 said that it is ready; closed after
+    the test. `machine.cpus_seen` and `machine.release` are what dom0 reported."""
+    machines = []
+
+    def make(name, timeout=150, **options):
+        options = {"initrd": "ramdisk", "disk": "none", "nic": "none", **options}
+        say(f"{name}: booting a ramdisk dom0")
+        machine = m.Machine(name, **options)
+        machines.append(machine)
+        machine.expect(rf"{m.READY} \((\S+), (\d+) CPUs\)", timeout)
+        machine.release, machine.cpus_seen = machine.child.match.group(1), int(machine.child.match.group(2))
+        say(f"{name}: ready after {machine.seconds():.0f} s")
+        return machine
+
+    yield make
+    for machine in machines:
+        machine.close()

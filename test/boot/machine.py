@@ -143,9 +143,9 @@ class Machine:
 
 
 COMPLAINT = re.compile(r"BUG:|WARNING:|Call Trace|Oops|general protection|rcu.*(stall|self-detected)"
-                       r"|soft lockup|hard LOCKUP|hung_task|blocked for more than|Kernel panic"
+                       r"|soft lockup|LOCKUP|hung_task|blocked for more than|Kernel panic"
                        r"|Bad page|clocksource.*unstable|ata\d.*(exception|timeout)"
-                       r"|irq \d+: nobody cared|NETDEV WATCHDOG", re.I)
+                       r"|nobody cared|NETDEV WATCHDOG")
 
 
 # A kernel's advice on the emulated processor is no complaint about us.

@@ -13,8 +13,8 @@ import machine as m
 
 
 @pytest.fixture(scope="module")
-def dom0(boot):
-    return boot("dom0", cpus=2)
+def dom0(module_boot):
+    return module_boot("dom0", cpus=2)
 
 
 def test_multi_user(dom0):
