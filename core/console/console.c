@@ -9,6 +9,7 @@
  * or NMI inside this file) loses its line rather than hang.
  */
 #include "private.h"
+#include "core/console_io.h"
 #include "core/evtchn.h"
 #include "core/lock.h"
 #include "core/abi.h"

@@ -7,6 +7,7 @@
  * context, except 'R', which must work when nothing else does.
  */
 #include "private.h"
+#include "core/console_io.h"
 #include "core/abi.h"
 #include "core/domain.h"
 #include "core/evtchn.h"

@@ -13,6 +13,7 @@
 #include "core/domain.h"
 #include "core/guest.h"
 #include "core/log.h"
+#include "core/nospec.h"
 #include "core/work.h"
 #include "private.h"
 
@@ -56,8 +57,8 @@ static long refuse(int code)
 /* The row of a sub-operation: at its own index in most tables, else searched. */
 static const struct hc_op *op_find(const struct hc_entry *e, uint32_t nr)
 {
-    if (nr < *e->op_count && e->ops[nr].nr == nr)
-        return &e->ops[nr];
+    if (nr < *e->op_count && e->ops[array_index(nr, *e->op_count)].nr == nr)
+        return &e->ops[array_index(nr, *e->op_count)];
     for (unsigned i = 0; i < *e->op_count; i++)
         if (e->ops[i].nr == nr)
             return &e->ops[i];
@@ -78,7 +79,7 @@ static long run_op(struct hypercall *hc, const struct hc_entry *e)
 
 long hypercall_dispatch(struct hypercall *hc)
 {
-    const struct hc_entry *e = hc->nr < NR_MAX ? by_number[hc->nr] : NULL;
+    const struct hc_entry *e = hc->nr < NR_MAX ? by_number[array_index(hc->nr, NR_MAX)] : NULL;
 
     if (unlikely(!e))
         return -ENOSYS;

@@ -12,12 +12,19 @@
 #include "core/abi.h"
 #include "core/cpumask.h"
 #include "core/lock.h"
+#include "core/nospec.h"
 #include "core/timer.h"
 #include "core/evtchn.h"
+#include "core/hypercall.h"
+#include "core/work.h"
 
 struct grant_table;
 struct guest_ops;
 struct sched_unit;
+struct sched_domain;
+
+#define SHUTDOWN_CODE_NONE 255
+#define DOMAIN_WATCHDOGS   2
 
 enum domain_dying { DOM_ALIVE = 0, DOM_DYING = 1, DOM_DEAD = 2 };
 
@@ -31,11 +38,12 @@ struct domain {
     uint8_t dying;                /* [d, read without] enum domain_dying */
     uint8_t release_step;         /* [d] where domain_kill goes on */
     bool shutting_down, shut_down;/* [d] */
-    uint8_t shutdown_code;        /* [d] SHUTDOWN_* */
+    uint8_t shutdown_code;        /* [d] SHUTDOWN_*, or SHUTDOWN_CODE_NONE: nobody gave one yet */
     uint8_t handle[16];           /* [d] uuid */
     uint32_t pause_count;         /* [a] */
     uint32_t controller_pauses;   /* [d] */
     struct domain *next;          /* [domain list lock] by rising id */
+    struct domain *hash_next;     /* [bucket lock] */
     struct spinlock lock;
 
     unsigned max_vcpus;           /* [c] */
@@ -58,7 +66,13 @@ struct domain {
     uint64_t created_ns;          /* [c] */
     uint32_t sched_weight;        /* [run-queue locks] */
     uint32_t sched_cap;           /* percent of one CPU, 0 = none */
-    uint16_t virq_port_unused;
+    struct sched_domain *sched;   /* [c] the policy's */
+
+    uint8_t crashed;              /* [a] domain_crash was called */
+    struct tasklet crash_job;     /* finishes domain_crash outside of the caller's locks */
+    struct timer reap;            /* a dead domain: looks whether the last reference has gone */
+    struct timer watchdog[DOMAIN_WATCHDOGS];
+    uint32_t watchdog_used;       /* [d] bit per timer */
 };
 
 enum vcpu_pause_flag {            /* vcpu.pause_flags bits: not runnable while any is set (or pause counts > 0) */
@@ -79,6 +93,7 @@ struct vcpu {
 
     struct vcpu_info *info;       /* [d] in shared_info, or where register_vcpu_info put it; never NULL for a guest */
     mfn_t info_mfn;               /* referenced frame when registered, else INVALID_MFN */
+    struct vcpu_info *private_info; /* [c] for ids beyond the shared page, until one is registered */
     struct evtchn_vcpu evtchn;
 
     /* time */
@@ -90,8 +105,9 @@ struct vcpu {
     uint32_t virq_port[NR_VIRQS]; /* [evtchn lock] 0 = unbound */
 
     struct cpumask hard_affinity, soft_affinity; /* [v] */
-    struct sched_unit *sched;     /* the policy's */
-    struct waitq *unused;
+    struct cpumask saved_affinity; /* [v] hard affinity while pin_override holds */
+    bool pin_override;            /* [v] */
+    struct sched_unit *sched;     /* [c] the policy's */
 };
 
 /* --- finding and holding ----------------------------------------------------------------------------------------- */
@@ -104,7 +120,7 @@ void domain_put(struct domain *d);
 struct domain *domain_get_from(did_t id);
 static inline struct vcpu *domain_vcpu(const struct domain *d, unsigned id) /* NULL when there is none; id is masked */
 {
-    return id < d->max_vcpus ? __atomic_load_n(&d->vcpu[id], __ATOMIC_ACQUIRE) : NULL;
+    return id < d->max_vcpus ? __atomic_load_n(&d->vcpu[array_index(id, d->max_vcpus)], __ATOMIC_ACQUIRE) : NULL;
 }
 #define for_each_vcpu(d, v)                                                                                 \
     for (unsigned _i = 0; _i < (d)->max_vcpus; _i++)                                                        \
@@ -126,19 +142,33 @@ int must_check domain_create(did_t id, const struct domain_config *c, struct dom
 int must_check vcpu_create(struct domain *d, unsigned id, struct vcpu **out);
 /* Starts or goes on with destruction: 0 = done, -EAGAIN = call again. */
 int must_check domain_kill(struct domain *d);
+/* Stops d and tells dom0 (VIRQ_DOM_EXC). The first call counts; a latched code wins. Domain lock not held. */
 void domain_shutdown(struct domain *d, uint8_t code);
+/* Undoes domain_shutdown (after a suspend that was cancelled). Domain lock not held. -EINVAL if d is not shut down. */
+int must_check domain_resume(struct domain *d);
 /* The guest is beyond saving. Safe from any context; the vCPU does not run again. Prints the reason once. */
 void domain_crash(struct domain *d, const char *fmt, ...) printf_like(2, 3);
-void domain_pause(struct domain *d);    /* returns when no vCPU of d runs */
+/* Pause: counted. The synchronous forms wait for other CPUs: no lock may be held that a hypercall of d may wait for. */
+void domain_pause(struct domain *d);    /* returns when no vCPU of d runs; not for the caller's own domain */
 void domain_pause_nosync(struct domain *d);
 void domain_unpause(struct domain *d);
 void vcpu_pause(struct vcpu *v);
 void vcpu_unpause(struct vcpu *v);
 /* The machine must stop or restart because the hardware domain said so. */
-void hardware_domain_shutdown(uint8_t code);
+__attribute__((noreturn)) void hardware_domain_shutdown(uint8_t code);
+/* The toolstack's pause: counted apart, so that it cannot undo others'. A domain is created with one unless it is the
+ * hardware domain. -EINVAL (unpause: not paused by it), -EOVERFLOW. */
+int must_check domain_controller_pause(struct domain *d);
+int must_check domain_controller_unpause(struct domain *d);
 
 /* --- shared with the guest --------------------------------------------------------------------------------------- */
 /* VCPUOP_register_vcpu_info and friends live in core/domain/vcpu_op.c. */
+extern const struct hc_op vcpu_ops[];
+extern const unsigned vcpu_op_count;
+long do_set_timer_op(struct hypercall *hc);
+long do_vm_assist(struct hypercall *hc);
+/* v's runstate record in guest memory, as of now. v is the current vCPU of this CPU. */
+void vcpu_runstate_publish(struct vcpu *v);
 void domain_room_check(const struct domain *d);
 void domain_dump(void); /* debug key 'q' */
 
