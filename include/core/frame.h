@@ -29,8 +29,14 @@ struct frame {
     uint32_t stamp;      /* the architecture's TLB time at the last free or type change */
     uint16_t owner;      /* domain id; FRAME_NO_OWNER = hypervisor or free. Changes only while count == 0 or under page_lock */
     uint8_t order;       /* free block's order [heap lock] */
-    uint8_t flags;       /* FRAME_F_* [heap lock] */
+    uint8_t flags;       /* FRAME_F_* and the node in bits 5-7 [heap lock; CLEAN, STALE: whoever has the frame] */
 };
+
+#define FRAME_F_RAM   1 /* Krypton manages it */
+#define FRAME_F_FREE  2 /* inside a free block */
+#define FRAME_F_HEAD  4 /* first frame of a free block; its order is in `order` */
+#define FRAME_F_CLEAN 8 /* contents are zero; only while free */
+#define FRAME_F_STALE 16 /* holds what a guest left behind; only while free */
 
 /* The table, indexed by mfn; the entries for holes exist but are never allocated. frame_count = highest RAM mfn + 1. */
 extern struct frame *frame_table;
@@ -39,7 +45,10 @@ extern uint64_t frame_count;
 static inline struct frame *mfn_frame(mfn_t m) { return &frame_table[m.n]; } /* requires mfn_is_ram_range(m) */
 static inline mfn_t frame_mfn(const struct frame *f) { return MFN(f - frame_table); }
 /* True if m has a struct frame and is RAM that Krypton manages (not a hole, not MMIO, not firmware-reserved). */
-bool mfn_valid(mfn_t m);
+static inline bool mfn_valid(mfn_t m)
+{
+    return m.n < frame_count && (frame_table[m.n].flags & FRAME_F_RAM);
+}
 
 /* --- boot: the architecture hands over memory ---------------------------------------------------------------- */
 /* Sets up the table (zeroed memory for `count` entries, provided by the architecture). Once. */
@@ -75,6 +84,9 @@ void frame_free_va(void *va, unsigned order);
  */
 #define FA_NO_LIMIT 32
 int must_check frame_alloc_domain(struct domain *d, unsigned order, unsigned bits, unsigned flags, mfn_t *out);
+/* The same from a NUMA node (FA_EXACT_NODE: only from there). */
+int must_check frame_alloc_domain_node(struct domain *d, unsigned order, unsigned bits, unsigned flags, unsigned node,
+                                       mfn_t *out);
 /* Gives an ownerless allocated frame to d (grant transfer, exchange): same counting; -ENOMEM / -EINVAL if d dies. */
 int must_check frame_assign(struct domain *d, mfn_t m, unsigned order, unsigned flags);
 /*
@@ -98,19 +110,34 @@ void frame_put(struct frame *f);
 /* Clears ALLOCATED; true if this call cleared it: the caller then owes one frame_put(). */
 bool must_check frame_clear_allocated(struct frame *f);
 
-/* Releases up to `budget` of d's listed frames; 0 when the list is empty, -EAGAIN when there is more. For dying domains. */
+/*
+ * Releases up to `budget` of d's listed frames and d's claim; 0 when the list is empty, -EAGAIN when there is more. For
+ * dying domains (d->dying set before). Frames that others still refer to are freed by the last frame_put; until then
+ * they keep a reference on d.
+ */
 int must_check frame_domain_release(struct domain *d, unsigned budget);
+
+/*
+ * XENMEM_claim_pages: promises d that its frames can grow to `pages` in all (0 = gives the claim up).
+ * -EINVAL: has a claim already, not more than it owns, more than its limit; -ENOMEM: not that much unpromised.
+ */
+int must_check frame_claim(struct domain *d, uint64_t pages);
 
 /* Walks d's list (page_lock held by the caller): first frame / next, NULL at the end. */
 struct frame *frame_domain_first(struct domain *d);
 struct frame *frame_next(struct frame *f);
 
 /* --- figures ------------------------------------------------------------------------------------------------------- */
-struct frame_info { uint64_t total, free, hypervisor, scrub_pending; };
+struct frame_info {
+    uint64_t total, free, hypervisor;
+    uint64_t scrub_pending; /* free frames that held a guest's data: zeroed before anyone else gets them */
+    uint64_t claimed;       /* promised to domains by claims, part of free */
+};
 void frame_info(struct frame_info *out);
 uint64_t frame_free_node(unsigned node);
 /* Invariants of this room; panics with the broken one. Host tests and debug builds. */
 void frame_room_check(void);
+void frame_domain_check(struct domain *d); /* one domain's lists and accounts; nothing may be under way for it */
 /* Debug key 'm'. */
 void frame_dump(void);
 
