@@ -9,6 +9,7 @@ import os
 import re
 import struct
 import subprocess
+import time
 
 import pytest
 
@@ -20,6 +21,18 @@ KERNEL = os.path.join(m.runner.DOM0, "vmlinuz-amd64")
 LINGER = 6
 
 
+def said(machine, pattern, timeout=60):
+    """The first line of the hypervisor's that has the pattern; the echoed command line is none."""
+    end = time.monotonic() + timeout * m.SLOW
+    while True:
+        for line in machine.text().splitlines():
+            if re.search(pattern, line) and "ommand line" not in line:
+                return line.strip()
+        if time.monotonic() > end or not machine.child.isalive():
+            machine.expect(["never said"], 1)
+        machine.drain(0.5)
+
+
 @pytest.fixture
 def refused(say):
     """refused(name, pattern, **options): the message comes, and the machine stops there."""
@@ -28,12 +41,11 @@ def refused(say):
         options = {"initrd": "ramdisk", "disk": "none", "nic": "none", **options}
         options["qemu_args"] = options.get("qemu_args", "") + " -no-reboot"
         with m.Machine(f"bad-{name}", **options) as machine:
-            machine.expect(pattern, 60)
+            line = said(machine, pattern)
             machine.drain(LINGER)
-            assert machine.child.isalive(), "the machine was reset and took its message with it"
-            said = [x.strip() for x in machine.text().splitlines() if re.search(pattern, x)]
-            say(f"{name}: {said[0] if said else '(message spans lines)'}")
-            assert m.READY not in machine.text()
+            assert machine.child.isalive(), f"the machine was reset and took its message with it: {line}"
+            say(f"{name}: {line}")
+            assert f"{m.READY} (" not in machine.text(), "dom0 started all the same"
 
     return check
 
@@ -119,7 +131,7 @@ def test_hostile_elf(refused, scratch):
 
 
 def test_dom0_mem_too_large(refused):
-    refused("dom0-mem", r"(?i)dom0_mem.*|not enough (memory|RAM)", dom0_mem="64G", memory=2048)
+    refused("dom0-mem", r"(?i)dom0_mem|not enough (memory|RAM)", dom0_mem="64G", memory=2048)
 
 
 def test_too_little_memory(refused):
@@ -248,14 +260,15 @@ def test_no_madt(refused, bent):
 
 
 def test_memory_with_holes(say, bent):
-    """A map with holes, none of them at a round address: dom0 boots all the same."""
-    iso = bent("holes", "cutmem 0x1234000 0x1235000\ncutmem 0x2345600 0x4567800\ncutmem 0x60000000 0x60001000")
+    """A map with holes, one of them not at page borders: dom0 boots all the same. (None lies where
+    the kernel wants to be: Linux itself refuses that, whatever the hypervisor.)"""
+    iso = bent("holes", "cutmem 0x9234000 0x9235000\ncutmem 0x12345600 0x14567800\n"
+                        "cutmem 0x60000000 0x60001000")
     with m.Machine("bad-holes", boot="iso", iso=iso, disk="none", nic="none", qemu_args="-no-reboot") as machine:
         machine.expect(m.READY, 150)
         say("holes: dom0 is ready all the same")
 
 
 def test_memory_too_small(refused, bent):
-    """Most of the memory is a hole: what is left holds no dom0 of 512 MiB."""
-    iso = bent("small", "cutmem 0x10000000 0x200000000")
-    refused("small", r"(?i)not enough|dom0_mem|too (small|little)", boot="iso", iso=iso)
+    """The ISO asks for a dom0 of 512 MiB."""
+    refused("small", r"(?i)not enough|dom0_mem|too (small|little)", boot="iso", iso=bent("small", ""), memory=384)
