@@ -18,6 +18,7 @@ enum lock_rank {
     RANK_PV_MMU = 50,      /* x86: page-table lock of a domain, then per-frame page locks */
     RANK_PV_FRAME = 52,
     RANK_PHYSMAP = 55,
+    RANK_PIRQ = 57,        /* x86: a domain's table of physical interrupts (map, unmap); sets up devices */
     RANK_PAGE_ALLOC = 60,  /* struct domain.page_lock: a domain's frame lists and counts */
     RANK_HEAP = 65,        /* the frame allocator */
     RANK_SLAB = 63,        /* the small-object allocator: may call the heap */
@@ -27,9 +28,11 @@ enum lock_rank {
     RANK_EVTCHN_FIFO = 77, /* a FIFO queue */
     RANK_VCPU = 78,
     RANK_SCHED = 80,       /* a run queue; two of them: lower CPU first */
+    RANK_SCHED_DOMAIN = 82,/* a domain's CPU budget; inside a run queue's lock */
     RANK_TIMER = 85,       /* a CPU's timers */
     RANK_IOAPIC = 90,
     RANK_PCI = 91,         /* configuration space access */
+    RANK_DOMAIN_REF = 93,  /* a bucket of the table id -> domain: held for a few instructions */
     RANK_CONSOLE = 95,
     RANK_UART = 96,
 };

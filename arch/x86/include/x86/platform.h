@@ -59,6 +59,10 @@ void apic_send_ipi(unsigned cpu, uint8_t vector);
 void apic_send_ipi_mask(const struct cpumask *m, uint8_t vector); /* not to self */
 void apic_send_init_sipi(uint32_t apic_id, uint8_t page);
 void apic_send_nmi_others(void);
+void apic_send_nmi(unsigned cpu);
+/* From the entry code, interrupts off; each does its own EOI. VEC_SPURIOUS needs nothing, not even an EOI. */
+void apic_timer_interrupt(void);          /* VEC_TIMER */
+void apic_error_interrupt(void);          /* VEC_ERROR */
 void apic_timer_setup_cpu(void);          /* vector VEC_TIMER, one-shot or TSC deadline */
 
 /* --- interrupt lines -------------------------------------------------------------------------------------------------- */
@@ -70,7 +74,8 @@ int must_check irq_request_isa(unsigned isa_irq, void (*fn)(void *), void *data)
 /* For the guest side (physdev_op): core/evtchn reaches these through arch_pirq_* of include/arch/guest_ops.h. */
 void irq_dump(void);                      /* debug key 'i' */
 int must_check pirq_domain_init(struct domain *d);
-void pirq_domain_release(struct domain *d);
+void pirq_domain_release(struct domain *d);   /* unmaps everything; no mapping after it. Event channels are closed */
+void pirq_domain_free(struct domain *d);      /* with the domain's memory (arch_domain_free) */
 
 /* --- time -------------------------------------------------------------------------------------------------------------- */
 void time_init(void);                     /* boot CPU: clock source, TSC calibration, wall clock */
