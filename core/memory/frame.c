@@ -73,6 +73,7 @@ void frame_init(struct frame *table, uint64_t count)
 {
     heap_init(table, count);
     owner_init();
+    slab_init();
     budget = 0;
     total_frames = dirty_frames = 0;
 }

@@ -29,8 +29,11 @@ void budget_give(uint64_t n);
 /* What ordinary allocations for domains leave alone. */
 uint64_t budget_reserve(void);
 
+/* alloc.c: forgets all slabs (frame_init: the frames they were in are gone). */
+void slab_init(void);
+
 /* --- ops.c, exchange.c, physmap.c, resource.c: XENMEM_* --- */
-#define XENMEM_CMD_BITS 6
+
 /* Largest extent order that a domain may ask for. */
 unsigned memory_max_order(const struct domain *d);
 /* bits and flags for the allocator out of XENMEMF_*; -EINVAL. */

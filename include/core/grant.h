@@ -23,6 +23,8 @@ int must_check grant_frame(struct domain *d, unsigned i, bool status, mfn_t *out
 /* The PV MMU tears down a PTE that is a grant mapping (a guest overwrote it or its table died): finds and drops the
  * mapping of `mfn` by d at this PTE. Called without PV MMU locks. */
 unsigned grant_frame_count(struct domain *d);
+/* How many frames the table may have (for XENMEM_acquire_resource's size query). */
+unsigned grant_frame_limit(const struct domain *d);
 
 extern const struct hc_op grant_ops[];
 extern const unsigned grant_op_count;

@@ -1,0 +1,354 @@
+/*
+ * XENMEM_* (xen/memory.h): a domain's reservation, figures, and the table of all sub-operations.
+ *
+ * The three reservation calls work extent by extent. Their result is the number of extents done, never less
+ * than what an earlier part of the same call did: that count travels in the upper bits of arg[0], so a
+ * refusal after a preemption looks like a short count, as the interface has it. A guest that forges the count
+ * only skips its own extents.
+ *
+ * Invariants
+ *  1. A frame reaches a guest's lists zeroed and counted (frame_alloc_domain) before its number is written to
+ * the guest.
+ *  2. A frame leaves a guest only by clearing ALLOCATED once and dropping that reference: frames that are
+ * mapped anywhere stay until the last mapping is gone. Locks: none of its own.
+ */
+#include "private.h"
+#include "core/abi.h"
+#include "core/domain.h"
+#include "core/guest.h"
+#include "core/memory_op.h"
+#include "core/work.h"
+#include "arch/guest_ops.h"
+#include "arch/mem.h"
+
+/* Order of the largest extent: dom0 drives devices and needs large contiguous buffers, others get 2 MiB. */
+#define MAX_ORDER_HARDWARE 12
+#define MAX_ORDER_OTHERS   9
+
+unsigned memory_max_order(const struct domain *d)
+{
+    return d->hardware ? MAX_ORDER_HARDWARE : MAX_ORDER_OTHERS;
+}
+
+int memory_alloc_args(uint32_t mem_flags, unsigned *bits, unsigned *flags, unsigned *node)
+{
+    unsigned want = XENMEMF_get_address_bits(mem_flags);
+
+    if (want && want <= FRAME_SHIFT)
+        return -EINVAL;
+    *bits = want ? want : 64;
+    *flags = 0;
+    *node = FRAME_ANY_NODE;
+    /* Nodes of the guest's own invention mean nothing: there is no virtual topology. */
+    if (mem_flags & XENMEMF_vnode || XENMEMF_get_node(mem_flags) == 0xff)
+        return 0;
+    *node = XENMEMF_get_node(mem_flags);
+    if (mem_flags & XENMEMF_exact_node_request)
+        *flags = FA_EXACT_NODE;
+    return 0;
+}
+
+/* One of the reservation calls under way. */
+struct reservation {
+    struct vcpu *caller;
+    struct domain *d;
+    struct xen_memory_reservation r;
+    gva_t list;
+    unsigned bits, flags, node;
+};
+
+static long extents_done(const struct hypercall *hc)
+{
+    return (long)(hc->arg[0] >> MEMOP_EXTENT_SHIFT);
+}
+
+static bool write_extent(struct reservation *a, uint64_t i, mfn_t m)
+{
+    uint64_t n = m.n;
+
+    return guest_write_at(a->caller, a->list, i, &n, sizeof(n)) == 0;
+}
+
+/* Undoes an allocation whose number the guest never got to know. */
+static void give_back(mfn_t m, unsigned order)
+{
+    for (uint64_t i = 0; i < 1ull << order; i++) {
+        struct frame *f = mfn_frame(MFN(m.n + i));
+
+        if (frame_clear_allocated(f))
+            frame_put(f);
+    }
+}
+
+static bool increase_one(struct reservation *a, uint64_t i)
+{
+    unsigned order = a->r.extent_order;
+    mfn_t m;
+
+    if (frame_alloc_domain_node(a->d, order, a->bits, a->flags, a->node, &m))
+        return false;
+    if (!a->list.a || a->d->ops->translated || write_extent(a, i, m))
+        return true;
+    give_back(m, order);
+    return false;
+}
+
+static bool populate_one(struct reservation *a, uint64_t i)
+{
+    unsigned order = a->r.extent_order;
+    uint64_t gpfn;
+    mfn_t m;
+
+    if (a->r.mem_flags & XENMEMF_populate_on_demand ||
+        guest_read_at(a->caller, &gpfn, a->list, i, sizeof(gpfn)))
+        return false;
+    if (frame_alloc_domain_node(a->d, order, a->bits, a->flags, a->node, &m))
+        return false;
+    if (arch_physmap_add(a->d, GFN(gpfn), m, order)) {
+        give_back(m, order);
+        return false;
+    }
+    if (a->d->ops->translated || write_extent(a, i, m))
+        return true;
+    arch_physmap_remove(a->d, GFN(gpfn), m, order);
+    give_back(m, order);
+    return false;
+}
+
+/* Takes the frame at g out of d's reservation. */
+static bool remove_one(struct domain *d, gfn_t g)
+{
+    mfn_t m = arch_gfn_to_mfn(d, g);
+    struct frame *f;
+
+    if (!mfn_valid(m))
+        return false;
+    f = mfn_frame(m);
+    if (!frame_get(f, d))
+        return false;
+    if (!frame_clear_allocated(f)) {
+        frame_put(f); /* shared by the hypervisor, or given back before and still mapped */
+        return false;
+    }
+    arch_physmap_remove(d, g, m, 0);
+    frame_put(f);
+    frame_put(f);
+    return true;
+}
+
+static bool decrease_one(struct reservation *a, uint64_t i)
+{
+    uint64_t gmfn, n = 1ull << a->r.extent_order;
+
+    if (guest_read_at(a->caller, &gmfn, a->list, i, sizeof(gmfn)) || gmfn + n < gmfn)
+        return false;
+    for (uint64_t j = 0; j < n; j++)
+        if (!remove_one(a->d, GFN(gmfn + j)))
+            return false;
+    return true;
+}
+
+typedef bool (*extent_fn)(struct reservation *a, uint64_t i);
+
+/* Runs over the extents from the cursor on; the count done, or HC_AGAIN. */
+static long each_extent(struct hypercall *hc, struct reservation *a, extent_fn fn)
+{
+    uint64_t start = (uint64_t)extents_done(hc), i;
+
+    for (i = start; i < a->r.nr_extents; i++) {
+        if (i != start && preempt_needed()) {
+            hc->arg[0] = (hc->arg[0] & ((1u << MEMOP_EXTENT_SHIFT) - 1)) | i << MEMOP_EXTENT_SHIFT;
+            return HC_AGAIN;
+        }
+        if (!fn(a, i))
+            break;
+    }
+    return (long)i;
+}
+
+static long reservation_op(struct hypercall *hc, extent_fn fn)
+{
+    struct reservation a = {.caller = hc->caller};
+    long done = extents_done(hc), rc;
+
+    if (guest_read(hc->caller, &a.r, GVA(hc->arg[1]), sizeof(a.r)))
+        return done ? done : -EFAULT;
+    a.list = HANDLE(a.r.extent_start);
+    if (a.r.nr_extents > ~0ull >> (MEMOP_EXTENT_SHIFT + 1) || (uint64_t)done >= a.r.nr_extents ||
+        a.r.extent_order > memory_max_order(hc->caller->domain))
+        return done;
+    rc = memory_alloc_args(a.r.mem_flags, &a.bits, &a.flags, &a.node);
+    if (rc)
+        return done ? done : rc;
+    rc = hc_target(hc, DID(a.r.domid), &a.d);
+    if (rc)
+        return rc == -ESRCH || done ? done : rc;
+    rc = each_extent(hc, &a, fn);
+    domain_put(a.d);
+    return rc;
+}
+
+static long op_increase(struct hypercall *hc)
+{
+    return reservation_op(hc, increase_one);
+}
+
+static long op_decrease(struct hypercall *hc)
+{
+    return reservation_op(hc, decrease_one);
+}
+
+static long op_populate(struct hypercall *hc)
+{
+    return reservation_op(hc, populate_one);
+}
+
+/* --- figures
+ * -------------------------------------------------------------------------------------------------------------
+ */
+
+static long op_maximum_ram_page(struct hypercall *hc)
+{
+    return extents_done(hc) ? -EINVAL : (long)frame_count;
+}
+
+/* arg[1] points to a domid. */
+static long target_of(struct hypercall *hc, struct domain **d)
+{
+    struct xen_memory_domain q;
+
+    if (extents_done(hc))
+        return -EINVAL;
+    if (guest_read(hc->caller, &q.domid, GVA(hc->arg[1]), sizeof(q.domid)))
+        return -EFAULT;
+    return hc_target(hc, DID(q.domid), d);
+}
+
+static long op_current_reservation(struct hypercall *hc)
+{
+    struct domain *d;
+    long rc = target_of(hc, &d);
+
+    if (!rc) {
+        rc = (long)__atomic_load_n(&d->frames, __ATOMIC_RELAXED);
+        domain_put(d);
+    }
+    return rc;
+}
+
+static long op_maximum_reservation(struct hypercall *hc)
+{
+    struct domain *d;
+    long rc = target_of(hc, &d);
+
+    if (!rc) {
+        rc = (long)MIN(d->max_frames, (uint64_t)INT64_MAX);
+        domain_put(d);
+    }
+    return rc;
+}
+
+/* PV: the guest itself says in shared_info how far its p2m goes. */
+static long op_maximum_gpfn(struct hypercall *hc)
+{
+    struct domain *d;
+    long rc = target_of(hc, &d);
+    uint64_t max;
+
+    if (rc)
+        return rc;
+    max = d->shared_info ? __atomic_load_n(&d->shared_info->arch.max_pfn, __ATOMIC_RELAXED) : 0;
+    domain_put(d);
+    return max ? (long)MIN(max - 1, (uint64_t)INT64_MAX) : 0;
+}
+
+/* --- control
+ * --------------------------------------------------------------------------------------------------------------
+ */
+
+static long op_claim_pages(struct hypercall *hc)
+{
+    struct xen_memory_reservation r;
+    struct domain *d;
+    long rc;
+
+    if (extents_done(hc))
+        return -EINVAL;
+    if (guest_read(hc->caller, &r, GVA(hc->arg[1]), sizeof(r)))
+        return -EFAULT;
+    if (HANDLE(r.extent_start).a || r.extent_order || r.mem_flags)
+        return -EINVAL;
+    rc = hc_target(hc, DID(r.domid), &d);
+    if (rc)
+        return rc;
+    rc = frame_claim(d, r.nr_extents);
+    domain_put(d);
+    return rc;
+}
+
+/* No guest has populate-on-demand entries, so every target is reached at once; tools set it for PV guests
+ * too. */
+static long op_pod_target(struct hypercall *hc)
+{
+    struct xen_pod_target t;
+    struct domain *d;
+    long rc;
+
+    if (extents_done(hc))
+        return -EINVAL;
+    if (guest_read(hc->caller, &t, GVA(hc->arg[1]), sizeof(t)))
+        return -EFAULT;
+    rc = hc_target(hc, DID(t.domid), &d);
+    if (rc)
+        return rc;
+    if ((hc->arg[0] & ((1u << MEMOP_EXTENT_SHIFT) - 1)) == XENMEM_set_pod_target &&
+        t.target_pages > d->max_frames) {
+        rc = -EINVAL;
+    } else {
+        t.tot_pages = __atomic_load_n(&d->frames, __ATOMIC_RELAXED);
+        t.pod_cache_pages = t.pod_entries = 0;
+        rc = guest_write(hc->caller, GVA(hc->arg[1]), &t, sizeof(t));
+    }
+    domain_put(d);
+    return rc;
+}
+
+#define ROW(op, perm, fn, ...) [XENMEM_##op] = {XENMEM_##op, perm, "XENMEM_" #op, fn, ##__VA_ARGS__}
+#define REFUSED(op, perm, code, why)                                                                         \
+    [XENMEM_##op] = {XENMEM_##op, perm, "XENMEM_" #op, .refused = code, .note = why}
+
+const struct hc_op memory_ops[] = {
+    ROW(increase_reservation, PERM_TARGET, op_increase),
+    ROW(decrease_reservation, PERM_TARGET, op_decrease),
+    ROW(maximum_ram_page, PERM_ANY, op_maximum_ram_page),
+    ROW(current_reservation, PERM_TARGET, op_current_reservation),
+    ROW(maximum_reservation, PERM_TARGET, op_maximum_reservation),
+    ROW(machphys_mfn_list, PERM_ANY, arch_memory_op),
+    ROW(populate_physmap, PERM_TARGET, op_populate, .note = "populate-on-demand extents are not populated"),
+    ROW(add_to_physmap, PERM_TARGET, memory_add_to_physmap,
+        .note = "EACCES for PV domains, as the interface has it"),
+    [8] = {8, PERM_ANY, "XENMEM_translate_gpfn_list", .refused = ENOSYS,
+           .note = "withdrawn from the interface"},
+    ROW(memory_map, PERM_ANY, arch_memory_op),
+    ROW(machine_memory_map, PERM_HARDWARE, arch_memory_op),
+    ROW(exchange, PERM_TARGET, memory_exchange),
+    ROW(machphys_mapping, PERM_ANY, arch_memory_op),
+    ROW(set_memory_map, PERM_TARGET, arch_memory_op),
+    ROW(maximum_gpfn, PERM_TARGET, op_maximum_gpfn),
+    ROW(remove_from_physmap, PERM_TARGET, memory_remove_from_physmap),
+    ROW(set_pod_target, PERM_CONTROL, op_pod_target, .note = "no domain has populate-on-demand memory"),
+    ROW(get_pod_target, PERM_CONTROL, op_pod_target),
+    ROW(get_sharing_freed_pages, PERM_ANY, arch_memory_op),
+    ROW(get_sharing_shared_pages, PERM_ANY, arch_memory_op),
+    REFUSED(paging_op, PERM_CONTROL, ENOSYS, "guest paging is not there"),
+    REFUSED(access_op, PERM_CONTROL, ENOSYS, "memory access monitoring is not there"),
+    REFUSED(sharing_op, PERM_CONTROL, ENOSYS, "page sharing is not there"),
+    ROW(add_to_physmap_batch, PERM_TARGET, memory_add_to_physmap_batch),
+    ROW(claim_pages, PERM_CONTROL, op_claim_pages),
+    ROW(machphys_compat_mfn_list, PERM_ANY, arch_memory_op),
+    REFUSED(get_vnumainfo, PERM_TARGET, EOPNOTSUPP, "no domain has a virtual NUMA topology"),
+    REFUSED(reserved_device_memory_map, PERM_TARGET, ENOSYS, "there is no IOMMU driver yet"),
+    ROW(acquire_resource, PERM_CONTROL, memory_acquire_resource,
+        .note = "grant tables; EOPNOTSUPP for other types"),
+};
+const unsigned memory_op_count = ARRAY_SIZE(memory_ops);
