@@ -59,6 +59,7 @@ struct domain {
 
     struct shared_info *shared_info; /* [c] direct-map address */
     mfn_t shared_info_mfn;        /* [c] */
+    bool shared_info_private;     /* [reap] nobody but us has it any more */
     struct evtchn_domain evtchn;
     struct grant_table *grant;    /* [c] */
     uint32_t vm_assist;           /* [a] VMASST_TYPE_* bits */
@@ -71,6 +72,7 @@ struct domain {
     uint8_t crashed;              /* [a] domain_crash was called */
     struct tasklet crash_job;     /* finishes domain_crash outside of the caller's locks */
     struct timer reap;            /* a dead domain: looks whether the last reference has gone */
+    uint64_t reap_since;          /* [reap] ns */
     struct timer watchdog[DOMAIN_WATCHDOGS];
     uint32_t watchdog_used;       /* [d] bit per timer */
 };
@@ -154,6 +156,9 @@ void domain_pause_nosync(struct domain *d);
 void domain_unpause(struct domain *d);
 void vcpu_pause(struct vcpu *v);
 void vcpu_unpause(struct vcpu *v);
+/* SCHEDOP_watchdog: a new timer's number (id 0), 0 (poked, or stopped with seconds 0), -EINVAL, -ENOSPC. */
+long domain_watchdog(struct domain *d, uint32_t id, uint32_t seconds);
+extern bool opt_noreboot; /* noreboot: stay on the screen after a crash or panic */
 /* The machine must stop or restart because the hardware domain said so. */
 __attribute__((noreturn)) void hardware_domain_shutdown(uint8_t code);
 /* The toolstack's pause: counted apart, so that it cannot undo others'. A domain is created with one unless it is the

@@ -14,6 +14,7 @@ enum lock_rank {
     RANK_DOMAIN_LIST = 20, /* the list of domains */
     RANK_DOMAIN = 30,      /* struct domain.lock: lifecycle, vCPU set-up */
     RANK_GRANT = 40,       /* struct grant_table.lock; two of them: lower domain id first */
+    RANK_GRANT_ENTRY = 42, /* one active grant entry, inside its table's lock */
     RANK_MAPTRACK = 45,
     RANK_PV_MMU = 50,      /* x86: page-table lock of a domain, then per-frame page locks */
     RANK_PV_FRAME = 52,
@@ -25,6 +26,7 @@ enum lock_rank {
     RANK_IRQ_SAFE = 70,    /* from here on: may be taken in interrupt context, so always with interrupts off */
     RANK_IRQ_DESC = 72,    /* an interrupt line; delivers events */
     RANK_EVTCHN = 75,      /* struct domain.evtchn.lock; two of them: lower domain id first */
+    RANK_EVTCHN_PORT = 76, /* one port; two of them: lower domain id, then lower port first */
     RANK_EVTCHN_FIFO = 77, /* a FIFO queue */
     RANK_VCPU = 78,
     RANK_SCHED = 80,       /* a run queue; two of them: lower CPU first */

@@ -17,8 +17,10 @@ struct domain;
 void sched_init(void);                   /* boot CPU; registers WORK_SCHEDULE */
 int must_check sched_init_cpu(unsigned cpu); /* each CPU, creates its idle vCPU; before it goes online */
 struct vcpu *sched_idle_vcpu(unsigned cpu);
+int must_check sched_domain_init(struct domain *d);
+void sched_domain_free(struct domain *d);
 int must_check sched_vcpu_init(struct vcpu *v);
-void sched_vcpu_free(struct vcpu *v);
+void sched_vcpu_free(struct vcpu *v);    /* v does not run and never will */
 
 /* Runnable or not may have changed: puts v on a run queue or takes it off. Interrupt-safe. */
 void vcpu_wake(struct vcpu *v);
@@ -46,7 +48,11 @@ void sched_room_check(void);
 void sched_dump(void); /* debug key 'r' */
 
 
+/* The vCPU's choice of CPU for a while (SCHEDOP_pin_override): cpu < 0 gives the affinity back that it had. -EINVAL. */
+int must_check sched_pin_override(struct vcpu *v, int cpu);
+
 extern const struct hc_op sched_ops[];   /* SCHEDOP_* : core/sched/ops.c */
 extern const unsigned sched_op_count;
+long do_sched_op_compat(struct hypercall *hc); /* yield and block of 2005 */
 
 #endif

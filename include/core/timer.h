@@ -3,14 +3,15 @@
 #define CORE_TIMER_H
 
 #include "core/types.h"
+#include "lib/rbtree.h"
 
 struct timer {
-    uint64_t deadline; /* ns of system time */
+    struct rb_node node; /* [queue lock] while queued */
+    uint64_t deadline;   /* [queue lock] ns of system time */
     void (*fn)(void *data);
     void *data;
-    uint32_t heap_index; /* 0 = not queued */
-    uint16_t cpu;
-    bool killed;
+    uint16_t cpu;        /* [queue lock; read without to find the lock] */
+    bool queued, killed; /* [queue lock] */
 };
 
 void timers_init_cpu(unsigned cpu);
@@ -22,6 +23,7 @@ void timer_stop(struct timer *t);
 void timer_kill(struct timer *t);
 void timer_migrate(struct timer *t, unsigned cpu);
 /* The architecture's timer interrupt calls work_raise(WORK_TIMER). */
-void timer_dump(void);
+void timer_dump(void); /* debug key 'a' */
+void timer_room_check(void);
 
 #endif

@@ -1,0 +1,216 @@
+/*
+ * What Krypton writes into memory that a vCPU names: its vcpu_info, its runstate record, its time record; and
+ * vm_assist, whose one flag of ours is about the runstate record.
+ *
+ * vcpu_info is a frame of the guest, referenced and pinned writable for good, so that it can be written from
+ * any CPU and can never be a page table. The runstate and time records are virtual addresses, written only
+ * while their vCPU is the current one; an address that faults is just not written (it may be mapped again
+ * later).
+ *
+ * Invariants
+ *  1. info_mfn is INVALID_MFN or a frame that this domain owns, with one reference and one writable pin held
+ * by us.
+ *  2. v->info changes once. An event that went to the old place is not lost: after the change everything is
+ * marked pending.
+ *  3. With VMASST_TYPE_runstate_update_flag, a reader never sees a record that is half written without
+ *     XEN_RUNSTATE_UPDATE in state_entry_time.
+ *
+ * Locks: d->lock for registrations.
+ */
+#include "private.h"
+#include "core/frame.h"
+#include "core/guest.h"
+#include "core/log.h"
+#include "core/sched.h"
+#include "arch/cpu.h"
+#include "arch/guest_ops.h"
+#include "arch/mem.h"
+#include "arch/time.h"
+#include "vcpu_area.h"
+
+_Static_assert(sizeof(struct vcpu_info) == 64, "64-bit layout");
+
+/* --- vcpu_info
+ * -------------------------------------------------------------------------------------------------------- */
+
+/* A frame of d, held for good and writable. */
+static int hold_frame(struct domain *d, gfn_t g, mfn_t *out)
+{
+    mfn_t m = arch_gfn_to_mfn(d, g);
+
+    if (!mfn_valid(m) || !frame_get(mfn_frame(m), d))
+        return -EINVAL;
+    if (!arch_grant_pin(d, m, false)) {
+        frame_put(mfn_frame(m));
+        return -EINVAL;
+    }
+    *out = m;
+    return 0;
+}
+
+void vcpu_info_release(struct vcpu *v)
+{
+    mfn_t m = v->info_mfn;
+
+    if (mfn_eq(m, INVALID_MFN))
+        return;
+    v->info =
+        v->private_info ? v->private_info : (struct vcpu_info *)&v->domain->shared_info->vcpu_info[v->id];
+    v->info_mfn = INVALID_MFN;
+    arch_grant_unpin(m, false);
+    frame_put(mfn_frame(m));
+}
+
+static int info_check(const struct vcpu *v, const struct vcpu *caller,
+                      const struct vcpu_register_vcpu_info *a)
+{
+    if (a->offset > FRAME_SIZE - sizeof(struct vcpu_info))
+        return -EINVAL;
+    if (a->offset % _Alignof(struct vcpu_info))
+        return -ENXIO;
+    if (!mfn_eq(v->info_mfn, INVALID_MFN))
+        return -EINVAL;
+    /* Another vCPU's record must not move under its feet. */
+    if (v != caller && !(__atomic_load_n(&v->pause_flags, __ATOMIC_RELAXED) & VPF_DOWN))
+        return -EINVAL;
+    return 0;
+}
+
+static int info_register(struct vcpu *v, const struct vcpu *caller, const struct vcpu_register_vcpu_info *a)
+{
+    struct vcpu_info *to;
+    mfn_t m;
+    int r = info_check(v, caller, a);
+
+    if (!r)
+        r = hold_frame(v->domain, GFN(a->mfn), &m);
+    if (r)
+        return r;
+    to = (struct vcpu_info *)((char *)arch_frame_va(m) + a->offset);
+    *to = *v->info;
+    v->info_mfn = m;
+    __atomic_store_n(&v->info, to, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+long vcpu_op_vcpu_info(struct hypercall *hc)
+{
+    struct vcpu *v = domain_vcpu(hc->caller->domain, hc_u32(hc, 1));
+    struct vcpu_register_vcpu_info a;
+    int r;
+
+    if (!v)
+        return -ENOENT;
+    if (guest_read(hc->caller, &a, GVA(hc->arg[2]), sizeof(a)))
+        return -EFAULT;
+    spin_lock(&v->domain->lock);
+    r = info_register(v, hc->caller, &a);
+    spin_unlock(&v->domain->lock);
+    if (r)
+        return r;
+    __atomic_store_n(&v->info->evtchn_pending_sel, ~0ul, __ATOMIC_SEQ_CST);
+    vcpu_mark_events_pending(v);
+    if (v == hc->caller)
+        arch_vcpu_time_publish(v);
+    return 0;
+}
+
+/* --- runstate
+ * -----------------------------------------------------------------------------------------------------------
+ */
+
+#define ENTRY_TIME_OFFSET offsetof(struct vcpu_runstate_info, state_entry_time)
+/* The byte that holds XEN_RUNSTATE_UPDATE, little endian. */
+#define FLAG_OFFSET       (ENTRY_TIME_OFFSET + 7)
+
+void vcpu_runstate_publish(struct vcpu *v)
+{
+    struct vcpu_runstate_info info;
+    gva_t area = v->runstate_area;
+    bool flag = v->domain->vm_assist & (1u << VMASST_TYPE_runstate_update_flag);
+    uint8_t top;
+
+    if (!area.a)
+        return;
+    sched_runstate(v, &info);
+    if (flag) {
+        info.state_entry_time |= XEN_RUNSTATE_UPDATE;
+        top = (uint8_t)(info.state_entry_time >> 56);
+        if (!arch_vcpu_area_write(v, GVA(area.a + FLAG_OFFSET), &top, 1))
+            return;
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    }
+    if (!arch_vcpu_area_write(v, area, &info, sizeof(info)) || !flag)
+        return;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    top = (uint8_t)((info.state_entry_time & ~XEN_RUNSTATE_UPDATE) >> 56);
+    (void)arch_vcpu_area_write(v, GVA(area.a + FLAG_OFFSET), &top, 1);
+}
+
+long vcpu_op_runstate_area(struct hypercall *hc)
+{
+    struct vcpu *v = domain_vcpu(hc->caller->domain, hc_u32(hc, 1));
+    struct vcpu_register_runstate_memory_area a;
+    struct vcpu_runstate_info info = {0};
+
+    if (!v)
+        return -ENOENT;
+    if (guest_read(hc->caller, &a, GVA(hc->arg[2]), sizeof(a)))
+        return -EFAULT;
+    if (a.addr.p) {
+        sched_runstate(v, &info);
+        if (guest_write(hc->caller, GVA(a.addr.p), &info, sizeof(info)))
+            return -EFAULT;
+    }
+    __atomic_store_n(&v->runstate_area.a, a.addr.p, __ATOMIC_RELAXED);
+    return 0;
+}
+
+long vcpu_op_time_area(struct hypercall *hc)
+{
+    struct vcpu *v = domain_vcpu(hc->caller->domain, hc_u32(hc, 1));
+    struct vcpu_register_time_memory_area a;
+
+    if (!v)
+        return -ENOENT;
+    if (guest_read(hc->caller, &a, GVA(hc->arg[2]), sizeof(a)))
+        return -EFAULT;
+    /* An area that cannot be written now is refused; later faults only leave it unwritten. */
+    if (a.addr.p && guest_zero(hc->caller, GVA(a.addr.p), sizeof(struct vcpu_time_info)))
+        return -EFAULT;
+    __atomic_store_n(&v->time_area.a, a.addr.p, __ATOMIC_RELAXED);
+    if (v == hc->caller)
+        arch_vcpu_time_publish(v);
+    return 0;
+}
+
+/* --- vm_assist
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+/* The PV page-table assists are what 64-bit guests always get here; setting them changes nothing and is no
+ * error. */
+#define ASSISTS                                                                                              \
+    (1u << VMASST_TYPE_4gb_segments | 1u << VMASST_TYPE_4gb_segments_notify |                                \
+     1u << VMASST_TYPE_writable_pagetables | 1u << VMASST_TYPE_pae_extended_cr3 |                            \
+     1u << VMASST_TYPE_architectural_iopl | 1u << VMASST_TYPE_runstate_update_flag)
+#define ASSISTS_TRANSLATED (1u << VMASST_TYPE_runstate_update_flag)
+
+long do_vm_assist(struct hypercall *hc)
+{
+    struct domain *d = hc->caller->domain;
+    uint32_t cmd = hc_u32(hc, 0), type = hc_u32(hc, 1);
+    uint32_t known = d->ops->translated ? ASSISTS_TRANSLATED : ASSISTS;
+
+    if (type >= 32 || !(known & (1u << type)))
+        return -EINVAL;
+    switch (cmd) {
+    case VMASST_CMD_enable:
+        __atomic_fetch_or(&d->vm_assist, 1u << type, __ATOMIC_RELAXED);
+        return 0;
+    case VMASST_CMD_disable:
+        __atomic_fetch_and(&d->vm_assist, ~(1u << type), __ATOMIC_RELAXED);
+        return 0;
+    }
+    return -ENOSYS;
+}
