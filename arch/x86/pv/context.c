@@ -1,0 +1,309 @@
+/*
+ * What a PV vCPU owns of a processor besides its general registers, and the switch from one vCPU to the next.
+ *
+ * While a vCPU runs, its selectors, segment bases, FPU state, CR3 and debug registers are in the hardware;
+ * while it does not, they are in struct x86_vcpu. GS: the active base belongs to the mode the vCPU is in, the
+ * shadow base (KernelGSBase) to the other one, so that a change of mode is a SWAPGS.
+ *
+ * The GDT register points to the vCPU's window (x86/layout.h), whose page 14 is this CPU's own; between two
+ * guests it points to this CPU's own table, so that at no instant an interrupt could meet a GDT that is not
+ * mapped.
+ *
+ * Invariants
+ *  1. dirty_cpus of a domain contains every CPU whose CR3 may be a root of that domain. The bit is set before
+ * CR3 is loaded and cleared after another CR3 has been.
+ *  2. Outside of guests XCR0 is the full mask and CR0.TS is clear.
+ *  3. sched_context_saved(prev) is called when nothing of prev is left on this CPU.
+ * Locks: none; interrupts are off.
+ */
+#include "private.h"
+#include "core/log.h"
+#include "core/sched.h"
+#include "arch/cpu.h"
+#include "arch/guest_ops.h"
+#include "arch/time.h"
+#include "x86/cpu.h"
+#include "x86/layout.h"
+#include "x86/mm.h"
+#include "x86/percpu.h"
+#include "x86/pte.h"
+#include "../metal/asm.h"
+#include "../metal/pvregs.h"
+
+#define MSR_FS_BASE        0xc0000100
+#define MSR_GS_BASE        0xc0000101
+#define MSR_KERNEL_GS_BASE 0xc0000102
+#define MSR_TSC_AUX        0xc0000103
+
+#define CR0_TS             0x8ull
+#define CR4_TSD            0x4ull
+#define CR4_DE             0x8ull
+#define CR4_FSGSBASE       0x10000ull
+#define CR4_PER_VCPU       (CR4_TSD | CR4_DE | CR4_FSGSBASE)
+
+#define DR6_DEFAULT        0xffff0ff0ull
+#define DR7_DEFAULT        0x400ull
+#define DR7_ENABLES        0xffull
+
+struct guest_regs *vcpu_regs(struct vcpu *v)
+{
+    return v == arch_current() ? current_regs() : &x86_vcpu(v)->regs;
+}
+
+mfn_t pv_active_root(const struct vcpu *v)
+{
+    const struct pv_vcpu *pv = &((const struct x86_vcpu *)v)->pv;
+
+    return pv->kernel_mode ? pv->root_kernel : pv->root_user;
+}
+
+/* --- pieces
+ * ----------------------------------------------------------------------------------------------------------------
+ */
+
+static void save_fpu(struct x86_vcpu *x)
+{
+    uint64_t mask = cpu_features.xcr0_mask;
+
+    if (x->pv.ts)
+        hw_clts();
+    if (!cpu_features.xsave) {
+        hw_fxsave(x->fpu);
+        return;
+    }
+    if (x->xcr0 != mask)
+        hw_xsetbv(mask);
+    if (cpu_features.xsaveopt)
+        hw_xsaveopt(x->fpu, mask);
+    else
+        hw_xsave(x->fpu, mask);
+}
+
+static void load_fpu(struct x86_vcpu *x)
+{
+    uint64_t mask = cpu_features.xcr0_mask;
+
+    if (cpu_features.xsave) {
+        hw_xrstor(x->fpu, mask);
+        if (x->xcr0 != mask)
+            hw_xsetbv(x->xcr0);
+    } else {
+        hw_fxrstor(x->fpu);
+    }
+    if (x->pv.ts)
+        hw_write_cr0(hw_read_cr0() | CR0_TS);
+}
+
+void pv_set_fpu_ts(struct vcpu *v, bool set)
+{
+    pv_vcpu(v)->ts = set;
+    if (set)
+        hw_write_cr0(hw_read_cr0() | CR0_TS);
+    else
+        hw_clts();
+}
+
+void pv_set_xcr0(struct vcpu *v, uint64_t value)
+{
+    x86_vcpu(v)->xcr0 = value;
+    hw_xsetbv(value);
+}
+
+/* I/O breakpoints stay in the guest's view only: its port accesses are emulated, and the hardware must not
+ * stop ours. */
+static uint64_t hardware_dr7(uint64_t dr7)
+{
+    for (unsigned i = 0; i < 4; i++)
+        if ((dr7 >> (16 + 4 * i) & 3) == 2)
+            dr7 &= ~(3ull << (2 * i));
+    return dr7;
+}
+
+void pv_load_debug_registers(struct vcpu *v)
+{
+    struct pv_vcpu *pv = pv_vcpu(v);
+    uint64_t dr7 = hardware_dr7(pv->dr[7]);
+
+    if (dr7 & DR7_ENABLES) {
+        hw_write_dr0(pv->dr[0]);
+        hw_write_dr1(pv->dr[1]);
+        hw_write_dr2(pv->dr[2]);
+        hw_write_dr3(pv->dr[3]);
+        hw_write_dr6(DR6_DEFAULT);
+        hw_write_dr7(dr7);
+        pv->dr_loaded = true;
+    } else if (pv->dr_loaded) {
+        hw_write_dr7(DR7_DEFAULT);
+        pv->dr_loaded = false;
+    }
+}
+
+static void unload_debug_registers(struct pv_vcpu *pv)
+{
+    if (!pv->dr_loaded)
+        return;
+    hw_write_dr7(DR7_DEFAULT);
+    pv->dr_loaded = false;
+}
+
+void pv_load_cr4(struct vcpu *v)
+{
+    struct cpu_info *ci = cpu_info();
+    uint64_t want = (ci->cr4 & ~CR4_PER_VCPU) | (pv_vcpu(v)->cr4_guest & CR4_PER_VCPU);
+
+    if (!cpu_features.fsgsbase)
+        want &= ~CR4_FSGSBASE;
+    if (want == ci->cr4)
+        return;
+    ci->cr4 = want;
+    hw_write_cr4(want);
+}
+
+static void save_segments(struct pv_vcpu *pv)
+{
+    uint64_t active = rdmsr(MSR_GS_BASE), shadow = rdmsr(MSR_KERNEL_GS_BASE);
+
+    pv->ds = hw_read_ds();
+    pv->es = hw_read_es();
+    pv->fs = hw_read_fs();
+    pv->gs = hw_read_gs();
+    pv->fs_base = rdmsr(MSR_FS_BASE);
+    pv->gs_base_kernel = pv->kernel_mode ? active : shadow;
+    pv->gs_base_user = pv->kernel_mode ? shadow : active;
+}
+
+/* A selector into the LDT needs its page in the window now: here a fault could not be told from a bad
+ * selector. */
+void pv_prefault_ldt(struct vcpu *v, uint16_t sel)
+{
+    struct guest_regs r = *current_regs();
+
+    if (!(sel & 4) || (sel >> 3) >= pv_vcpu(v)->ldt_entries)
+        return;
+    r.error_code = 0;
+    r.vector = TRAP_PF;
+    (void)pv_mmu_fault(v, VCPU_LDT_VIRT(v->id) + (sel & 0xfff8), &r);
+}
+
+static bool load_selector(struct vcpu *v, uint16_t now, uint16_t sel, bool (*load)(uint16_t))
+{
+    if (!(sel & ~3) && !(now & ~3) && sel == now)
+        return true;
+    pv_prefault_ldt(v, sel);
+    return load(sel);
+}
+
+/* False: a selector could not be loaded (now null), the guest must hear of it. */
+static bool load_segments(struct vcpu *v)
+{
+    struct pv_vcpu *pv = pv_vcpu(v);
+    bool ok = true;
+
+    ok &= load_selector(v, hw_read_ds(), pv->ds, hw_load_ds);
+    ok &= load_selector(v, hw_read_es(), pv->es, hw_load_es);
+    ok &= load_selector(v, hw_read_fs(), pv->fs, hw_load_fs);
+    ok &= load_selector(v, hw_read_gs(), pv->gs, hw_load_gs);
+    wrmsr(MSR_FS_BASE, pv->fs_base);
+    wrmsr(MSR_GS_BASE, pv->kernel_mode ? pv->gs_base_kernel : pv->gs_base_user);
+    wrmsr(MSR_KERNEL_GS_BASE, pv->kernel_mode ? pv->gs_base_user : pv->gs_base_kernel);
+    return ok;
+}
+
+/* AMD APM vol. 2 4.8.3: a 16-byte LDT descriptor. */
+void pv_load_ldt(struct vcpu *v)
+{
+    const struct pv_vcpu *pv = pv_vcpu(v);
+    uint64_t base = VCPU_LDT_VIRT(v->id), limit = (uint64_t)pv->ldt_entries * 8 - 1;
+    uint64_t *d = &cpu_gdt_page()[(SEL_LDT & 0xfff) / 8];
+
+    if (!pv->ldt_entries) {
+        hw_lldt(0);
+        return;
+    }
+    d[0] = (limit & 0xffff) | (base & 0xffffff) << 16 | 0x82ull << 40 | (limit >> 16 & 0xf) << 48 |
+           (base >> 24 & 0xff) << 56;
+    d[1] = base >> 32;
+    hw_lldt(SEL_LDT);
+}
+
+/* --- the whole
+ * -------------------------------------------------------------------------------------------------------------
+ */
+
+void pv_ctxt_save(struct x86_vcpu *x)
+{
+    x->regs = *current_regs();
+    save_segments(&x->pv);
+    save_fpu(x);
+    unload_debug_registers(&x->pv);
+}
+
+/* The tables of the vCPU and the GDT window, in this order: window entry, CR3 (which flushes the old entry),
+ * GDT. */
+static void load_tables(struct x86_vcpu *x)
+{
+    struct x86_domain *d = x86_domain(x->core.domain);
+
+    cpumask_set(&d->dirty_cpus, arch_cpu_id());
+    __atomic_store_n(&d->window_l1[x->core.id][GDT_HYP_PAGE],
+                     pte_make(cpu_gdt_mfn(), PTE_P | PTE_RW | PTE_A | PTE_D | (cpu_features.nx ? PTE_NX : 0)),
+                     __ATOMIC_RELAXED);
+    hw_write_cr3(mfn_to_maddr(pv_active_root(&x->core)).a);
+    hw_lgdt(VCPU_GDT_VIRT(x->core.id), 0xffff);
+}
+
+void pv_ctxt_load(struct x86_vcpu *x)
+{
+    struct vcpu *v = &x->core;
+
+    *current_regs() = x->regs;
+    load_tables(x);
+    pv_load_ldt(v);
+    pv_load_cr4(v);
+    load_fpu(x);
+    if (cpu_features.rdtscp)
+        wrmsr(MSR_TSC_AUX, x->pv.tsc_aux);
+    pv_load_debug_registers(v);
+    if (!load_segments(v))
+        pv_bounce_failsafe(v, current_regs());
+    arch_vcpu_time_publish(v);
+}
+
+void pv_toggle_mode(struct vcpu *v)
+{
+    struct pv_vcpu *pv = pv_vcpu(v);
+
+    pv->kernel_mode = !pv->kernel_mode;
+    hw_swapgs();
+    hw_write_cr3(mfn_to_maddr(pv_active_root(v)).a);
+}
+
+void pv_root_changed(struct vcpu *v)
+{
+    if (v == arch_current())
+        hw_write_cr3(mfn_to_maddr(pv_active_root(v)).a);
+}
+
+void arch_context_switch(struct vcpu *prev, struct vcpu *next)
+{
+    struct cpu_info *ci = cpu_info();
+
+    ASSERT(!arch_irq_enabled());
+    if (prev == next)
+        return;
+    if (!prev->idle) {
+        pv_ctxt_save(x86_vcpu(prev));
+        cpu_load_own_gdt();
+    }
+    ci->current = next;
+    if (next->idle)
+        hw_write_cr3(mfn_to_maddr(hyp_l4_mfn).a);
+    else
+        pv_ctxt_load(x86_vcpu(next));
+    if (!prev->idle && prev->domain != next->domain)
+        cpumask_clear(&x86_domain(prev->domain)->dirty_cpus, ci->cpu);
+    sched_context_saved(prev);
+    if (next->idle)
+        metal_resume_idle();
+    metal_resume_guest();
+}

@@ -1,0 +1,114 @@
+/*
+ * PV guest memory by virtual address: through the page tables that are loaded, under the guest's own rights.
+ *
+ * Invariants
+ *  1. No access outside the guest's halves of the address space, whatever number the guest gave (wrap
+ * included).
+ *  2. The vCPU is the current one: its tables are loaded.
+ * A copy that faults is tried once more from where it stopped: a stale translation (the guest raised the
+ * rights of an entry without a flush, as the architecture allows) is dropped by the fault itself (SDM vol.
+ * 3 4.10.4.1).
+ */
+#include "private.h"
+#include "x86/layout.h"
+#include "x86/percpu.h"
+#include "arch/cpu.h"
+#include "arch/guest_ops.h"
+#include "../metal/pvregs.h"
+
+#define LOW_HALF_END 0x0000800000000000ull
+
+bool pv_range_ok(uint64_t a, size_t n)
+{
+    uint64_t end = a + n;
+
+    if (end < a)
+        return end == 0 && a >= HYP_VIRT_END;
+    return end <= LOW_HALF_END || a >= HYP_VIRT_END;
+}
+
+bool pv_copy_in(struct vcpu *v, void *to, gva_t from, size_t n)
+{
+    size_t left, done;
+
+    if (unlikely(!pv_range_ok(from.a, n)))
+        return false;
+    left = metal_copy_from_user(to, (const void *)from.a, n);
+    if (likely(!left))
+        return true;
+    done = n - left;
+    return !metal_copy_from_user((char *)to + done, (const char *)from.a + done, left);
+}
+
+bool pv_copy_out(struct vcpu *v, gva_t to, const void *from, size_t n)
+{
+    size_t left, done;
+
+    if (unlikely(!pv_range_ok(to.a, n)))
+        return false;
+    left = metal_copy_to_user((void *)to.a, from, n);
+    if (likely(!left))
+        return true;
+    done = n - left;
+    return !metal_copy_to_user((char *)to.a + done, (const char *)from + done, left);
+}
+
+bool pv_zero(struct vcpu *v, gva_t to, size_t n)
+{
+    size_t left;
+
+    if (unlikely(!pv_range_ok(to.a, n)))
+        return false;
+    left = metal_zero_user((void *)to.a, n);
+    return !left || !metal_zero_user((char *)to.a + (n - left), left);
+}
+
+/* The kernel's tables while a user process runs; back with leave_kernel_tables(). */
+static bool enter_kernel_tables(struct vcpu *v)
+{
+    if (pv_vcpu(v)->kernel_mode)
+        return false;
+    hw_write_cr3(mfn_to_maddr(pv_vcpu(v)->root_kernel).a);
+    return true;
+}
+
+static void leave_kernel_tables(struct vcpu *v, bool entered)
+{
+    if (entered)
+        hw_write_cr3(mfn_to_maddr(pv_active_root(v)).a);
+}
+
+bool pv_copy_in_kernel(struct vcpu *v, void *to, gva_t from, size_t n)
+{
+    bool entered = enter_kernel_tables(v), ok = pv_copy_in(v, to, from, n);
+
+    leave_kernel_tables(v, entered);
+    return ok;
+}
+
+bool pv_copy_out_kernel(struct vcpu *v, gva_t to, const void *from, size_t n)
+{
+    bool entered = enter_kernel_tables(v), ok = pv_copy_out(v, to, from, n);
+
+    leave_kernel_tables(v, entered);
+    return ok;
+}
+
+bool arch_vcpu_area_write(struct vcpu *v, gva_t to, const void *from, size_t n)
+{
+    return v == arch_current() && pv_copy_out_kernel(v, to, from, n);
+}
+
+static void pv_crashed(struct vcpu *v)
+{
+    arch_vcpu_dump(v);
+}
+
+const struct guest_ops pv_guest_ops = {
+    .name = "pv",
+    .translated = false,
+    .copy_in = pv_copy_in,
+    .copy_out = pv_copy_out,
+    .zero = pv_zero,
+    .crashed = pv_crashed,
+};

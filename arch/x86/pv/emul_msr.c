@@ -1,0 +1,217 @@
+/*
+ * CPUID and MSRs of the running PV guest: the policy's answers (arch/x86/policy) with the vCPU's state filled
+ * in.
+ */
+#include "private.h"
+#include "core/frame.h"
+#include "core/log.h"
+#include "arch/mem.h"
+#include "x86/cpu.h"
+#include "x86/platform.h"
+#include "x86/policy.h"
+#include "x86/pte.h"
+#include "../metal/asm.h"
+#include "../metal/pvregs.h"
+
+#define MSR_FS_BASE        0xc0000100
+#define MSR_GS_BASE        0xc0000101
+#define MSR_KERNEL_GS_BASE 0xc0000102
+#define MSR_TSC_AUX        0xc0000103
+#define MSR_EFER           0xc0000080
+#define MSR_PRED_CMD       0x49
+#define MSR_MISC_ENABLE    0x1a0
+
+#define EFER_SHOWN         0xd01ull /* SCE LME LMA NXE */
+#define APIC_BASE_SHOWN    0xfee00800ull
+#define APIC_BASE_BSP      0x100ull
+/* MISC_ENABLE: no performance monitoring, no MONITOR; BTS, PEBS unavailable, xTPR off. */
+#define MISC_CLEAR         ((1ull << 7) | (1ull << 18))
+#define MISC_SET           ((1ull << 11) | (1ull << 12) | (1ull << 23))
+#define XCR0_GUEST         0xe7ull
+#define CR4_OSXSAVE        (1ull << 18)
+
+/* --- CPUID
+ * -------------------------------------------------------------------------------------------------------------------------
+ */
+
+static void host_cpuid(uint32_t leaf, uint32_t subleaf, struct cpuid_leaf *out)
+{
+    *out = cpuid(leaf, subleaf);
+}
+
+static uint8_t machine_bits(void)
+{
+    uint64_t last = frame_count ? frame_count - 1 : 0;
+
+    return last ? (uint8_t)(64 - __builtin_clzll(last) + FRAME_SHIFT) : 32;
+}
+
+void pv_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct guest_regs *r)
+{
+    struct cpuid_env env = {
+        .host = host_cpuid,
+        .amd = cpu_features.amd,
+        .max_leaf = cpu_features.max_leaf,
+        .max_ext_leaf = cpu_features.max_ext_leaf,
+        .xcr0_mask = cpu_features.xsave ? cpu_features.xcr0_mask & XCR0_GUEST : 0,
+        .xcr0 = x86_vcpu(v)->xcr0,
+        .vcpu = v->id,
+        .hardware = v->domain->hardware,
+        .osxsave = (pv_vcpu(v)->cr4_guest & CR4_OSXSAVE) != 0,
+        .fsgsbase = cpu_features.fsgsbase,
+        .tsc_khz = (uint32_t)tsc_khz,
+        .tsc_reliable = cpu_features.tsc_invariant,
+        .machine_bits = machine_bits(),
+    };
+    struct cpuid_leaf l;
+
+    policy_cpuid_pv(&env, leaf, subleaf, &l);
+    r->rax = l.a;
+    r->rbx = l.b;
+    r->rcx = l.c;
+    r->rdx = l.d;
+}
+
+/* --- MSRs
+ * --------------------------------------------------------------------------------------------------------------------------
+ */
+
+static const struct msr_rule *rule_for(const struct vcpu *v, uint32_t msr)
+{
+    struct msr_env env = {.intel = cpu_features.intel,
+                          .amd = cpu_features.amd,
+                          .hardware = v->domain->hardware,
+                          .rdtscp = cpu_features.rdtscp,
+                          .ibpb = cpu_features.ibpb};
+
+    return policy_msr_pv(&env, msr);
+}
+
+static uint64_t misc_enable(void)
+{
+    uint64_t value = 0;
+
+    if (!rdmsr_safe(MSR_MISC_ENABLE, &value))
+        value = 1; /* fast strings */
+    return (value & ~MISC_CLEAR) | MISC_SET;
+}
+
+static bool read_by_rule(struct vcpu *v, const struct msr_rule *rule, uint32_t msr, uint64_t *value)
+{
+    switch (rule->answer) {
+    case MSR_CONSTANT:
+    case MSR_IGNORE_WRITE:
+        *value = rule->value;
+        return true;
+    case MSR_HOST_READ:
+        return rdmsr_safe(msr, value);
+    case MSR_FS_BASE_:
+    case MSR_GS_BASE_:
+    case MSR_GS_SHADOW_:
+        *value = rdmsr(msr);
+        return true;
+    case MSR_TSC_AUX_:
+        *value = pv_vcpu(v)->tsc_aux;
+        return true;
+    case MSR_TSC_:
+        *value = rdtsc();
+        return true;
+    case MSR_EFER_:
+        *value = rdmsr(MSR_EFER) & EFER_SHOWN;
+        return true;
+    case MSR_APIC_BASE_:
+        *value = APIC_BASE_SHOWN | (v->id == 0 ? APIC_BASE_BSP : 0);
+        return true;
+    case MSR_MISC_ENABLE_:
+        *value = misc_enable();
+        return true;
+    case MSR_HYPERCALL_PAGE_:
+        *value = 0;
+        return true;
+    default: /* PRED_CMD is write-only */
+        return false;
+    }
+}
+
+bool pv_rdmsr(struct vcpu *v, uint32_t msr, uint64_t *value)
+{
+    const struct msr_rule *rule = rule_for(v, msr);
+
+    if (rule && read_by_rule(v, rule, msr, value))
+        return true;
+    log_guest(v->domain->id, LOG_DEBUG, "rdmsr %x refused", msr);
+    return false;
+}
+
+/* Low 12 bits: page number, of which there is one; the rest: the guest's frame. */
+static bool write_hypercall_page(struct vcpu *v, uint64_t value)
+{
+    struct domain *d = v->domain;
+    mfn_t m = MFN(value >> FRAME_SHIFT);
+    struct frame *f;
+    bool ok;
+
+    if ((value & (FRAME_SIZE - 1)) || !mfn_valid(m))
+        return false;
+    f = mfn_frame(m);
+    if (!frame_get(f, d))
+        return false;
+    ok = pv_frame_get_type(m, d, PGT_WRITABLE, false) == 0;
+    if (ok) {
+        pv_hypercall_page(arch_frame_va(m));
+        pv_frame_put_type(m);
+    }
+    frame_put(f);
+    return ok;
+}
+
+static bool write_base(uint32_t msr, uint64_t value)
+{
+    if (!va_canonical(value))
+        return false;
+    wrmsr(msr, value);
+    return true;
+}
+
+static bool write_tsc_aux(struct vcpu *v, uint64_t value)
+{
+    if (value >> 32)
+        return false;
+    pv_vcpu(v)->tsc_aux = (uint32_t)value;
+    wrmsr(MSR_TSC_AUX, value);
+    return true;
+}
+
+static bool write_by_rule(struct vcpu *v, const struct msr_rule *rule, uint32_t msr, uint64_t value)
+{
+    uint64_t now;
+
+    switch (rule->answer) {
+    case MSR_IGNORE_WRITE:
+        return true;
+    case MSR_FS_BASE_:
+    case MSR_GS_BASE_:
+    case MSR_GS_SHADOW_:
+        return write_base(msr, value);
+    case MSR_TSC_AUX_:
+        return write_tsc_aux(v, value);
+    case MSR_PRED_CMD_:
+        return !(value & ~1ull) && wrmsr_safe(MSR_PRED_CMD, value);
+    case MSR_HYPERCALL_PAGE_:
+        return write_hypercall_page(v, value);
+    case MSR_TSC_:
+        return false;
+    default: /* a write that changes nothing is harmless: kernels do read-modify-write without need */
+        return read_by_rule(v, rule, msr, &now) && now == value;
+    }
+}
+
+bool pv_wrmsr(struct vcpu *v, uint32_t msr, uint64_t value)
+{
+    const struct msr_rule *rule = rule_for(v, msr);
+
+    if (rule && write_by_rule(v, rule, msr, value))
+        return true;
+    log_guest(v->domain->id, LOG_DEBUG, "wrmsr %x = %lx refused", msr, value);
+    return false;
+}

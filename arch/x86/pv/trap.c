@@ -1,0 +1,230 @@
+/*
+ * Everything that enters Krypton from a PV guest as an exception or a system call, and where it goes:
+ *
+ *   exception -> pv_trap     -> Krypton's own use first (page-table fix-ups, emulation), else the guest's
+ * trap table INT n     -> #GP with the IDT bit set (gates are closed to ring 3) or pv_int80 -> the trap
+ * table, by its dpl SYSCALL   -> kernel mode: a hypercall; user mode: the syscall callback SYSENTER, SYSCALL
+ * from 32-bit code -> their callbacks, else #GP return to the guest failed -> pv_iret_fault -> failsafe
+ * callback
+ *
+ * Invariants
+ *  1. Only the guest's kernel makes hypercalls.
+ *  2. An exception that Krypton does not handle is delivered exactly once, with the error code the hardware
+ * gave, but for the user bit of page faults and selectors that name the IDT. Locks: none held on entry. regs
+ * are the running vCPU's on this CPU's stack.
+ */
+#include "private.h"
+#include "core/log.h"
+#include "arch/cpu.h"
+#include "../metal/pvregs.h"
+
+static bool has_error_code(uint32_t vector)
+{
+    return vector == TRAP_DF || (vector >= TRAP_TS && vector <= TRAP_PF) || vector == TRAP_AC ||
+           vector == TRAP_CP;
+}
+
+static void deliver(struct vcpu *v, struct guest_regs *r)
+{
+    pv_bounce_trap(v, r, (uint8_t)r->vector, r->error_code, has_error_code(r->vector));
+}
+
+static void page_fault(struct vcpu *v, struct guest_regs *r)
+{
+    uint64_t addr = hw_read_cr2();
+
+    if (!pv_mmu_fault(v, addr, r))
+        pv_inject_pf(v, addr, r->error_code);
+}
+
+/* INT n through a gate that is closed to ring 3: error code = vector * 8 + 2 (SDM vol. 3 6.13). */
+static bool software_interrupt(struct vcpu *v, struct guest_regs *r)
+{
+    if ((r->error_code & 3) != 2)
+        return false;
+    if (!pv_has_trap(v, (uint8_t)(r->error_code >> 3)))
+        return false;
+    r->rip += 2;
+    if (pv_soft_interrupt(v, r, (uint8_t)(r->error_code >> 3)))
+        return true;
+    r->rip -= 2;
+    return v->domain->shutting_down; /* crashed while building the frame: nothing more to deliver */
+}
+
+static void emulate_or_deliver(struct vcpu *v, struct guest_regs *r)
+{
+    struct pv_fault f = {0};
+
+    switch (pv_emulate_privileged(v, r, &f)) {
+    case PVE_DONE:
+    case PVE_RETRY:
+        return;
+    case PVE_FAULT:
+        if (f.vector == TRAP_PF)
+            pv_inject_pf(v, f.cr2, f.error_code);
+        else
+            pv_bounce_trap(v, r, f.vector, f.error_code, f.has_error);
+        return;
+    case PVE_NOT_OURS:
+        deliver(v, r);
+        return;
+    }
+}
+
+static void general_protection(struct vcpu *v, struct guest_regs *r)
+{
+    if (software_interrupt(v, r))
+        return;
+    if (r->error_code)
+        deliver(v, r);
+    else
+        emulate_or_deliver(v, r);
+}
+
+/* CR0.TS is the guest's wish (fpu_taskswitch): its own #NM clears it, as kernels expect. */
+static void device_not_available(struct vcpu *v, struct guest_regs *r)
+{
+    if (!pv_vcpu(v)->ts)
+        return; /* nothing to wait for: the state is loaded */
+    pv_set_fpu_ts(v, false);
+    deliver(v, r);
+}
+
+#define DR6_DEFAULT 0xffff0ff0ull
+
+static void debug_exception(struct vcpu *v, struct guest_regs *r)
+{
+    uint64_t dr6 = hw_read_dr6();
+
+    hw_write_dr6(DR6_DEFAULT);
+    pv_vcpu(v)->dr[6] |= dr6 & 0xe00f;
+    deliver(v, r);
+}
+
+void pv_trap(struct guest_regs *r)
+{
+    struct vcpu *v = arch_current();
+
+    switch (r->vector) {
+    case TRAP_PF:
+        page_fault(v, r);
+        break;
+    case TRAP_GP:
+        general_protection(v, r);
+        break;
+    case TRAP_UD:
+        if (!pv_emulate_forced_cpuid(v, r))
+            deliver(v, r);
+        break;
+    case TRAP_NM:
+        device_not_available(v, r);
+        break;
+    case TRAP_DB:
+        debug_exception(v, r);
+        break;
+    case TRAP_NMI:
+    case TRAP_MC: /* reported by the entry code; the guest has no part in it */
+        break;
+    default:
+        if (r->vector < 32)
+            deliver(v, r);
+        else if (!pv_soft_interrupt(v, r, (uint8_t)r->vector))
+            pv_bounce_trap(v, r, TRAP_GP, (r->vector & 0xff) << 3 | 2, true);
+    }
+}
+
+void pv_int80(struct guest_regs *r)
+{
+    struct vcpu *v = arch_current();
+
+    if (pv_soft_interrupt(v, r, 0x80) || v->domain->shutting_down)
+        return;
+    r->rip -= 2;
+    pv_bounce_trap(v, r, TRAP_GP, 0x80 << 3 | 2, true);
+}
+
+/* --- system calls
+ * -------------------------------------------------------------------------------------------------------- */
+
+static void write_back(const struct hypercall *hc, struct guest_regs *r)
+{
+    r->rdi = hc->arg[0];
+    r->rsi = hc->arg[1];
+    r->rdx = hc->arg[2];
+    r->r10 = hc->arg[3];
+    r->r8 = hc->arg[4];
+    r->r9 = hc->arg[5];
+    r->rip -= 2; /* the two bytes of SYSCALL: runs again with rax unchanged */
+}
+
+static void hypercall(struct vcpu *v, struct guest_regs *r)
+{
+    struct hypercall hc = {
+        .caller = v, .nr = (uint32_t)r->rax, .arg = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}};
+    long result = hypercall_dispatch(&hc);
+
+    if (unlikely(result == HC_AGAIN))
+        write_back(&hc, r);
+    else if (result != HC_NO_RESULT)
+        r->rax = (uint64_t)result;
+}
+
+static void callback(struct vcpu *v, struct guest_regs *r, const struct pv_callback *cb, const char *what)
+{
+    struct pv_bounce b = {.address = cb->eip, .mask_events = cb->mask_events, .what = what};
+
+    pv_bounce(v, r, &b);
+}
+
+void pv_syscall_entry(struct guest_regs *r)
+{
+    struct vcpu *v = arch_current();
+
+    if (pv_vcpu(v)->kernel_mode)
+        hypercall(v, r);
+    else
+        callback(v, r, &pv_vcpu(v)->syscall, "syscall callback");
+}
+
+/* SYSENTER leaves no return address: the frame carries none, kernels find it by their vDSO convention. */
+void pv_sysenter_entry(struct guest_regs *r)
+{
+    struct vcpu *v = arch_current();
+    const struct pv_callback *cb = &pv_vcpu(v)->sysenter;
+
+    if (pv_vcpu(v)->kernel_mode || !cb->eip)
+        pv_bounce_trap(v, r, TRAP_GP, 0, true);
+    else
+        callback(v, r, cb, "sysenter callback");
+}
+
+void pv_cstar_entry(struct guest_regs *r)
+{
+    struct vcpu *v = arch_current();
+    const struct pv_callback *cb = &pv_vcpu(v)->syscall32;
+
+    if (!pv_vcpu(v)->kernel_mode && cb->eip) {
+        callback(v, r, cb, "syscall32 callback");
+        return;
+    }
+    r->rip -= 2;
+    pv_bounce_trap(v, r, TRAP_GP, 0, true);
+}
+
+/* --- a return that failed
+ * -------------------------------------------------------------------------------------------------- */
+
+void pv_iret_fault(struct guest_regs *r, uint32_t vector, uint32_t error_code)
+{
+    struct vcpu *v = arch_current();
+
+    if (vector == TRAP_PF && pv_mmu_fault(v, hw_read_cr2(), r))
+        return; /* a page of the LDT window: try again */
+    log_guest(v->domain->id, LOG_DEBUG, "vCPU %u: return to %lx:%lx failed with exception %u, error code %x",
+              v->id, r->cs, r->rip, vector, error_code);
+    pv_vcpu(v)->ds = hw_read_ds();
+    pv_vcpu(v)->es = hw_read_es();
+    pv_vcpu(v)->fs = hw_read_fs();
+    pv_vcpu(v)->gs = hw_read_gs();
+    pv_bounce_failsafe(v, r);
+}
