@@ -207,6 +207,7 @@ bool write_faults(void *p, uint64_t v)
 void guest_event(struct trap_frame *f)
 {
     shared->vcpu_info[0].evtchn_upcall_pending = 0;
+    __atomic_exchange_n(&shared->vcpu_info[0].evtchn_pending_sel, 0, __ATOMIC_SEQ_CST);
     events_seen++;
     if (event_hook)
         event_hook();
@@ -233,6 +234,7 @@ bool port_pending(unsigned port)
 void port_clear(unsigned port)
 {
     __atomic_and_fetch(bit_word(shared->evtchn_pending, port), ~(1ull << (port % 64)), __ATOMIC_SEQ_CST);
+    __atomic_exchange_n(&shared->vcpu_info[0].evtchn_pending_sel, 0, __ATOMIC_SEQ_CST);
 }
 void port_mask(unsigned port)
 {
