@@ -164,9 +164,7 @@ void pv_inject_pf(struct vcpu *v, uint64_t addr, uint32_t error_code)
     pv_bounce_trap(v, vcpu_regs(v), TRAP_PF, error_code, true);
 }
 
-/* --- events
- * --------------------------------------------------------------------------------------------------------------
- */
+/* --- events --- */
 
 void pv_nmi(struct vcpu *v)
 {

@@ -12,9 +12,7 @@
 #include "arch/cpu.h"
 #include "x86/pte.h"
 
-/* --- trap table
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* --- trap table --- */
 
 int pv_set_trap(struct vcpu *v, const struct trap_info *t)
 {
@@ -51,9 +49,7 @@ long do_set_trap_table(struct hypercall *hc)
     }
 }
 
-/* --- callbacks
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- callbacks --- */
 
 static int register_nmi(struct vcpu *v, uint64_t address)
 {
@@ -148,9 +144,7 @@ long do_set_callbacks(struct hypercall *hc)
     return 0;
 }
 
-/* --- NMI
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* --- NMI --- */
 
 static long nmi_register_op(struct hypercall *hc)
 {
@@ -173,9 +167,7 @@ const struct hc_op nmi_ops[] = {
 };
 const unsigned nmi_op_count = ARRAY_SIZE(nmi_ops);
 
-/* --- stack, FPU
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- stack, FPU --- */
 
 /* stack_switch(ss, sp). The address is checked when a frame is stored there. */
 long do_stack_switch(struct hypercall *hc)

@@ -57,9 +57,7 @@ mfn_t pv_active_root(const struct vcpu *v)
     return pv->kernel_mode ? pv->root_kernel : pv->root_user;
 }
 
-/* --- pieces
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* --- pieces --- */
 
 static void save_fpu(struct x86_vcpu *x)
 {
@@ -226,9 +224,7 @@ void pv_load_ldt(struct vcpu *v)
     hw_lldt(SEL_LDT);
 }
 
-/* --- the whole
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- the whole --- */
 
 void pv_ctxt_save(struct x86_vcpu *x)
 {

@@ -30,9 +30,7 @@
 #define MXCSR_DEFAULT 0x1f80
 #define MXCSR_OFFSET  24
 
-/* --- domains
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* --- domains --- */
 
 struct domain *arch_domain_alloc(void)
 {
@@ -94,9 +92,7 @@ int arch_domain_release(struct domain *d)
     return pv_domain_release_tables(d);
 }
 
-/* --- vCPUs
- * -----------------------------------------------------------------------------------------------------------------------
- */
+/* --- vCPUs --- */
 
 struct vcpu *arch_vcpu_alloc(struct domain *d)
 {
@@ -172,17 +168,13 @@ int arch_vcpu_init(struct vcpu *v)
     return map_window(v);
 }
 
-/* Back to before VCPUOP_initialise; the vCPU does not run. Its page tables and descriptor tables go. */
+/* Registers, callbacks and FPU as after creation. Page tables, GDT and LDT stay: they have their own owners
+ * (pv/mmu). */
 void arch_vcpu_reset(struct vcpu *v)
 {
     struct x86_vcpu *x = x86_vcpu(v);
     struct pv_vcpu *pv = &x->pv;
 
-    while (pv_vcpu_release_tables(v) == -EAGAIN)
-        ;
-    pv_clear_gdt(v);
-    pv_ldt_unmap(v);
-    pv->ldt_entries = 0;
     memset(pv->trap, 0, 256 * sizeof(struct pv_trap));
     pv->event = pv->failsafe = pv->syscall = pv->syscall32 = pv->sysenter = (struct pv_callback){0};
     pv->nmi_pending = pv->nmi_masked = pv->mce_pending = pv->ts = false;
@@ -197,24 +189,22 @@ void arch_vcpu_dump(struct vcpu *v)
 {
     const struct guest_regs *r = vcpu_regs(v);
     const struct pv_vcpu *pv = pv_vcpu(v);
-    did_t id = v->domain->id;
+    unsigned id = v->domain->id.v;
 
     if (v->idle)
         return;
-    log_guest(id, LOG_ERR, "vCPU %u (%s mode) on CPU %u:", v->id, pv->kernel_mode ? "kernel" : "user",
-              v->cpu);
-    log_guest(id, LOG_ERR, "rip %04lx:%016lx rsp %04lx:%016lx rflags %lx vector %x error %x", r->cs & 0xffff,
-              r->rip, r->ss & 0xffff, r->rsp, r->rflags, r->vector, r->error_code);
-    log_guest(id, LOG_ERR, "rax %016lx rbx %016lx rcx %016lx rdx %016lx", r->rax, r->rbx, r->rcx, r->rdx);
-    log_guest(id, LOG_ERR, "rsi %016lx rdi %016lx rbp %016lx r8  %016lx", r->rsi, r->rdi, r->rbp, r->r8);
-    log_guest(id, LOG_ERR, "r9  %016lx r10 %016lx r11 %016lx r12 %016lx", r->r9, r->r10, r->r11, r->r12);
-    log_guest(id, LOG_ERR, "r13 %016lx r14 %016lx r15 %016lx cr2 %016lx", r->r13, r->r14, r->r15, pv->cr2);
-    log_guest(id, LOG_ERR, "root %lx user root %lx gdt entries %u ldt entries %u", pv->root_kernel.n,
-              pv->root_user.n, pv->gdt_entries, pv->ldt_entries);
+    log_err("d%u vCPU %u (%s mode) on CPU %u:", id, v->id, pv->kernel_mode ? "kernel" : "user", v->cpu);
+    log_err("d%u rip %04lx:%016lx rsp %04lx:%016lx rflags %lx vector %x error %x", id, r->cs & 0xffff, r->rip,
+            r->ss & 0xffff, r->rsp, r->rflags, r->vector, r->error_code);
+    log_err("d%u rax %016lx rbx %016lx rcx %016lx rdx %016lx", id, r->rax, r->rbx, r->rcx, r->rdx);
+    log_err("d%u rsi %016lx rdi %016lx rbp %016lx r8  %016lx", id, r->rsi, r->rdi, r->rbp, r->r8);
+    log_err("d%u r9  %016lx r10 %016lx r11 %016lx r12 %016lx", id, r->r9, r->r10, r->r11, r->r12);
+    log_err("d%u r13 %016lx r14 %016lx r15 %016lx cr2 %016lx", id, r->r13, r->r14, r->r15, pv->cr2);
+    log_err("d%u root %lx user root %lx gdt entries %u ldt entries %u", id, pv->root_kernel.n,
+            pv->root_user.n, pv->gdt_entries, pv->ldt_entries);
 }
 
-/* --- what guests are told
- * ------------------------------------------------------------------------------------------------------ */
+/* --- what guests are told --- */
 
 uint32_t arch_features(const struct domain *d)
 {

@@ -34,9 +34,7 @@
 #define CR4_OSXSAVE  0x40000ull
 #define XCR0_GUEST   0xe7ull /* x87 SSE AVX AVX-512 */
 
-/* --- common
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* --- common --- */
 
 void pv_insn_done(struct vcpu *v, struct guest_regs *r, unsigned len)
 {
@@ -96,8 +94,7 @@ static void set_register(uint64_t *reg, unsigned bytes, uint64_t value)
     }
 }
 
-/* --- control and debug registers
- * ------------------------------------------------------------------------------------------------ */
+/* --- control and debug registers --- */
 
 uint64_t pv_cr4_guest_value(uint64_t wanted)
 {
@@ -235,9 +232,7 @@ static enum pv_verdict xsetbv(struct vcpu *v, const struct guest_regs *r, struct
     return PVE_DONE;
 }
 
-/* --- port instructions
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- port instructions --- */
 
 static enum pv_verdict in_out(struct vcpu *v, struct guest_regs *r, const struct pv_insn *i)
 {
@@ -306,9 +301,7 @@ static enum pv_verdict string_io(struct vcpu *v, struct guest_regs *r, const str
     return PVE_DONE;
 }
 
-/* --- dispatch
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* --- dispatch --- */
 
 static bool iopl_allows(const struct vcpu *v)
 {

@@ -30,9 +30,7 @@
 #define XCR0_GUEST         0xe7ull
 #define CR4_OSXSAVE        (1ull << 18)
 
-/* --- CPUID
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* --- CPUID --- */
 
 static void host_cpuid(uint32_t leaf, uint32_t subleaf, struct cpuid_leaf *out)
 {
@@ -72,9 +70,7 @@ void pv_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct guest_regs
     r->rdx = l.d;
 }
 
-/* --- MSRs
- * --------------------------------------------------------------------------------------------------------------------------
- */
+/* --- MSRs --- */
 
 static const struct msr_rule *rule_for(const struct vcpu *v, uint32_t msr)
 {

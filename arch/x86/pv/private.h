@@ -6,7 +6,7 @@
 #include "core/hypercall.h"
 #include "x86/pv.h"
 
-/* --- copy.c: memory that the running vCPU v sees through the page tables that are loaded now ------------------------------ */
+/* --- copy.c: memory that the running vCPU v sees through the page tables that are loaded now --- */
 /* [a, a + n) lies within the guest's part of the address space, both halves canonical. */
 bool pv_range_ok(uint64_t a, size_t n);
 bool pv_copy_in(struct vcpu *v, void *to, gva_t from, size_t n);
@@ -16,7 +16,7 @@ bool pv_zero(struct vcpu *v, gva_t to, size_t n);
 bool pv_copy_in_kernel(struct vcpu *v, void *to, gva_t from, size_t n);
 bool pv_copy_out_kernel(struct vcpu *v, gva_t to, const void *from, size_t n);
 
-/* --- bounce.c: frames on the guest kernel's stack ---------------------------------------------------------------------------- */
+/* --- bounce.c: frames on the guest kernel's stack --- */
 struct pv_bounce {
     uint64_t address;  /* where the kernel goes on; 0 = crash */
     uint32_t error_code;
@@ -35,7 +35,7 @@ bool pv_bounce_failsafe(struct vcpu *v, struct guest_regs *r);
 bool pv_soft_interrupt(struct vcpu *v, struct guest_regs *r, uint8_t vector);
 bool pv_has_trap(const struct vcpu *v, uint8_t vector);
 
-/* --- context.c ------------------------------------------------------------------------------------------------------------------- */
+/* --- context.c --- */
 /* Root of the tables for the mode v is in. */
 mfn_t pv_active_root(const struct vcpu *v);
 void pv_load_debug_registers(struct vcpu *v);
@@ -45,21 +45,21 @@ void pv_set_fpu_ts(struct vcpu *v, bool set);   /* v current */
 void pv_load_cr4(struct vcpu *v);               /* v current */
 void pv_set_xcr0(struct vcpu *v, uint64_t value); /* v current, value checked */
 
-/* --- segment.c -------------------------------------------------------------------------------------------------------------------- */
+/* --- segment.c --- */
 /* Bits (16/32/64) and base of the code segment r is in. False: no such code segment. */
 bool pv_code_segment(struct vcpu *v, const struct guest_regs *r, unsigned *bits, uint64_t *base);
 /* Base of a data segment in that mode. */
 bool pv_data_base(struct vcpu *v, const struct guest_regs *r, unsigned seg, unsigned bits, uint64_t *base);
 
-/* --- debugreg.c -------------------------------------------------------------------------------------------------------------------- */
+/* --- debugreg.c --- */
 /* Checks and stores; loads the hardware when v is current. -EINVAL, -EPERM, -ENODEV. */
 int must_check pv_set_debugreg(struct vcpu *v, unsigned reg, uint64_t value);
 int must_check pv_get_debugreg(struct vcpu *v, unsigned reg, uint64_t *value);
 
-/* --- callback_ops.c -------------------------------------------------------------------------------------------------------------- */
+/* --- callback_ops.c --- */
 int must_check pv_set_trap(struct vcpu *v, const struct trap_info *t);
 
-/* --- emulation ------------------------------------------------------------------------------------------------------------------------ */
+/* --- emulation --- */
 enum pv_verdict { PVE_DONE, PVE_RETRY /* rip unchanged: run the instruction again */, PVE_FAULT /* .vector */, PVE_NOT_OURS };
 struct pv_fault { uint8_t vector; bool has_error; uint32_t error_code; uint64_t cr2; };
 /* After #GP with error code 0: emulates the privileged instruction at rip if the guest may use it. */
@@ -79,7 +79,7 @@ void pv_port_write(struct vcpu *v, uint16_t port, unsigned bytes, uint32_t value
 uint64_t pv_cr4_guest_value(uint64_t wanted);
 #define PV_CR4_INITIAL (1ull << 18) /* OSXSAVE: kernels look for it before they set it */
 
-/* --- hypercall handlers --------------------------------------------------------------------------------------------------------- */
+/* --- hypercall handlers --- */
 long do_set_trap_table(struct hypercall *hc);
 long do_set_gdt(struct hypercall *hc);
 long do_stack_switch(struct hypercall *hc);

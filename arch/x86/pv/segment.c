@@ -24,9 +24,7 @@
 #define DESC_L             (1ull << 53)
 #define DESC_D             (1ull << 54)
 
-/* --- looking up
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* --- looking up --- */
 
 static bool read_gdt(struct vcpu *v, unsigned index, uint64_t *desc)
 {
@@ -99,9 +97,7 @@ bool pv_data_base(struct vcpu *v, const struct guest_regs *r, unsigned seg, unsi
     return true;
 }
 
-/* --- hypercalls
- * -----------------------------------------------------------------------------------------------------------------
- */
+/* --- hypercalls --- */
 
 /* set_gdt(frames, entries): the frames are the machine frames of descriptor pages, validated by pv/mmu. */
 long do_set_gdt(struct hypercall *hc)

@@ -48,7 +48,7 @@ static bool software_interrupt(struct vcpu *v, struct guest_regs *r)
     if (pv_soft_interrupt(v, r, (uint8_t)(r->error_code >> 3)))
         return true;
     r->rip -= 2;
-    return v->domain->shutting_down; /* crashed while building the frame: nothing more to deliver */
+    return v->domain->crashed; /* crashed while building the frame: nothing more to deliver */
 }
 
 static void emulate_or_deliver(struct vcpu *v, struct guest_regs *r)
@@ -137,14 +137,13 @@ void pv_int80(struct guest_regs *r)
 {
     struct vcpu *v = arch_current();
 
-    if (pv_soft_interrupt(v, r, 0x80) || v->domain->shutting_down)
+    if (pv_soft_interrupt(v, r, 0x80) || v->domain->crashed)
         return;
     r->rip -= 2;
     pv_bounce_trap(v, r, TRAP_GP, 0x80 << 3 | 2, true);
 }
 
-/* --- system calls
- * -------------------------------------------------------------------------------------------------------- */
+/* --- system calls --- */
 
 static void write_back(const struct hypercall *hc, struct guest_regs *r)
 {
@@ -211,8 +210,7 @@ void pv_cstar_entry(struct guest_regs *r)
     pv_bounce_trap(v, r, TRAP_GP, 0, true);
 }
 
-/* --- a return that failed
- * -------------------------------------------------------------------------------------------------- */
+/* --- a return that failed --- */
 
 void pv_iret_fault(struct guest_regs *r, uint32_t vector, uint32_t error_code)
 {
