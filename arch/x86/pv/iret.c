@@ -20,7 +20,9 @@ static void load_frame(struct vcpu *v, struct guest_regs *r, const struct iret_c
     r->ss = (c->ss & 0xffff) | 3;
     r->rax = c->rax;
     if (c->flags & VGCF_in_syscall) {
-        /* What SYSRET leaves in them: lets the exit path use it. */
+        /* What SYSRET leaves: CS and SS of the frame do not count, and the exit path may use the instruction. */
+        r->cs = FLAT_USER_CS64;
+        r->ss = FLAT_USER_SS64;
         r->rcx = r->rip;
         r->r11 = r->rflags;
     } else {

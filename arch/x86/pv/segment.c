@@ -122,7 +122,7 @@ long do_set_gdt(struct hypercall *hc)
 long do_update_descriptor(struct hypercall *hc)
 {
     struct domain *d = hc->caller->domain;
-    uint64_t pa = hc->arg[0], desc = hc->arg[1];
+    uint64_t pa = hc->arg[0], desc = pv_descriptor_fix(hc->arg[1]);
     mfn_t m = maddr_to_mfn(MADDR(pa));
     struct frame *f;
     int err;

@@ -101,6 +101,15 @@ static void debug_exception(struct vcpu *v, struct guest_regs *r)
     deliver(v, r);
 }
 
+/* INT n through a gate that is open to ring 3: the guest's table decides; refused, it looks like a closed gate. */
+static void open_gate(struct vcpu *v, struct guest_regs *r, uint8_t vector)
+{
+    if (pv_soft_interrupt(v, r, vector) || v->domain->crashed)
+        return;
+    r->rip -= 2;
+    pv_bounce_trap(v, r, TRAP_GP, (uint32_t)vector << 3 | 2, true);
+}
+
 void pv_trap(struct guest_regs *r)
 {
     struct vcpu *v = arch_current();
@@ -128,19 +137,14 @@ void pv_trap(struct guest_regs *r)
     default:
         if (r->vector < 32)
             deliver(v, r);
-        else if (!pv_soft_interrupt(v, r, (uint8_t)r->vector))
-            pv_bounce_trap(v, r, TRAP_GP, (r->vector & 0xff) << 3 | 2, true);
+        else
+            open_gate(v, r, (uint8_t)r->vector);
     }
 }
 
 void pv_int80(struct guest_regs *r)
 {
-    struct vcpu *v = arch_current();
-
-    if (pv_soft_interrupt(v, r, 0x80) || v->domain->crashed)
-        return;
-    r->rip -= 2;
-    pv_bounce_trap(v, r, TRAP_GP, 0x80 << 3 | 2, true);
+    open_gate(arch_current(), r, 0x80);
 }
 
 /* --- system calls --- */
