@@ -15,20 +15,28 @@ struct evtchn;
 struct evtchn_fifo_domain;
 struct evtchn_fifo_vcpu;
 
+#define EVTCHN_PIRQ_PAGES 16u
+#define EVTCHN_MAX_PIRQ   (EVTCHN_PIRQ_PAGES * 1024) /* highest PIRQ number that can be bound, plus one */
+
 struct evtchn_domain {           /* in struct domain */
-    struct spinlock lock;        /* RANK_EVTCHN */
-    struct evtchn **bucket;      /* [lock; read-mostly] */
-    uint32_t bucket_count;
-    uint32_t valid_ports;        /* ports with a struct, [0, valid_ports) */
-    uint32_t max_port;           /* [c] limit given at creation */
-    uint32_t active;             /* open ports */
-    struct evtchn_fifo_domain *fifo; /* NULL: 2-level */
+    struct spinlock lock;        /* RANK_EVTCHN: structure; each port has its own lock for its state */
+    struct evtchn **bucket;      /* [c] array; entries [lock, appear once]: EVTCHN_PER_BUCKET ports each */
+    uint64_t *free;              /* [lock] bit per port with a struct that can be given out */
+    uint32_t bucket_count;       /* [lock] buckets that exist */
+    uint32_t first_free;         /* [lock] no bit below this word of free is set */
+    uint32_t valid_ports;        /* [lock; read without, acquire] ports with a struct: [0, valid_ports) */
+    uint32_t max_port;           /* [c] highest port number, given at creation */
+    uint32_t active;             /* [lock] open ports */
+    uint32_t close_next;         /* [lock] where evtchn_domain_close goes on */
+    struct evtchn_fifo_domain *fifo; /* [lock; read without, acquire] NULL: 2-level */
+    uint32_t *pirq_page[EVTCHN_PIRQ_PAGES]; /* [appear once] port by PIRQ, 0 = not bound; entries: lock */
     uint64_t poll_mask[2];       /* [a] vCPUs in SCHEDOP_poll */
 };
 struct evtchn_vcpu {             /* in struct vcpu */
-    struct evtchn_fifo_vcpu *fifo;
+    struct evtchn_fifo_vcpu *fifo; /* [evtchn lock; read without, acquire] its control block and queues */
 };
 
+/* max_port: highest port (toolstack's max_evtchn_port); more than the interface's 131071 is cut to that. -ENOMEM. */
 int must_check evtchn_domain_init(struct domain *d, unsigned max_port);
 /* Closes every port; preemptible: -EAGAIN = call again. */
 int must_check evtchn_domain_close(struct domain *d);
@@ -48,6 +56,8 @@ bool evtchn_is_pending(struct domain *d, port_t port, bool *valid);
 
 /* For tools and the builder: like EVTCHNOP_alloc_unbound / bind_virq done by d itself. */
 int must_check evtchn_alloc_unbound(struct domain *d, did_t remote, port_t *out);
+/* The far side of `port` (which d owns) as a hypercall of d would: EVTCHNOP_send. */
+int must_check evtchn_send(struct domain *d, port_t port);
 /* The vCPU has events that it did not see (used when its callback becomes deliverable): sets upcall_pending, unblocks, kicks. */
 void vcpu_mark_events_pending(struct vcpu *v);
 
