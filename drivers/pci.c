@@ -1,6 +1,6 @@
 /*
- * PCI configuration space: mechanism #1 (ports 0xcf8/0xcfc, under a lock: the address register is one for all CPUs) for
- * segment 0 and registers below 256, the memory-mapped way of the MCFG table for the rest.
+ * PCI configuration space: mechanism #1 (ports 0xcf8/0xcfc, under a lock: the address register is one for all
+ * CPUs) for segment 0 and registers below 256, the memory-mapped way of the MCFG table for the rest.
  *
  * Invariants
  *  1. Nobody else writes 0xcf8: guests' accesses are emulated by these functions.
@@ -69,7 +69,8 @@ static uint8_t *bus_window(uint16_t seg, uint8_t bus)
         uint32_t seen = 0;
         uint8_t *va;
 
-        if (__atomic_compare_exchange_n(&window[i].key, &seen, key, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        if (__atomic_compare_exchange_n(&window[i].key, &seen, key, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST))
             return window_map(i, m, bus);
         if (seen != key)
             continue;
@@ -89,7 +90,8 @@ static volatile uint8_t *mmcfg_reg(uint16_t seg, uint8_t bus, uint8_t dev, uint8
 
 static bool bad(uint8_t dev, uint8_t fn, uint16_t reg, unsigned bytes)
 {
-    return dev > 31 || fn > 7 || reg > 4095 || (bytes != 1 && bytes != 2 && bytes != 4) || (reg & (bytes - 1));
+    return dev > 31 || fn > 7 || reg > 4095 || (bytes != 1 && bytes != 2 && bytes != 4) ||
+           (reg & (bytes - 1));
 }
 
 static uint32_t ones(unsigned bytes)
@@ -118,7 +120,8 @@ uint32_t pci_read(uint16_t seg, uint8_t bus, uint8_t dev, uint8_t fn, uint16_t r
     return v;
 }
 
-void pci_write(uint16_t seg, uint8_t bus, uint8_t dev, uint8_t fn, uint16_t reg, unsigned bytes, uint32_t value)
+void pci_write(uint16_t seg, uint8_t bus, uint8_t dev, uint8_t fn, uint16_t reg, unsigned bytes,
+               uint32_t value)
 {
     volatile uint8_t *p;
     unsigned long flags;

@@ -14,7 +14,8 @@
 #define PCI_CAP_ID_MSI     0x05
 #define PCI_CAP_ID_MSIX    0x11
 
-/* The MCFG area of these buses is (not) reserved by the firmware, says the hardware domain. False: no such area. */
+/* The MCFG area of these buses is (not) reserved by the firmware, says the hardware domain. False: no such
+ * area. */
 bool pci_mmcfg_enable(maddr_t base, uint16_t seg, uint8_t first, uint8_t last, bool reserved);
 /* Is there a function? */
 bool pci_present(uint16_t seg, uint8_t bus, uint8_t devfn);

@@ -1,8 +1,8 @@
 /*
  * ACPI on the machine: finds the root pointer, runs the parser (acpi_parse.c), keeps the facts, switches off.
  *
- * Invariants: `acpi` is complete after acpi_init() and constant from then on. It names at least one usable CPU.
- * Locks: none (boot CPU, before the others start).
+ * Invariants: `acpi` is complete after acpi_init() and constant from then on. It names at least one usable
+ * CPU. Locks: none (boot CPU, before the others start).
  */
 #include "../metal/asm.h"
 #include "acpi_parse.h"
@@ -67,9 +67,10 @@ void acpi_init(const struct boot_info *bi)
     cpus = acpi_usable_cpus(&acpi);
     if (!cpus)
         panic("ACPI: the MADT names no usable CPU (%u entries, none enabled)", acpi.cpu_count);
-    log_info("ACPI: %u CPUs (%u usable), %u IO-APICs, %u overrides, %s, %u PCI segments, %u NUMA nodes, S5 %s",
-             acpi.cpu_count, cpus, acpi.ioapic_count, acpi.override_count, acpi.hpet_base.a ? "HPET" : "no HPET",
-             acpi.mcfg_count, acpi.node_count, acpi.s5_valid ? "known" : "unknown");
+    log_info(
+        "ACPI: %u CPUs (%u usable), %u IO-APICs, %u overrides, %s, %u PCI segments, %u NUMA nodes, S5 %s",
+        acpi.cpu_count, cpus, acpi.ioapic_count, acpi.override_count, acpi.hpet_base.a ? "HPET" : "no HPET",
+        acpi.mcfg_count, acpi.node_count, acpi.s5_valid ? "known" : "unknown");
     if (problems)
         log_warn("ACPI: %d problems in the tables, see above", problems);
 }

@@ -1,9 +1,11 @@
 /*
- * ACPI tables -> struct acpi_facts (ACPI specification 6.5, chapter 5). No interpreter: the only AML looked at is the
+ * ACPI tables -> struct acpi_facts (ACPI specification 6.5, chapter 5). No interpreter: the only AML looked
+ * at is the
  * \_S5 package, found by its name.
  *
  * Invariants
- *  1. No byte is read outside [table, table + length), and length was mapped as a whole before anything else is read.
+ *  1. No byte is read outside [table, table + length), and length was mapped as a whole before anything else
+ * is read.
  *  2. A table with a bad signature, length or checksum contributes nothing.
  *  3. Every loop over sub-structures advances by at least two bytes or ends.
  *  4. No array of struct acpi_facts is written beyond its end, however many entries the firmware lists.
@@ -89,7 +91,8 @@ uint64_t acpi_rsdp_scan(const struct acpi_source *src, uint64_t from, size_t len
     return 0;
 }
 
-/* Maps the table at pa and checks it. want: the expected signature, or NULL. quiet: a wrong signature is no problem. */
+/* Maps the table at pa and checks it. want: the expected signature, or NULL. quiet: a wrong signature is no
+ * problem. */
 static bool table_open(struct parser *ps, uint64_t pa, const char *want, struct table *t)
 {
     const uint8_t *h = pa ? ps->src->map(ps->src->ctx, pa, HEADER_LEN) : NULL;
@@ -125,7 +128,8 @@ static bool table_open(struct parser *ps, uint64_t pa, const char *want, struct 
     return true;
 }
 
-/* --- MADT ---------------------------------------------------------------------------------------------------- */
+/* --- MADT
+ * ---------------------------------------------------------------------------------------------------- */
 
 static void madt_cpu(struct parser *ps, uint32_t apic_id, uint32_t acpi_id, uint32_t flags)
 {
@@ -169,7 +173,8 @@ static void madt_ioapic(struct parser *ps, const struct table *e)
         (struct acpi_ioapic){(uint8_t)rd(e, 2, 1), MADDR(base), (uint32_t)rd(e, 8, 4)};
 }
 
-/* MPS INTI flags (ACPI 5.2.12.5): polarity in bits 0-1, trigger in bits 2-3; 0 = as the bus has it (ISA: edge, high). */
+/* MPS INTI flags (ACPI 5.2.12.5): polarity in bits 0-1, trigger in bits 2-3; 0 = as the bus has it (ISA:
+ * edge, high). */
 static bool inti_low(uint64_t flags)
 {
     return (flags & 3) == 3;
@@ -282,7 +287,8 @@ static void parse_madt(struct parser *ps, const struct table *t)
     entries(ps, t, 44, madt_entry);
 }
 
-/* --- FADT and \_S5 --------------------------------------------------------------------------------------------- */
+/* --- FADT and \_S5
+ * --------------------------------------------------------------------------------------------- */
 
 /* A PM register block's port: the 64-bit generic address when it names an I/O port, else the old field. */
 static uint16_t pm_port(const struct table *t, uint32_t old, uint32_t gas)
@@ -381,7 +387,8 @@ static void scan_s5(struct parser *ps, const struct table *t)
             return;
 }
 
-/* --- HPET, MCFG, SRAT, SLIT -------------------------------------------------------------------------------------- */
+/* --- HPET, MCFG, SRAT, SLIT
+ * -------------------------------------------------------------------------------------- */
 
 static void parse_hpet(struct parser *ps, const struct table *t)
 {
@@ -496,7 +503,8 @@ static void parse_slit(struct parser *ps, const struct table *t)
     f->node_distance_valid = f->node_count != 0;
 }
 
-/* --- the root ------------------------------------------------------------------------------------------------------ */
+/* --- the root
+ * ------------------------------------------------------------------------------------------------------ */
 
 static bool open_root(struct parser *ps, uint64_t rsdp, struct table *root, unsigned *width)
 {

@@ -18,8 +18,8 @@ bool acpi_rsdp_sound(const uint8_t *p, size_t room);
 /* Address of the first sound RSDP in [from, from + len), every 16 bytes; 0 = none. */
 uint64_t acpi_rsdp_scan(const struct acpi_source *src, uint64_t from, size_t len);
 /*
- * Fills *facts (zeroed first) from the tables under the RSDP. Whatever is broken is said (log_warn), counted and
- * skipped; the result is the number of problems, or -1 when there is no usable root table at all.
+ * Fills *facts (zeroed first) from the tables under the RSDP. Whatever is broken is said (log_warn), counted
+ * and skipped; the result is the number of problems, or -1 when there is no usable root table at all.
  */
 int acpi_parse(const struct acpi_source *src, uint64_t rsdp, struct acpi_facts *facts);
 /* The number of CPUs that may be started. */

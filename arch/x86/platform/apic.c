@@ -1,5 +1,6 @@
 /*
- * Local APIC (Intel SDM vol. 3 ch. 11, AMD APM vol. 2 ch. 16): xAPIC by memory, x2APIC by MSRs; IPIs and the timer.
+ * Local APIC (Intel SDM vol. 3 ch. 11, AMD APM vol. 2 ch. 16): xAPIC by memory, x2APIC by MSRs; IPIs and the
+ * timer.
  *
  * Invariants
  *  1. All CPUs use the same mode, chosen by the boot CPU before any other starts.
@@ -28,33 +29,49 @@
 #define MSR_TSC_DEADLINE 0x6e0
 
 enum {
-    R_ID = 0x20, R_VERSION = 0x30, R_TPR = 0x80, R_EOI = 0xb0, R_LDR = 0xd0, R_DFR = 0xe0, R_SVR = 0xf0, R_ISR = 0x100,
-    R_ESR = 0x280, R_ICR = 0x300, R_ICR2 = 0x310, R_LVT_TIMER = 0x320, R_LVT_THERMAL = 0x330, R_LVT_PERF = 0x340,
-    R_LVT_LINT0 = 0x350, R_LVT_LINT1 = 0x360, R_LVT_ERROR = 0x370, R_TIMER_INIT = 0x380, R_TIMER_COUNT = 0x390,
+    R_ID = 0x20,
+    R_VERSION = 0x30,
+    R_TPR = 0x80,
+    R_EOI = 0xb0,
+    R_LDR = 0xd0,
+    R_DFR = 0xe0,
+    R_SVR = 0xf0,
+    R_ISR = 0x100,
+    R_ESR = 0x280,
+    R_ICR = 0x300,
+    R_ICR2 = 0x310,
+    R_LVT_TIMER = 0x320,
+    R_LVT_THERMAL = 0x330,
+    R_LVT_PERF = 0x340,
+    R_LVT_LINT0 = 0x350,
+    R_LVT_LINT1 = 0x360,
+    R_LVT_ERROR = 0x370,
+    R_TIMER_INIT = 0x380,
+    R_TIMER_COUNT = 0x390,
     R_TIMER_DIVIDE = 0x3e0,
 };
-#define SVR_ENABLE       (1u << 8)
-#define LVT_MASKED       (1u << 16)
-#define LVT_LEVEL        (1u << 15)
-#define LVT_LOW          (1u << 13)
-#define LVT_NMI          (4u << 8)
-#define LVT_DEADLINE     (2u << 17)
-#define ICR_BUSY         (1u << 12)
-#define ICR_ASSERT       (1u << 14)
-#define ICR_NMI          (4u << 8)
-#define ICR_INIT         (5u << 8)
-#define ICR_STARTUP      (6u << 8)
-#define ICR_OTHERS       (3u << 18)
-#define DIVIDE_BY_1      0xb
-#define ICR_SPINS        10000000u
-#define CALIBRATE_US     5000u
+#define SVR_ENABLE   (1u << 8)
+#define LVT_MASKED   (1u << 16)
+#define LVT_LEVEL    (1u << 15)
+#define LVT_LOW      (1u << 13)
+#define LVT_NMI      (4u << 8)
+#define LVT_DEADLINE (2u << 17)
+#define ICR_BUSY     (1u << 12)
+#define ICR_ASSERT   (1u << 14)
+#define ICR_NMI      (4u << 8)
+#define ICR_INIT     (5u << 8)
+#define ICR_STARTUP  (6u << 8)
+#define ICR_OTHERS   (3u << 18)
+#define DIVIDE_BY_1  0xb
+#define ICR_SPINS    10000000u
+#define CALIBRATE_US 5000u
 
 uint32_t cpu_apic_id[MAX_CPUS];
 
 static bool x2apic, deadline_timer;
 static volatile uint32_t *xapic;
-static uint64_t timer_hz;      /* LAPIC timer ticks a second (one-shot mode) */
-static uint64_t timer_mul;     /* ticks = ns * timer_mul >> 32 */
+static uint64_t timer_hz;  /* LAPIC timer ticks a second (one-shot mode) */
+static uint64_t timer_mul; /* ticks = ns * timer_mul >> 32 */
 
 static bool opt_x2apic = true;
 PARAM_BOOL("x2apic", opt_x2apic, "use x2APIC mode where the processor has it");
@@ -84,7 +101,8 @@ void apic_eoi(void)
     reg_write(R_EOI, 0);
 }
 
-/* --- mode ------------------------------------------------------------------------------------------------------- */
+/* --- mode
+ * ------------------------------------------------------------------------------------------------------- */
 
 static bool ids_need_x2apic(void)
 {
@@ -119,7 +137,8 @@ static void choose_mode(void)
     if (cpu_features.x2apic && !opt_x2apic && x2apic)
         log_warn("APIC: x2apic=0 ignored, there are APIC ids above 254");
     if (acpi.lapic_base.a && acpi.lapic_base.a != pa.a)
-        log_warn("APIC: at %#llx, ACPI says %#llx", (unsigned long long)pa.a, (unsigned long long)acpi.lapic_base.a);
+        log_warn("APIC: at %#llx, ACPI says %#llx", (unsigned long long)pa.a,
+                 (unsigned long long)acpi.lapic_base.a);
     if (!x2apic) {
         xapic = mm_map_device(pa, FRAME_SIZE);
         if (!xapic)
@@ -138,7 +157,8 @@ static void setup_nmi(void)
     reg_write(R_LVT_LINT1, LVT_MASKED);
     for (unsigned i = 0; i < acpi.nmi_count; i++)
         if (acpi.nmi[i].acpi_id == ~0u || acpi.nmi[i].acpi_id == mine)
-            reg_write(acpi.nmi[i].lint ? R_LVT_LINT1 : R_LVT_LINT0, LVT_NMI | (acpi.nmi[i].low ? LVT_LOW : 0));
+            reg_write(acpi.nmi[i].lint ? R_LVT_LINT1 : R_LVT_LINT0,
+                      LVT_NMI | (acpi.nmi[i].low ? LVT_LOW : 0));
 }
 
 /* Interrupts that firmware or an earlier kernel left in service would block ours of lower priority. */
@@ -192,7 +212,8 @@ void apic_init_cpu(void)
     setup();
 }
 
-/* --- inter-processor interrupts -------------------------------------------------------------------------------- */
+/* --- inter-processor interrupts
+ * -------------------------------------------------------------------------------- */
 
 /* ICR busy: the earlier command has not been accepted yet. Bounded: a dead APIC must not hang the machine. */
 static void icr_wait(void)
@@ -226,9 +247,7 @@ void apic_send_ipi_mask(const struct cpumask *m, uint8_t vector)
 {
     unsigned self = arch_cpu_id();
 
-    for_each_cpu(c, m)
-        if (c != self)
-            apic_send_ipi(c, vector);
+    for_each_cpu(c, m) if (c != self) apic_send_ipi(c, vector);
 }
 
 static void delay_us(unsigned us)
@@ -278,7 +297,8 @@ void apic_error_interrupt(void)
         log_warn("APIC error %#x on CPU%u", esr, arch_cpu_id());
 }
 
-/* --- timer -------------------------------------------------------------------------------------------------------- */
+/* --- timer
+ * -------------------------------------------------------------------------------------------------------- */
 
 void apic_timer_interrupt(void)
 {

@@ -13,13 +13,13 @@
 #include "private.h"
 #include "x86/mm.h"
 
-#define IND_SEL   0x00
-#define WINDOW    0x10
-#define R_ID      0x00
-#define R_VERSION 0x01
-#define R_ARB     0x02
-#define R_ENTRY   0x10
-#define MAX_GSI   (IRQ_MAX / 2)
+#define IND_SEL    0x00
+#define WINDOW     0x10
+#define R_ID       0x00
+#define R_VERSION  0x01
+#define R_ARB      0x02
+#define R_ENTRY    0x10
+#define MAX_GSI    (IRQ_MAX / 2)
 
 #define RTE_LOW    (1u << 13)
 #define RTE_LEVEL  (1u << 15)

@@ -1,6 +1,7 @@
 /*
- * Interrupt lines. A line is an IO-APIC pin (its number is the GSI) or one MSI message; it has one vector, the same on all
- * CPUs, and at most one user: a handler of Krypton's own, or the PIRQs that guests have bound to it.
+ * Interrupt lines. A line is an IO-APIC pin (its number is the GSI) or one MSI message; it has one vector,
+ * the same on all CPUs, and at most one user: a handler of Krypton's own, or the PIRQs that guests have bound
+ * to it.
  *
  *   idle --irq_enable_gsi / irq_alloc_msi--> has a vector, masked --irq_bind_guest / irq_request_isa--> live
  *   live, edge or MSI:  interrupt -> EOI -> events
@@ -10,12 +11,12 @@
  * Invariants
  *  1. vector_irq[v] = i exactly while irq_lines[i].vector = v (both change under vector_lock).
  *  2. A line with fn has no guests, a line with guests has no fn.
- *  3. unacked = number of PIRQs on `guests` with needs_eoi; a level line with unacked > 0 is masked. So a level interrupt
- *     that nobody acknowledges comes once, and never again until somebody does.
+ *  3. unacked = number of PIRQs on `guests` with needs_eoi; a level line with unacked > 0 is masked. So a
+ * level interrupt that nobody acknowledges comes once, and never again until somebody does.
  *  4. A level interrupt that no guest takes leaves the line masked until the next bind.
  *  5. p->bound exactly while p is on the list of its line.
- * Locks: line->lock (RANK_IRQ_DESC, interrupts off) is held while events are delivered, so that unbinding waits for
- * delivery; vector_lock (RANK_IOAPIC) is a leaf.
+ * Locks: line->lock (RANK_IRQ_DESC, interrupts off) is held while events are delivered, so that unbinding
+ * waits for delivery; vector_lock (RANK_IOAPIC) is a leaf.
  */
 #include "arch/cpu.h"
 #include "arch/time.h"
@@ -35,7 +36,8 @@ static uint16_t vector_irq[256]; /* line + 1; [vector_lock], read without */
 static struct spinlock vector_lock = SPINLOCK_INIT(RANK_IOAPIC);
 static uint64_t stray[256];
 
-/* --- vectors ------------------------------------------------------------------------------------------------------- */
+/* --- vectors
+ * ------------------------------------------------------------------------------------------------------- */
 
 static bool vector_usable(unsigned v)
 {
@@ -78,7 +80,8 @@ static void vector_give_back(struct irq_line *l)
     spin_unlock_irq(&vector_lock, flags);
 }
 
-/* --- the hardware side of a line; l->lock held ----------------------------------------------------------------------- */
+/* --- the hardware side of a line; l->lock held
+ * ----------------------------------------------------------------------- */
 
 static unsigned line_nr(const struct irq_line *l)
 {
@@ -132,10 +135,11 @@ static void line_follow(struct irq_line *l)
         line_move(l, v->cpu);
 }
 
-/* --- an interrupt arrives -------------------------------------------------------------------------------------------- */
+/* --- an interrupt arrives
+ * -------------------------------------------------------------------------------------------- */
 
-/* Events to every PIRQ of the line; true if one took it. The debt is noted before the event: the guest may be done with
- * the interrupt, on another CPU, before evtchn_pirq() returns here. */
+/* Events to every PIRQ of the line; true if one took it. The debt is noted before the event: the guest may be
+ * done with the interrupt, on another CPU, before evtchn_pirq() returns here. */
 static bool deliver(struct irq_line *l)
 {
     bool taken = false;
@@ -200,7 +204,9 @@ void irq_handle(uint8_t vector)
         apic_eoi();
 }
 
-/* --- users -------------------------------------------------------------------------------------------------------------- */
+/* --- users
+ * --------------------------------------------------------------------------------------------------------------
+ */
 
 int irq_enable_gsi(unsigned gsi)
 {
@@ -272,7 +278,8 @@ int irq_request_isa(unsigned isa_irq, void (*fn)(void *), void *data)
     return ret;
 }
 
-/* Locks the line that p is mapped to; NULL when it is not mapped. The mapping may change until the lock is held. */
+/* Locks the line that p is mapped to; NULL when it is not mapped. The mapping may change until the lock is
+ * held. */
 static struct irq_line *line_of(const struct pirq *p, unsigned long *flags)
 {
     for (;;) {
@@ -421,7 +428,9 @@ unsigned irq_msi_block(unsigned irq)
     return m->entry ? 0 : m->count;
 }
 
-/* --- MSI lines ------------------------------------------------------------------------------------------------------------ */
+/* --- MSI lines
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 /* `count` consecutive free lines, marked as taken; IRQ_MAX when there are none. */
 static unsigned lines_take(unsigned count)
@@ -470,7 +479,8 @@ int irq_alloc_msi(uint16_t seg, uint8_t bus, uint8_t devfn, bool msix, unsigned 
         return -ENOSPC;
     }
     for (done = 0; done < count && !ret; done++)
-        ret = msi_attach(&irq_lines[n + done].msi, seg, bus, devfn, msix, msix ? entry : done, count, table_base);
+        ret = msi_attach(&irq_lines[n + done].msi, seg, bus, devfn, msix, msix ? entry : done, count,
+                         table_base);
     if (ret) {
         for (done--; done-- > 0;)
             msi_detach(&irq_lines[n + done].msi);
@@ -524,7 +534,8 @@ unsigned irq_restore_msi(uint16_t seg, uint8_t bus, uint8_t devfn)
     return n;
 }
 
-/* --- start and debug key --------------------------------------------------------------------------------------------------- */
+/* --- start and debug key
+ * --------------------------------------------------------------------------------------------------- */
 
 static void set_default_trigger(unsigned gsi)
 {
@@ -553,7 +564,8 @@ void irq_init(void)
         }
     }
     debug_key_register('i', "interrupt lines", irq_dump);
-    log_info("interrupts: %u lines by IO-APIC, vectors %#x-%#x", irq_gsi_count, VEC_DEVICE_FIRST, VEC_DEVICE_LAST);
+    log_info("interrupts: %u lines by IO-APIC, vectors %#x-%#x", irq_gsi_count, VEC_DEVICE_FIRST,
+             VEC_DEVICE_LAST);
 }
 
 static void dump_line(const struct irq_line *l)
@@ -563,11 +575,11 @@ static void dump_line(const struct irq_line *l)
     if (l->kind == IRQ_MSI)
         msi_describe(&l->msi, what, sizeof(what));
     else
-        fmt_snprintf(what, sizeof(what), "%s/%s rte %016llx", l->level ? "level" : "edge", l->low ? "low" : "high",
-                     (unsigned long long)ioapic_entry(line_nr(l)));
-    console_printf("  irq %3u vec %02x cpu %u %s%s count %llu unhandled %llu unacked %u", line_nr(l), l->vector, l->cpu,
-                   what, l->masked ? " masked" : "", (unsigned long long)l->count, (unsigned long long)l->unhandled,
-                   l->unacked);
+        fmt_snprintf(what, sizeof(what), "%s/%s rte %016llx", l->level ? "level" : "edge",
+                     l->low ? "low" : "high", (unsigned long long)ioapic_entry(line_nr(l)));
+    console_printf("  irq %3u vec %02x cpu %u %s%s count %llu unhandled %llu unacked %u", line_nr(l),
+                   l->vector, l->cpu, what, l->masked ? " masked" : "", (unsigned long long)l->count,
+                   (unsigned long long)l->unhandled, l->unacked);
     if (l->fn)
         console_printf(" (Krypton)");
     for (const struct pirq *p = l->guests; p; p = p->next)

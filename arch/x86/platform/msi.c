@@ -1,17 +1,17 @@
 /*
  * Message-signalled interrupts (PCI 3.0 6.8): finds a device's capability, writes messages, masks.
  *
- * The hardware domain enables MSI and MSI-X in the device's control register itself and leaves addresses, data and mask
- * bits to us (that is what Linux does as a PV dom0).
+ * The hardware domain enables MSI and MSI-X in the device's control register itself and leaves addresses,
+ * data and mask bits to us (that is what Linux does as a PV dom0).
  *
  * Invariants
- *  1. uses = number of struct msi with dev set to this device, plus one while it is `prepared`; a device with uses = 0 is
- *     off the list and its table unmapped.
+ *  1. uses = number of struct msi with dev set to this device, plus one while it is `prepared`; a device with
+ * uses = 0 is off the list and its table unmapped.
  *  2. An MSI-X slot is only touched inside the table's size as the device's control register gives it.
  *  3. A device has MSI or MSI-X messages, never both.
  *  4. The destination changes by one aligned 32-bit write: no interrupt sees half a message.
- * Locks: devs_lock (RANK_PCI is below configuration accesses, so RANK_IOAPIC) for the list and counts; the messages of a
- * device belong to their lines' locks.
+ * Locks: devs_lock (RANK_PCI is below configuration accesses, so RANK_IOAPIC) for the list and counts; the
+ * messages of a device belong to their lines' locks.
  */
 #include "core/alloc.h"
 #include "core/log.h"
@@ -20,22 +20,22 @@
 #include "private.h"
 #include "x86/mm.h"
 
-#define MSG_ADDRESS    0xfee00000u
-#define MSI_CONTROL    2
-#define MSI_ENABLE     0x0001
-#define MSI_MMC(c)     (((c) >> 1) & 7) /* log2 of the messages it can have */
-#define MSI_MME_SHIFT  4
-#define MSI_64         0x0080
-#define MSI_MASKABLE   0x0100
-#define MSIX_CONTROL   2
-#define MSIX_TABLE     4
-#define MSIX_ENABLE    0x8000
-#define MSIX_SIZE(c)   (((c) & 0x7ff) + 1u)
-#define SLOT_WORDS     4 /* address, address high, data, control */
-#define SLOT_MASKED    1u
+#define MSG_ADDRESS   0xfee00000u
+#define MSI_CONTROL   2
+#define MSI_ENABLE    0x0001
+#define MSI_MMC(c)    (((c) >> 1) & 7) /* log2 of the messages it can have */
+#define MSI_MME_SHIFT 4
+#define MSI_64        0x0080
+#define MSI_MASKABLE  0x0100
+#define MSIX_CONTROL  2
+#define MSIX_TABLE    4
+#define MSIX_ENABLE   0x8000
+#define MSIX_SIZE(c)  (((c)&0x7ff) + 1u)
+#define SLOT_WORDS    4 /* address, address high, data, control */
+#define SLOT_MASKED   1u
 
 struct msi_dev {
-    struct msi_dev *next;     /* [devs_lock] */
+    struct msi_dev *next; /* [devs_lock] */
     uint16_t seg;
     uint8_t bus, devfn;       /* [c] */
     bool msix;                /* [c] */
@@ -71,10 +71,11 @@ static unsigned mask_off(const struct msi_dev *d)
     return d->control & MSI_64 ? 16 : 12;
 }
 
-/* --- devices -------------------------------------------------------------------------------------------------------- */
+/* --- devices
+ * -------------------------------------------------------------------------------------------------------- */
 
-/* The table's address by the device's own BAR; hint (what the hardware domain says) for virtual functions, whose BARs
- * read as zero. 0 = none. */
+/* The table's address by the device's own BAR; hint (what the hardware domain says) for virtual functions,
+ * whose BARs read as zero. 0 = none. */
 static uint64_t table_address(const struct msi_dev *d, uint64_t hint)
 {
     uint32_t where = cfg_rd(d, MSIX_TABLE, 4), bar;
@@ -213,7 +214,9 @@ static void dev_put(struct msi_dev *d)
         dev_free(d);
 }
 
-/* --- messages ---------------------------------------------------------------------------------------------------------- */
+/* --- messages
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static int entry_take(struct msi_dev *d, unsigned entry, unsigned count)
 {
@@ -233,8 +236,8 @@ static int entry_take(struct msi_dev *d, unsigned entry, unsigned count)
     return ret;
 }
 
-int msi_attach(struct msi *m, uint16_t seg, uint8_t bus, uint8_t devfn, bool msix, unsigned entry, unsigned count,
-               uint64_t table_base)
+int msi_attach(struct msi *m, uint16_t seg, uint8_t bus, uint8_t devfn, bool msix, unsigned entry,
+               unsigned count, uint64_t table_base)
 {
     struct msi_dev *d;
     int ret = dev_get(seg, bus, devfn, msix, table_base, &d);
@@ -242,7 +245,8 @@ int msi_attach(struct msi *m, uint16_t seg, uint8_t bus, uint8_t devfn, bool msi
     if (ret)
         return ret;
     /* Plain MSI has one block: the device must be ours alone when its first message is attached. */
-    ret = !msix && !entry && __atomic_load_n(&d->uses, __ATOMIC_RELAXED) != 1 ? -EEXIST : entry_take(d, entry, count);
+    ret = !msix && !entry && __atomic_load_n(&d->uses, __ATOMIC_RELAXED) != 1 ? -EEXIST
+                                                                              : entry_take(d, entry, count);
     if (ret) {
         dev_put(d);
         return ret;
@@ -360,8 +364,8 @@ bool msi_is_of(const struct msi *m, uint16_t seg, uint8_t bus, uint8_t devfn)
 void msi_describe(const struct msi *m, char *to, size_t size)
 {
     if (m->dev)
-        fmt_snprintf(to, size, "%s %04x:%02x:%02x.%u entry %u", m->msix ? "MSI-X" : "MSI", m->dev->seg, m->dev->bus,
-                     m->dev->devfn >> 3, m->dev->devfn & 7u, m->entry);
+        fmt_snprintf(to, size, "%s %04x:%02x:%02x.%u entry %u", m->msix ? "MSI-X" : "MSI", m->dev->seg,
+                     m->dev->bus, m->dev->devfn >> 3, m->dev->devfn & 7u, m->entry);
     else
         fmt_snprintf(to, size, "MSI (closing)");
 }

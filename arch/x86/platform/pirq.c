@@ -5,16 +5,17 @@
  *   free --get_free_pirq--> reserved --map_pirq--> mapped --bind_pirq--> bound
  *   free --map_pirq--> mapped;  bound --close--> mapped --unmap_pirq--> free;  bound --unmap_pirq--> free
  *
- * Numbers below irq_gsi_count are GSIs of the same number unless the domain asks for others; messages get numbers from the
- * top of the table.
+ * Numbers below irq_gsi_count are GSIs of the same number unless the domain asks for others; messages get
+ * numbers from the top of the table.
  *
  * Invariants
- *  1. p->irq changes only under the table's lock, and to -1 only under the line's lock too: who holds the line's lock and
- *     sees p->irq there may use p.
+ *  1. p->irq changes only under the table's lock, and to -1 only under the line's lock too: who holds the
+ * line's lock and sees p->irq there may use p.
  *  2. A line is mapped to at most one PIRQ of a domain.
  *  3. An MSI line has exactly one PIRQ; unmapping it frees the line.
  *  4. The bit of a PIRQ in the EOI page says whether the guest owes an EOI for it: level-triggered and bound.
- * Locks: table->lock (RANK_PIRQ) for mapping; the functions that event channels call take only the line's lock.
+ * Locks: table->lock (RANK_PIRQ) for mapping; the functions that event channels call take only the line's
+ * lock.
  */
 #include "arch/guest_ops.h"
 #include "arch/mem.h"
@@ -28,10 +29,10 @@
 
 struct pirq_table {
     struct spinlock lock;
-    bool closed;          /* [lock] the domain dies: no more mappings */
-    unsigned count;       /* [c] */
-    uint64_t *eoi_page;   /* [lock; read without] the guest's bitmap, or NULL */
-    mfn_t eoi_mfn;        /* [lock] */
+    bool closed;        /* [lock] the domain dies: no more mappings */
+    unsigned count;     /* [c] */
+    uint64_t *eoi_page; /* [lock; read without] the guest's bitmap, or NULL */
+    mfn_t eoi_mfn;      /* [lock] */
     struct pirq pirq[];
 };
 
@@ -65,14 +66,16 @@ static struct pirq *pirq_of(const struct domain *d, uint32_t nr)
     return t && nr < t->count ? &t->pirq[nr] : NULL;
 }
 
-/* --- mapping -------------------------------------------------------------------------------------------------------- */
+/* --- mapping
+ * -------------------------------------------------------------------------------------------------------- */
 
 static bool pirq_free(const struct pirq *p)
 {
     return p->irq < 0;
 }
 
-/* `count` consecutive free numbers: the wanted one, or from the top for messages, from the bottom for lines. -1: none. */
+/* `count` consecutive free numbers: the wanted one, or from the top for messages, from the bottom for lines.
+ * -1: none. */
 static int pick(const struct pirq_table *t, int wanted, bool msi, unsigned count)
 {
     unsigned low = msi ? MIN(irq_gsi_count, t->count / 2) : 0;
@@ -111,7 +114,8 @@ static int map_gsi(struct pirq_table *t, struct pirq_map_request *r)
             r->pirq = (int)i;
             return 0;
         }
-    nr = r->pirq < 0 && r->gsi < t->count && pirq_free(&t->pirq[r->gsi]) ? (int)r->gsi : pick(t, r->pirq, false, 1);
+    nr = r->pirq < 0 && r->gsi < t->count && pirq_free(&t->pirq[r->gsi]) ? (int)r->gsi
+                                                                         : pick(t, r->pirq, false, 1);
     if (nr < 0)
         return r->pirq < 0 ? -ENOSPC : -EINVAL;
     ret = irq_enable_gsi(r->gsi);
@@ -130,7 +134,8 @@ static int map_msi(struct pirq_table *t, struct pirq_map_request *r)
 
     if (nr < 0)
         return r->pirq < 0 ? -ENOSPC : -EINVAL;
-    ret = irq_alloc_msi(r->seg, r->bus, r->devfn, r->kind == PIRQ_MSIX, r->entry, r->count, r->table_base, &first);
+    ret = irq_alloc_msi(r->seg, r->bus, r->devfn, r->kind == PIRQ_MSIX, r->entry, r->count, r->table_base,
+                        &first);
     if (ret)
         return ret;
     for (unsigned i = 0; i < r->count; i++) {
@@ -244,7 +249,8 @@ void pirq_domain_free(struct domain *d)
     x86_domain(d)->pirq = NULL;
 }
 
-/* --- the guest's side: physdev_op ------------------------------------------------------------------------------------- */
+/* --- the guest's side: physdev_op
+ * ------------------------------------------------------------------------------------- */
 
 int pirq_eoi(struct domain *d, uint32_t nr)
 {
@@ -301,14 +307,15 @@ int pirq_set_eoi_page(struct domain *d, gfn_t g)
         return -EBUSY;
     }
     t->eoi_mfn = m;
-    (void)__atomic_compare_exchange_n(&t->eoi_page, &none, (uint64_t *)arch_frame_va(m), false, __ATOMIC_SEQ_CST,
-                                      __ATOMIC_SEQ_CST);
+    (void)__atomic_compare_exchange_n(&t->eoi_page, &none, (uint64_t *)arch_frame_va(m), false,
+                                      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
     eoi_page_fill(t);
     spin_unlock(&t->lock);
     return 0;
 }
 
-/* --- the event channels' side: include/arch/guest_ops.h ------------------------------------------------------------------ */
+/* --- the event channels' side: include/arch/guest_ops.h
+ * ------------------------------------------------------------------ */
 
 bool arch_pirq_allowed(const struct domain *d, uint32_t nr)
 {

@@ -1,6 +1,6 @@
 /*
- * Device rights: which ports and memory-mapped registers a domain may touch. The hardware domain has everything that is
- * neither RAM nor Krypton's own; other domains have nothing.
+ * Device rights: which ports and memory-mapped registers a domain may touch. The hardware domain has
+ * everything that is neither RAM nor Krypton's own; other domains have nothing.
  *
  * Invariants
  *  1. A reserved range stays reserved.
@@ -56,8 +56,8 @@ bool port_allowed(const struct domain *d, uint16_t port, unsigned bytes)
 
     if (!d->hardware || !bytes || bytes > 4 || last > 0xffff)
         return false;
-    /* Configuration space goes through the emulation: the address register is visible to 4-byte accesses only,
-     * 0xcf9 is the reset register. */
+    /* Configuration space goes through the emulation: the address register is visible to 4-byte accesses
+     * only, 0xcf9 is the reset register. */
     if ((port == PCI_ADDRESS && bytes == 4) || (last >= PCI_DATA && port < PCI_DATA + 4))
         return false;
     for (unsigned i = 0; i < port_taken_count; i++)

@@ -4,6 +4,7 @@
 
 #include "core/types.h"
 #include "core/cpumask.h"
+#include "core/hypercall.h"
 
 struct boot_info;
 struct domain;
@@ -79,7 +80,13 @@ void pirq_domain_free(struct domain *d);      /* with the domain's memory (arch_
 
 /* --- time -------------------------------------------------------------------------------------------------------------- */
 void time_init(void);                     /* boot CPU: clock source, TSC calibration, wall clock */
-void time_init_cpu(void);                 /* each AP: TSC synchronization check */
+void time_init_cpu(void);                 /* each AP: its timer and first time record */
+/* Once, on the boot CPU, when all CPUs are online, interrupts are on and timers work, before a guest runs: compares the
+ * TSCs of all CPUs, corrects the calibration by the time the boot has taken, starts what keeps unstable clocks right. */
+void time_finish(void);
+/* The same moment: hang detection, when `watchdog` is given. True from watchdog_nmi(): this NMI says that this CPU hangs. */
+void watchdog_init(void);
+bool watchdog_nmi(void);
 extern uint64_t tsc_khz;
 
 /* --- PCI configuration (drivers/pci.c) ------------------------------------------------------------------------------ */
@@ -96,6 +103,16 @@ void iomem_reserve(maddr_t base, uint64_t bytes, const char *why);
 /* Port-I/O on behalf of a guest that may do it. */
 uint32_t port_in(uint16_t port, unsigned bytes);
 void port_out(uint16_t port, unsigned bytes, uint32_t value);
+
+/* --- hypercalls (rows for the table in arch/x86/pv) ---------------------------------------------------------------- */
+extern const struct hc_op physdev_ops[];  /* PHYSDEVOP_*: arg[0] = command, arg[1] = structure */
+extern const unsigned physdev_op_count;
+extern const struct hc_op platform_ops[]; /* XENPF_*: chosen by do_platform_op from the structure; listed for docs */
+extern const unsigned platform_op_count;
+long do_platform_op(struct hypercall *hc);
+extern const struct hc_op mca_ops[];      /* XEN_MC_*: chosen by do_mca from the structure */
+extern const unsigned mca_op_count;
+long do_mca(struct hypercall *hc);
 
 /* --- SMP ---------------------------------------------------------------------------------------------------------------------- */
 void smp_init(void);                      /* starts the APs; maxcpus= */
