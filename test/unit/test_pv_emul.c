@@ -79,6 +79,19 @@ static void test_system(void **state)
     EXPECT(64, "\x48\x0f\x07", PVI_SYSRET);
 }
 
+static void test_umip(void **state)
+{
+    EXPECT(64, "\x0f\x01\x00", PVI_SGDT);
+    assert_true(got.memory);
+    EXPECT(64, "\x0f\x01\x0c\x24", PVI_SIDT);
+    EXPECT(64, "\x0f\x00\xc3", PVI_SLDT);
+    assert_true(!got.memory && got.rm == 3 && got.op_bytes == 4);
+    EXPECT(32, "\x66\x0f\x00\xc9", PVI_STR);
+    assert_true(got.rm == 1 && got.op_bytes == 2);
+    EXPECT(64, "\x0f\x00\x08", PVI_STR);
+    assert_true(got.memory && got.op_bytes == 2);
+}
+
 static void test_registers(void **state)
 {
     EXPECT(64, "\x0f\x22\xd8", PVI_MOV_TO_CR);
@@ -131,7 +144,8 @@ static void test_refused(void **state)
     assert_false(DEC(64, "\x0f\x05"));
     assert_false(DEC(64, "\x0f\x01\xd0")); /* XGETBV never traps for us */
     assert_false(DEC(64, "\x0f\x01\xc1"));
-    assert_false(DEC(64, "\x0f\x01\x00")); /* SGDT */
+    assert_false(DEC(64, "\x0f\x01\x10")); /* LGDT */
+    assert_false(DEC(64, "\x0f\x00\xd0")); /* LLDT */
     assert_false(DEC(32, "\x0f\x01\xf8")); /* SWAPGS outside 64-bit mode */
     assert_false(DEC(64, "\x48\x66\xed")); /* REX not last */
     assert_false(DEC(64, "\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\xed")); /* 16 bytes */
@@ -175,7 +189,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ports),     cmocka_unit_test(test_system),  cmocka_unit_test(test_registers),
         cmocka_unit_test(test_addresses), cmocka_unit_test(test_refused), cmocka_unit_test(test_random),
-        cmocka_unit_test(test_gpr),
+        cmocka_unit_test(test_gpr),       cmocka_unit_test(test_umip),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -226,6 +226,7 @@ static void decode_cr_dr(struct cursor *c, uint8_t opcode, struct pv_insn *out)
 
 static void decode_0f01(struct cursor *c, struct pv_insn *out)
 {
+    static const uint8_t memory_op[8] = {PVI_SGDT, PVI_SIDT, 0, 0, PVI_SMSW, 0, PVI_LMSW, PVI_INVLPG};
     uint8_t modrm = next(c), reg = modrm >> 3 & 7;
 
     if (modrm >= 0xc0) {
@@ -246,11 +247,26 @@ static void decode_0f01(struct cursor *c, struct pv_insn *out)
         out->op_bytes = reg == 4 ? default_size(c) : 2;
         return;
     }
-    if (reg != 4 && reg != 6 && reg != 7)
+    if (!memory_op[reg])
         return;
     memory_operand(c, modrm, out);
-    out->op = reg == 4 ? PVI_SMSW : reg == 6 ? PVI_LMSW : PVI_INVLPG;
+    out->op = memory_op[reg];
     out->op_bytes = 2;
+}
+
+/* SLDT, STR: a register of the operand's size, or two bytes of memory. */
+static void decode_0f00(struct cursor *c, struct pv_insn *out)
+{
+    uint8_t modrm = next(c), reg = modrm >> 3 & 7;
+
+    if (reg > 1)
+        return;
+    out->op = reg ? PVI_STR : PVI_SLDT;
+    out->op_bytes = modrm >= 0xc0 ? default_size(c) : 2;
+    if (modrm >= 0xc0)
+        out->rm = (modrm & 7) | (c->rex & 1) << 3;
+    else
+        memory_operand(c, modrm, out);
 }
 
 static void decode_0f(struct cursor *c, struct pv_insn *out)
@@ -258,6 +274,9 @@ static void decode_0f(struct cursor *c, struct pv_insn *out)
     uint8_t b = next(c);
 
     switch (b) {
+    case 0x00:
+        decode_0f00(c, out);
+        break;
     case 0x01:
         decode_0f01(c, out);
         break;

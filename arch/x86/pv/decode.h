@@ -15,6 +15,7 @@ enum pv_insn_op {
     PVI_MOV_FROM_CR, PVI_MOV_TO_CR, PVI_MOV_FROM_DR, PVI_MOV_TO_DR,
     PVI_RDMSR, PVI_WRMSR, PVI_RDTSC, PVI_RDTSCP, PVI_RDPMC,
     PVI_CPUID, PVI_INVD, PVI_WBINVD, PVI_INVLPG, PVI_XSETBV, PVI_SWAPGS, PVI_SYSRET,
+    PVI_SGDT, PVI_SIDT, PVI_SLDT, PVI_STR, /* with UMIP on */
 };
 
 enum pv_segment { PVS_ES, PVS_CS, PVS_SS, PVS_DS, PVS_FS, PVS_GS };
@@ -29,7 +30,7 @@ struct pv_insn {
     uint8_t rm;        /* general register operand */
     bool rep;
     bool imm_port;     /* IN/OUT with the port in `port` (else DX) */
-    bool memory;       /* LMSW, SMSW, INVLPG: operand at `addr` */
+    bool memory;       /* system-table and MSW instructions, INVLPG: operand at `addr` */
     uint8_t port;
     uint64_t addr;     /* offset within seg, computed from the registers given */
 };

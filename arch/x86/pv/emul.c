@@ -94,6 +94,25 @@ static void set_register(uint64_t *reg, unsigned bytes, uint64_t value)
     }
 }
 
+/* What UMIP hides from programs: constants that tell nothing, as kernels with UMIP give them. */
+static enum pv_verdict store_table(struct vcpu *v, struct guest_regs *r, const struct pv_insn *i,
+                                   uint64_t base, unsigned bits, struct pv_fault *f)
+{
+    struct {
+        uint16_t limit;
+        uint64_t address;
+    } __attribute__((packed)) table = {0, i->op == PVI_SGDT ? 0xfffffffffffe0000 : 0xffffffffffff0000};
+    uint16_t selector = i->op == PVI_STR ? 0x40 : 0;
+    bool is_table = i->op == PVI_SGDT || i->op == PVI_SIDT;
+    size_t n = !is_table ? 2 : bits == 64 ? 10 : 6;
+
+    if (!i->memory)
+        set_register(pv_gpr(r, i->rm), i->op_bytes, selector);
+    else if (!pv_copy_out(v, GVA(base + i->addr), is_table ? (void *)&table : (void *)&selector, n))
+        return page_fault(v, f, base + i->addr, true);
+    return PVE_DONE;
+}
+
 /* --- control and debug registers --- */
 
 uint64_t pv_cr4_guest_value(uint64_t wanted)
@@ -314,7 +333,7 @@ static bool iopl_allows(const struct vcpu *v)
 /* CLI and STI do nothing: IF belongs to Krypton, and a guest that masks events this way could never see them
  * unmasked again by POPF, which does not trap. */
 static enum pv_verdict any_mode(struct vcpu *v, struct guest_regs *r, const struct pv_insn *i, uint64_t base,
-                                struct pv_fault *f)
+                                unsigned bits, struct pv_fault *f)
 {
     switch (i->op) {
     case PVI_IN:
@@ -328,6 +347,11 @@ static enum pv_verdict any_mode(struct vcpu *v, struct guest_regs *r, const stru
         return iopl_allows(v) ? PVE_DONE : PVE_NOT_OURS;
     case PVI_SMSW:
         return msw(v, r, i, base, f);
+    case PVI_SGDT:
+    case PVI_SIDT:
+    case PVI_SLDT:
+    case PVI_STR:
+        return store_table(v, r, i, base, bits, f);
     case PVI_CPUID:
         pv_cpuid(v, (uint32_t)r->rax, (uint32_t)r->rcx, r);
         return PVE_DONE;
@@ -371,7 +395,7 @@ static enum pv_verdict invlpg(uint64_t addr)
 }
 
 static enum pv_verdict kernel_mode(struct vcpu *v, struct guest_regs *r, const struct pv_insn *i,
-                                   uint64_t base, struct pv_fault *f)
+                                   uint64_t base, unsigned bits, struct pv_fault *f)
 {
     switch (i->op) {
     case PVI_HLT:
@@ -404,7 +428,7 @@ static enum pv_verdict kernel_mode(struct vcpu *v, struct guest_regs *r, const s
     case PVI_XSETBV:
         return xsetbv(v, r, f);
     default: /* SWAPGS, SYSRET, RDPMC */
-        return any_mode(v, r, i, base, f);
+        return any_mode(v, r, i, base, bits, f);
     }
 }
 
@@ -440,7 +464,8 @@ enum pv_verdict pv_emulate_privileged(struct vcpu *v, struct guest_regs *r, stru
         return PVE_NOT_OURS;
     if (uses_memory(&i) && !pv_data_base(v, r, i.seg, bits, &base))
         return PVE_NOT_OURS;
-    verdict = pv_vcpu(v)->kernel_mode ? kernel_mode(v, r, &i, base, f) : any_mode(v, r, &i, base, f);
+    verdict =
+        pv_vcpu(v)->kernel_mode ? kernel_mode(v, r, &i, base, bits, f) : any_mode(v, r, &i, base, bits, f);
     if (verdict == PVE_DONE)
         pv_insn_done(v, r, i.len);
     return verdict;
