@@ -61,6 +61,8 @@ bool spin_is_locked(const struct spinlock *l);
 void spin_assert_held(const struct spinlock *l);
 /* Debug: panics if the calling CPU holds any lock (before a context switch or a return to a guest). */
 void lock_assert_none(void);
+/* Debug: after a panic nobody is accused of the locks that were held. */
+void lock_forget_all(void);
 
 struct rwlock {
     struct spinlock writer;
