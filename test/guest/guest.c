@@ -14,7 +14,7 @@ void (*event_hook)(void);
 volatile unsigned events_seen;
 bool test_failed;
 
-extern char _end[], event_callback[], failsafe_callback[], syscall_callback[], vcpu_start[], stack_top[];
+extern char _end[], event_callback[], failsafe_callback[], syscall_callback[], vcpu_start[], user_trap_stack_top[];
 static uint64_t *p2m;
 static uint64_t next_pfn;
 
@@ -172,6 +172,7 @@ void guest_trap(struct trap_frame *f)
                                      .rsp = f->rsp, .cr2 = shared->vcpu_info[0].arch.cr2};
     if (trap_resume) {
         f->rip = trap_resume;
+        f->rflags &= ~0x100ull; /* a single-stepping test steps once */
         return;
     }
     print("FAIL framework: unexpected trap %llu error %llx rip %llx cs %llx cr2 %llx\n", (unsigned long long)f->nr,
@@ -303,7 +304,7 @@ void guest_main(struct start_info *si)
     HC4(update_va_mapping, shared_page, si->shared_info | PTE_KERNEL, UVMF_INVLPG, 0);
     shared = (struct shared_info *)shared_page;
     next_pfn = va_pfn((void *)si->pt_base) + si->nr_pt_frames + 1; /* behind the builder's stack page */
-    HC2(stack_switch, FLAT_KERNEL_SS, stack_top);
+    HC2(stack_switch, FLAT_KERNEL_SS, user_trap_stack_top);
     traps_init();
     guest_program();
     guest_shutdown(SHUTDOWN_poweroff);

@@ -199,3 +199,6 @@ stack_bottom:
     .skip 32768
 .globl stack_top
 stack_top:
+    .skip 8192               /* for traps from user mode: the kernel's own stack is in use below guest_enter_user */
+.globl user_trap_stack_top
+user_trap_stack_top:
