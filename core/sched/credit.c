@@ -1,0 +1,516 @@
+/*
+ * Proportional share. Every vCPU has a virtual time, vt, which grows with the time it runs divided by its
+ * domain's weight; each CPU runs the one with the smallest vt on its queue. Virtual times are comparable
+ * between CPUs, so a CPU whose vCPUs are ahead takes waiting ones from queues that are behind: that makes
+ * shares fair over the whole machine, not only within a queue.
+ *
+ * - Low wake-up latency: a vCPU that slept starts BONUS behind the queue's clock, so one that uses little CPU
+ * goes before those that use much. One that used its share before it slept gains nothing.
+ * - Rate limit: a vCPU keeps the CPU at least RATE_LIMIT_NS, unless it blocks or yields.
+ * - Clocks: queues that do not share vCPUs (affinity) run apart; their distance is held below DRIFT by moving
+ * the base of the queue that lags, which changes no order within it. So the past is forgotten after a quarter
+ * of a second, and nobody starves when such queues meet.
+ * - Caps: a capped domain has cap percent of a CPU per period as budget. A vCPU that finds it used up is
+ * parked until the refill; what several vCPUs used beyond it is a debt of the next period, so the average is
+ * exact.
+ *
+ * Units: virtual time is ns * 65536 / weight, so 256 per ns at the default weight.
+ *
+ * Invariants
+ *  1. A queued vCPU is runnable, not running, not parked, allowed on the CPU, and has v->cpu == rq->cpu.
+ *  2. rq->nr is the size of the tree; rq->head the absolute vt of its first (if any).
+ *  3. vt is counted from rq->base exactly while queued or current.
+ *  4. rq->clock never runs backwards.
+ *  5. A parked vCPU is in its domain's parked list (or the refill is about to clear it) and on no queue.
+ *
+ * Locks: rq->lock, then sched_domain.lock.
+ */
+#include "private.h"
+#include "core/alloc.h"
+#include "core/console.h"
+#include "core/log.h"
+#include "arch/cpu.h"
+#include "arch/time.h"
+
+#define WEIGHT_DEFAULT 256u
+#define WEIGHT_MAX     65535u
+#define CAP_MAX        (MAX_VCPUS * 100u)
+
+#define MS(x)          ((x)*1000000ull)
+#define RATE_LIMIT_NS  MS(1)
+#define SLICE_MAX_NS   MS(10)
+#define BALANCE_NS     MS(5)
+#define PERIOD_NS      MS(50)
+#define QUANTUM_NS     200000ull /* the least slice of a capped vCPU */
+
+#define VT_SHIFT       16
+#define VT(ms)         ((int64_t)(MS(ms) << VT_SHIFT) / WEIGHT_DEFAULT) /* at the default weight */
+#define BONUS          VT(4)
+#define WAKE_GRAN      VT(1) /* a vCPU makes room for another one that is this far behind it */
+#define GRAN           VT(4) /* ... which is looked at when it is this far ahead */
+#define MARGIN         VT(6) /* a CPU takes from a queue that is this far behind */
+#define DRIFT          VT(250)
+#define IDLE_LAG       VT(10)
+#define LEAD_NS        MS(100) /* most that a vCPU may be ahead where it arrives, in its own running time */
+
+static int64_t front; /* [a] absolute clock of the queue that is ahead; may lag by a little */
+
+static int64_t scaled(uint64_t ns, uint32_t weight)
+{
+    return (int64_t)((MIN(ns, MS(10000)) << VT_SHIFT) / weight);
+}
+
+static uint64_t unscaled(int64_t vt, uint32_t weight)
+{
+    return ((uint64_t)vt * weight) >> VT_SHIFT;
+}
+
+static uint32_t weight_of(const struct vcpu *v)
+{
+    return __atomic_load_n(&v->domain->sched_weight, __ATOMIC_RELAXED);
+}
+
+static uint32_t cap_of(const struct vcpu *v)
+{
+    return __atomic_load_n(&v->domain->sched_cap, __ATOMIC_RELAXED);
+}
+
+static bool unit_less(const struct rb_node *a, const struct rb_node *b)
+{
+    return container_of(a, struct sched_unit, node)->vt - container_of(b, struct sched_unit, node)->vt < 0;
+}
+
+static struct sched_unit *first_unit(const struct runq *rq)
+{
+    struct rb_node *n = rb_first(&rq->tree);
+
+    return n ? container_of(n, struct sched_unit, node) : NULL;
+}
+
+/* --- clocks
+ * --------------------------------------------------------------------------------------------------------------
+ */
+
+/* A queue that lags more than `most` behind the front is moved up. */
+static void pull(struct runq *rq, int64_t most)
+{
+    int64_t lag = __atomic_load_n(&front, __ATOMIC_RELAXED) - (rq->clock + rq->base);
+
+    if (lag > most)
+        __atomic_store_n(&rq->base, rq->base + lag - most, __ATOMIC_RELAXED);
+}
+
+static void publish_head(struct runq *rq)
+{
+    const struct sched_unit *u = first_unit(rq);
+
+    if (u)
+        __atomic_store_n(&rq->head, u->vt + rq->base, __ATOMIC_RELAXED);
+}
+
+static void advance_clock(struct runq *rq, const struct sched_unit *cur)
+{
+    const struct sched_unit *head = first_unit(rq);
+    int64_t at = cur->vt;
+
+    if (head && head->vt - at < 0)
+        at = head->vt;
+    if (at - rq->clock > 0)
+        rq->clock = at;
+    if (rq->clock + rq->base - __atomic_load_n(&front, __ATOMIC_RELAXED) > 0)
+        __atomic_store_n(&front, rq->clock + rq->base, __ATOMIC_RELAXED);
+    else
+        pull(rq, DRIFT);
+    publish_head(rq);
+}
+
+/* --- caps
+ * ----------------------------------------------------------------------------------------------------------------
+ */
+
+static int64_t quota(uint32_t cap)
+{
+    return (int64_t)(PERIOD_NS / 100 * cap);
+}
+
+/* The periods that have passed are added to the budget; unused ones do not pile up. sd->lock held. */
+static void refill(struct sched_domain *sd, uint32_t cap, uint64_t now)
+{
+    uint64_t periods;
+    int64_t most = quota(cap), b;
+
+    if (now < sd->refill_at)
+        return;
+    periods = MIN((now - sd->refill_at) / PERIOD_NS + 1, 1000u);
+    b = __atomic_add_fetch(&sd->budget, (int64_t)periods * most, __ATOMIC_RELAXED);
+    if (b > most)
+        __atomic_sub_fetch(&sd->budget, b - most, __ATOMIC_RELAXED);
+    sd->refill_at += periods * PERIOD_NS;
+    if (sd->refill_at <= now)
+        sd->refill_at = now + PERIOD_NS;
+}
+
+static int64_t budget_left(const struct vcpu *v, uint64_t now)
+{
+    struct sched_domain *sd = v->domain->sched;
+    uint32_t cap = cap_of(v);
+
+    if (!cap)
+        return INT64_MAX;
+    if (now >= __atomic_load_n(&sd->refill_at, __ATOMIC_RELAXED)) {
+        spin_lock(&sd->lock);
+        refill(sd, cap, now);
+        spin_unlock(&sd->lock);
+    }
+    return __atomic_load_n(&sd->budget, __ATOMIC_RELAXED);
+}
+
+/* u is on no queue, its queue's lock is held. */
+static void park(struct sched_unit *u)
+{
+    struct sched_domain *sd = u->v->domain->sched;
+
+    u->parked = true;
+    spin_lock(&sd->lock);
+    u->next_parked = sd->parked;
+    sd->parked = u;
+    timer_set(&sd->refill, sd->refill_at);
+    spin_unlock(&sd->lock);
+}
+
+static void unpark_all(struct sched_unit *u)
+{
+    struct sched_unit *next;
+
+    for (; u; u = next) {
+        unsigned long flags;
+        struct runq *rq = vcpu_rq_lock(u->v, &flags);
+
+        next = u->next_parked;
+        u->next_parked = NULL;
+        u->parked = false;
+        place_and_unlock(u->v, rq, flags);
+    }
+}
+
+static void refill_fire(void *data)
+{
+    struct sched_domain *sd = data;
+    uint32_t cap = __atomic_load_n(&sd->d->sched_cap, __ATOMIC_RELAXED);
+    struct sched_unit *list = NULL;
+    unsigned long flags = spin_lock_irq(&sd->lock);
+
+    if (cap)
+        refill(sd, cap, arch_time_ns());
+    if (!cap || __atomic_load_n(&sd->budget, __ATOMIC_RELAXED) > 0) {
+        list = sd->parked;
+        sd->parked = NULL;
+    } else {
+        timer_set(&sd->refill, sd->refill_at);
+    }
+    spin_unlock_irq(&sd->lock, flags);
+    unpark_all(list);
+}
+
+/* --- queues
+ * --------------------------------------------------------------------------------------------------------------
+ */
+
+static void credit_charge(struct runq *rq, uint64_t now)
+{
+    struct sched_unit *u = rq->cur->sched;
+    uint64_t ran = now > u->charged ? now - u->charged : 0;
+
+    u->charged = now;
+    u->vt += scaled(ran, weight_of(u->v));
+    if (cap_of(u->v))
+        __atomic_sub_fetch(&u->v->domain->sched->budget, (int64_t)ran, __ATOMIC_RELAXED);
+    advance_clock(rq, u);
+}
+
+static void tree_insert(struct runq *rq, struct sched_unit *u)
+{
+    rb_insert(&rq->tree, &u->node, unit_less);
+    u->queued = true;
+    __atomic_store_n(&rq->nr, rq->nr + 1, __ATOMIC_RELAXED);
+    publish_head(rq);
+}
+
+static void tree_remove(struct runq *rq, struct sched_unit *u)
+{
+    rb_erase(&rq->tree, &u->node);
+    u->queued = false;
+    __atomic_store_n(&rq->nr, rq->nr - 1, __ATOMIC_RELAXED);
+    publish_head(rq);
+}
+
+static void credit_enqueue(struct runq *rq, struct vcpu *v)
+{
+    struct sched_unit *u = v->sched;
+    int64_t lead = MAX(scaled(LEAD_NS, weight_of(v)), DRIFT);
+
+    pull(rq, rq->cur == rq->idle && !rq->nr ? IDLE_LAG : DRIFT);
+    u->vt -= rq->base;
+    if (u->vt - (rq->clock - BONUS) < 0)
+        u->vt = rq->clock - BONUS;
+    else if (u->vt - (rq->clock + lead) > 0)
+        u->vt = rq->clock + lead;
+    tree_insert(rq, u);
+}
+
+static void credit_dequeue(struct runq *rq, struct vcpu *v)
+{
+    tree_remove(rq, v->sched);
+    v->sched->vt += rq->base;
+}
+
+static void credit_leave(struct runq *rq, struct vcpu *v)
+{
+    v->sched->vt += rq->base;
+    v->sched->yielded = false;
+}
+
+/* --- decisions
+ * ------------------------------------------------------------------------------------------------------------
+ */
+
+/* ns that u may run on until it is GRAN ahead of `other`, within the bounds of a slice. */
+static uint64_t slice(const struct sched_unit *u, int64_t vt, const struct sched_unit *other, uint64_t ran)
+{
+    int64_t room = other->vt + GRAN - vt;
+    uint64_t ns = room > 0 ? unscaled(room, weight_of(u->v)) : 0;
+    uint64_t least = ran < RATE_LIMIT_NS ? RATE_LIMIT_NS - ran : QUANTUM_NS;
+
+    return MIN(MAX(ns, least), SLICE_MAX_NS);
+}
+
+static uint64_t credit_preempt_in(struct runq *rq, const struct vcpu *v, uint64_t now)
+{
+    const struct sched_unit *cur = rq->cur->sched, *u = v->sched;
+    uint64_t ran = now > cur->dispatched ? now - cur->dispatched : 0;
+    int64_t vt = cur->vt + scaled(now > cur->charged ? now - cur->charged : 0, weight_of(cur->v));
+
+    if (vt - u->vt > WAKE_GRAN)
+        return ran >= RATE_LIMIT_NS ? 0 : RATE_LIMIT_NS - ran;
+    return slice(cur, vt, u, ran);
+}
+
+/* The first on the queue whose domain may still use CPU time; others are parked on the way. */
+static struct sched_unit *first_with_budget(struct runq *rq, uint64_t now)
+{
+    struct sched_unit *u;
+
+    while ((u = first_unit(rq)) && budget_left(u->v, now) <= 0) {
+        credit_dequeue(rq, u->v);
+        park(u);
+    }
+    return u;
+}
+
+static bool keeps_cpu(const struct sched_unit *u, const struct sched_unit *head, uint64_t now)
+{
+    if (!head)
+        return true;
+    if (u->yielded)
+        return false;
+    return now - u->dispatched < RATE_LIMIT_NS || u->vt - head->vt <= WAKE_GRAN;
+}
+
+static uint64_t slice_end(struct runq *rq, const struct sched_unit *u, uint64_t now)
+{
+    const struct sched_unit *head = first_unit(rq);
+    uint64_t ns = 0;
+    int64_t left;
+
+    if (head)
+        ns = slice(u, u->vt, head, now - u->dispatched);
+    else if (cpumask_next(&cpus_online, 1) < MAX_CPUS)
+        ns = SLICE_MAX_NS; /* to look at the other queues */
+    if (cap_of(u->v)) {
+        left = MAX(budget_left(u->v, now), (int64_t)QUANTUM_NS);
+        ns = ns ? MIN(ns, (uint64_t)left) : (uint64_t)left;
+    }
+    return ns ? now + ns : 0;
+}
+
+static struct vcpu *credit_next(struct runq *rq, struct vcpu *prev, uint64_t now, uint64_t *until)
+{
+    struct sched_unit *u = prev ? prev->sched : NULL, *head = first_with_budget(rq, now);
+
+    if (u && budget_left(prev, now) <= 0) {
+        park(u);
+        u = NULL;
+    }
+    if (!u || !keeps_cpu(u, head, now)) {
+        if (!head)
+            return NULL;
+        tree_remove(rq, head);
+        head->charged = head->dispatched = now;
+        u = head;
+        advance_clock(rq, u);
+    }
+    u->yielded = false;
+    *until = slice_end(rq, u, now);
+    return u->v;
+}
+
+static bool credit_wants_more(struct runq *rq, uint64_t now, int64_t *limit)
+{
+    const struct vcpu *cur = rq->cur; /* this CPU's own: nobody else changes it */
+
+    if (!rq->nr && (cur->idle || !vcpu_runnable(cur))) {
+        *limit = STEAL_ANY;
+        return true;
+    }
+    if (now - rq->balanced < BALANCE_NS || cur->idle)
+        return false;
+    rq->balanced = now;
+    *limit = cur->sched->vt +
+             scaled(now > cur->sched->charged ? now - cur->sched->charged : 0, weight_of(cur)) + rq->base;
+    if (rq->nr && rq->head - *limit < 0)
+        *limit = rq->head;
+    *limit -= MARGIN;
+    return true;
+}
+
+#define STEAL_LOOK 16
+
+static struct vcpu *credit_steal(struct runq *from, unsigned to, int64_t limit)
+{
+    struct rb_node *n = rb_first(&from->tree);
+
+    for (unsigned i = 0; n && i < STEAL_LOOK; i++, n = rb_next(n)) {
+        struct vcpu *v = container_of(n, struct sched_unit, node)->v;
+
+        if (limit != STEAL_ANY && v->sched->vt + from->base - limit >= 0)
+            return NULL;
+        if (!cpumask_test(&v->hard_affinity, to))
+            continue;
+        if (limit != STEAL_ANY && !cpumask_test(&v->soft_affinity, to))
+            continue;
+        credit_dequeue(from, v);
+        return v;
+    }
+    return NULL;
+}
+
+/* --- life
+ * ------------------------------------------------------------------------------------------------------------------
+ */
+
+static int credit_domain_init(struct domain *d)
+{
+    struct sched_domain *sd = mem_new(struct sched_domain);
+
+    if (!sd)
+        return -ENOMEM;
+    spin_init(&sd->lock, RANK_SCHED_DOMAIN);
+    sd->d = d;
+    timer_init(&sd->refill, refill_fire, sd, arch_cpu_id());
+    d->sched_weight = WEIGHT_DEFAULT;
+    d->sched = sd;
+    return 0;
+}
+
+static void credit_domain_free(struct domain *d)
+{
+    timer_kill(&d->sched->refill);
+    mem_free(d->sched);
+    d->sched = NULL;
+}
+
+static int credit_set_params(struct domain *d, uint32_t weight, uint32_t cap)
+{
+    struct sched_domain *sd = d->sched;
+    unsigned long flags;
+
+    if (!weight || weight > WEIGHT_MAX || cap > CAP_MAX)
+        return -EINVAL;
+    __atomic_store_n(&d->sched_weight, weight, __ATOMIC_RELAXED);
+    flags = spin_lock_irq(&sd->lock);
+    if (cap != d->sched_cap) {
+        __atomic_store_n(&sd->budget, quota(cap), __ATOMIC_RELAXED);
+        sd->refill_at = arch_time_ns() + PERIOD_NS;
+        __atomic_store_n(&d->sched_cap, cap, __ATOMIC_RELAXED);
+    }
+    spin_unlock_irq(&sd->lock, flags);
+    refill_fire(sd); /* who is parked may go on */
+    return 0;
+}
+
+static int credit_vcpu_init(struct vcpu *v)
+{
+    v->sched = mem_new(struct sched_unit);
+    if (!v->sched)
+        return -ENOMEM;
+    v->sched->v = v;
+    v->sched->vt = __atomic_load_n(&front, __ATOMIC_RELAXED);
+    return 0;
+}
+
+/* A vCPU that is parked belongs to a dead domain: nobody else of it needs the refill. */
+static void credit_vcpu_free(struct vcpu *v)
+{
+    BUG_ON(v->sched->queued);
+    if (v->sched->parked)
+        timer_kill(&v->domain->sched->refill);
+    mem_free(v->sched);
+    v->sched = NULL;
+}
+
+/* --- looking
+ * ----------------------------------------------------------------------------------------------------------------
+ */
+
+static void credit_check(struct runq *rq)
+{
+    unsigned n = 0;
+
+    BUG_ON(!rb_valid(&rq->tree, unit_less));
+    for (struct rb_node *i = rb_first(&rq->tree); i; i = rb_next(i), n++) {
+        const struct sched_unit *u = container_of(i, struct sched_unit, node);
+
+        BUG_ON(!u->queued || u->parked || u->v->sched != u);
+        BUG_ON(u->v->running || u->v->cpu != rq->cpu || u->v == rq->cur);
+        BUG_ON(!cpumask_test(&u->v->hard_affinity, rq->cpu));
+        BUG_ON(u->v->runstate.state != RUNSTATE_runnable);
+    }
+    BUG_ON(n != rq->nr);
+    if (n)
+        BUG_ON(rq->head != first_unit(rq)->vt + rq->base);
+}
+
+static void dump_unit(const struct runq *rq, const struct sched_unit *u, const char *what)
+{
+    console_printf("  %s d%uv%u vt %+lld us  weight %u cap %u%%\n", what, u->v->domain->id.v, u->v->id,
+                   (long long)(u->vt - rq->clock) / 256000, weight_of(u->v), cap_of(u->v));
+}
+
+static void credit_dump(struct runq *rq)
+{
+    console_printf("  waiting %u, behind the front %lld us\n", rq->nr,
+                   (long long)(front - rq->clock - rq->base) / 256000);
+    if (rq->cur != rq->idle)
+        dump_unit(rq, rq->cur->sched, "runs ");
+    for (struct rb_node *i = rb_first(&rq->tree); i; i = rb_next(i))
+        dump_unit(rq, container_of(i, struct sched_unit, node), "waits");
+}
+
+const struct sched_policy credit_policy = {
+    .name = "proportional share, per-CPU queues",
+    .domain_init = credit_domain_init,
+    .domain_free = credit_domain_free,
+    .set_params = credit_set_params,
+    .vcpu_init = credit_vcpu_init,
+    .vcpu_free = credit_vcpu_free,
+    .charge = credit_charge,
+    .enqueue = credit_enqueue,
+    .dequeue = credit_dequeue,
+    .preempt_in = credit_preempt_in,
+    .next = credit_next,
+    .leave = credit_leave,
+    .wants_more = credit_wants_more,
+    .steal = credit_steal,
+    .check = credit_check,
+    .dump = credit_dump,
+};

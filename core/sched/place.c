@@ -1,0 +1,269 @@
+/*
+ * On which CPU a vCPU waits: the choice when it becomes runnable, affinity, and work that moves from a queue
+ * to a CPU that can do it sooner. The rules about v->cpu are invariants 1 and 2 of sched.c.
+ *
+ * Where a vCPU wakes: its last CPU if idle there; else an idle CPU that its soft affinity names; else any
+ * idle one that it may use; else its last CPU. Whoever becomes idle takes waiting vCPUs from other queues,
+ * and every busy CPU looks now and then whether another queue is behind its own (rebalance), so a bad choice
+ * does not last.
+ */
+#include "private.h"
+#include "core/log.h"
+#include "core/work.h"
+#include "arch/cpu.h"
+#include "arch/time.h"
+
+/* --- the choice
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+static bool cpu_allowed(const struct vcpu *v, unsigned cpu)
+{
+    return cpumask_test(&v->hard_affinity, cpu) && cpumask_test(&cpus_online, cpu);
+}
+
+/* First idle CPU of the set, from `from` upwards and round. MAX_CPUS: none. */
+static unsigned idle_in(const struct cpumask *set, unsigned from)
+{
+    struct cpumask m;
+    unsigned cpu;
+
+    cpumask_and(&m, set, &idle_cpus);
+    cpu = cpumask_next(&m, from);
+    return cpu < MAX_CPUS ? cpu : cpumask_next(&m, 0);
+}
+
+static unsigned least_loaded(const struct cpumask *set)
+{
+    unsigned best = MAX_CPUS, load = ~0u;
+
+    for_each_cpu(cpu, set)
+    {
+        unsigned n =
+            cpumask_test(&cpus_online, cpu) ? __atomic_load_n(&runqs[cpu].nr, __ATOMIC_RELAXED) : ~0u;
+
+        if (n < load) {
+            load = n;
+            best = cpu;
+        }
+    }
+    return best;
+}
+
+/* The lock of v's queue is held, so its affinity stands still. */
+static unsigned choose_cpu(const struct vcpu *v)
+{
+    unsigned last = v->cpu, cpu;
+    struct cpumask both;
+
+    if (cpu_allowed(v, last) && cpumask_test(&v->soft_affinity, last) && cpumask_test(&idle_cpus, last))
+        return last;
+    cpumask_and(&both, &v->hard_affinity, &v->soft_affinity);
+    cpu = idle_in(&both, last);
+    if (cpu < MAX_CPUS)
+        return cpu;
+    cpu = idle_in(&v->hard_affinity, last);
+    if (cpu < MAX_CPUS)
+        return cpu;
+    if (cpu_allowed(v, last))
+        return last;
+    cpu = least_loaded(&both);
+    if (cpu < MAX_CPUS)
+        return cpu;
+    cpu = least_loaded(&v->hard_affinity);
+    return cpu < MAX_CPUS ? cpu : last; /* its last CPU went away: nothing does that yet */
+}
+
+/* v was just queued: the CPU must hear of it now, or when the current vCPU has had its share. */
+static void tell_cpu(struct runq *rq, const struct vcpu *v)
+{
+    uint64_t now, in;
+
+    if (rq->cur == rq->idle) {
+        cpumask_clear(&idle_cpus, rq->cpu); /* the next one looks elsewhere */
+        work_raise_cpu(rq->cpu, WORK_SCHEDULE);
+        return;
+    }
+    now = arch_time_ns();
+    in = policy->preempt_in(rq, v, now);
+    if (!in) {
+        work_raise_cpu(rq->cpu, WORK_SCHEDULE);
+    } else if (!rq->tick_at || now + in < rq->tick_at) {
+        rq->tick_at = now + in;
+        timer_set(&rq->tick, rq->tick_at);
+    }
+}
+
+void place_and_unlock(struct vcpu *v, struct runq *rq, unsigned long flags)
+{
+    bool moved = false;
+
+    while (vcpu_may_queue(v, rq)) {
+        unsigned cpu = moved && cpu_allowed(v, rq->cpu) ? rq->cpu : choose_cpu(v);
+
+        if (cpu == rq->cpu) {
+            policy->enqueue(rq, v);
+            tell_cpu(rq, v);
+            break;
+        }
+        __atomic_store_n(&v->cpu, cpu, __ATOMIC_RELAXED);
+        spin_unlock_irq(&rq->lock, flags);
+        rq = vcpu_rq_lock(v, &flags);
+        moved = true;
+    }
+    spin_unlock_irq(&rq->lock, flags);
+}
+
+/* --- moving waiting vCPUs
+ * ------------------------------------------------------------------------------------------------- */
+
+/* Moves one waiting vCPU of `from` here. */
+static bool take_from(struct runq *from, struct runq *to, int64_t limit)
+{
+    unsigned long flags = spin_lock_irq(&from->lock);
+    struct vcpu *v = policy->steal(from, to->cpu, limit);
+
+    if (v)
+        __atomic_store_n(&v->cpu, to->cpu, __ATOMIC_RELAXED);
+    spin_unlock_irq(&from->lock, flags);
+    if (!v)
+        return false;
+    /* In between others may have queued it here, put it to sleep or forbidden it this CPU: then it is theirs.
+     */
+    to = vcpu_rq_lock(v, &flags);
+    if (vcpu_may_queue(v, to) && cpu_allowed(v, to->cpu)) {
+        policy->enqueue(to, v);
+        spin_unlock_irq(&to->lock, flags);
+    } else {
+        place_and_unlock(v, to, flags);
+    }
+    return true;
+}
+
+void rebalance(struct runq *rq, uint64_t now)
+{
+    struct runq *best = NULL;
+    int64_t limit, head = 0;
+
+    if (!policy->wants_more(rq, now, &limit))
+        return;
+    for_each_cpu(cpu, &cpus_online)
+    {
+        struct runq *o = &runqs[cpu];
+        int64_t h = __atomic_load_n(&o->head, __ATOMIC_RELAXED);
+
+        if (o == rq || !o->ready || !__atomic_load_n(&o->nr, __ATOMIC_RELAXED))
+            continue;
+        if (!best || h - head < 0) {
+            best = o;
+            head = h;
+        }
+    }
+    if (!best || (limit != STEAL_ANY && head - limit >= 0) || take_from(best, rq, limit) ||
+        limit != STEAL_ANY)
+        return;
+    /* Idle, and the best queue had only vCPUs that must not run here. */
+    for_each_cpu(cpu, &cpus_online)
+    {
+        struct runq *o = &runqs[cpu];
+
+        if (o != rq && o != best && o->ready && __atomic_load_n(&o->nr, __ATOMIC_RELAXED) &&
+            take_from(o, rq, limit))
+            return;
+    }
+}
+
+/* Which idle CPU may take something that waits on rq? */
+static unsigned helper_for(struct runq *rq)
+{
+    unsigned long flags = spin_lock_irq(&rq->lock);
+    unsigned cpu = MAX_CPUS;
+
+    for (struct rb_node *n = rb_first(&rq->tree); n && cpu == MAX_CPUS; n = rb_next(n))
+        cpu = idle_in(&container_of(n, struct sched_unit, node)->v->hard_affinity, rq->cpu);
+    spin_unlock_irq(&rq->lock, flags);
+    return cpu;
+}
+
+void offer_to_idle(struct runq *rq)
+{
+    unsigned cpu;
+
+    if (cpumask_empty(&idle_cpus))
+        return;
+    cpu = helper_for(rq);
+    if (cpu == MAX_CPUS)
+        return;
+    cpumask_clear(&idle_cpus, cpu);
+    work_raise_cpu(cpu, WORK_SCHEDULE);
+}
+
+/* --- affinity
+ * ----------------------------------------------------------------------------------------------------------------
+ */
+
+static bool any_online(const struct cpumask *m)
+{
+    struct cpumask r;
+
+    cpumask_and(&r, m, &cpus_online);
+    return !cpumask_empty(&r);
+}
+
+/* The hard affinity has changed: v leaves a CPU that it may not use any more. Unlocks. */
+static void obey_and_unlock(struct vcpu *v, struct runq *rq, unsigned long flags)
+{
+    if (!cpu_allowed(v, rq->cpu)) {
+        if (rq->cur == v) {
+            work_raise_cpu(rq->cpu, WORK_SCHEDULE);
+        } else if (v->sched->queued) {
+            policy->dequeue(rq, v);
+            place_and_unlock(v, rq, flags);
+            return;
+        }
+    }
+    spin_unlock_irq(&rq->lock, flags);
+}
+
+int sched_set_affinity(struct vcpu *v, const struct cpumask *hard, const struct cpumask *soft)
+{
+    unsigned long flags;
+    struct runq *rq;
+
+    if (v->idle || !any_online(hard))
+        return -EINVAL;
+    rq = vcpu_rq_lock(v, &flags);
+    v->soft_affinity = *soft;
+    if (v->pin_override) {
+        v->saved_affinity = *hard;
+        spin_unlock_irq(&rq->lock, flags);
+        return 0;
+    }
+    v->hard_affinity = *hard;
+    obey_and_unlock(v, rq, flags);
+    return 0;
+}
+
+int sched_pin_override(struct vcpu *v, int cpu)
+{
+    unsigned long flags;
+    struct runq *rq;
+    int r = 0;
+
+    if (v->idle || cpu >= (int)MAX_CPUS || (cpu >= 0 && !cpumask_test(&cpus_online, (unsigned)cpu)))
+        return -EINVAL;
+    rq = vcpu_rq_lock(v, &flags);
+    if (cpu >= 0 && !v->pin_override) {
+        v->saved_affinity = v->hard_affinity;
+        v->hard_affinity = (struct cpumask){{0}};
+        cpumask_set(&v->hard_affinity, (unsigned)cpu);
+        v->pin_override = true;
+    } else if (cpu < 0 && v->pin_override) {
+        v->hard_affinity = v->saved_affinity;
+        v->pin_override = false;
+    } else {
+        r = cpu < 0 ? -EINVAL : -EBUSY;
+    }
+    obey_and_unlock(v, rq, flags);
+    return r;
+}
