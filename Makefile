@@ -9,6 +9,7 @@ XEN_INCLUDE ?= /usr/include
 include mk/hypervisor.mk
 -include mk/lab.mk
 include mk/guest.mk
+include mk/bench.mk
 -include mk/test.mk
 
 .DEFAULT_GOAL := all

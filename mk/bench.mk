@@ -1,0 +1,5 @@
+## make bench   figures beside Debian's Xen 4.17 in one run (BENCH="size micro boot memory")
+BENCH ?=
+.PHONY: bench
+bench: lab-images
+	@/usr/bin/python3 bench/run $(BENCH)
