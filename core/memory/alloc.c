@@ -93,9 +93,7 @@ static void partial_del(struct class *c, struct slab *s)
     s->next = s->prev = NULL;
 }
 
-/* --- slabs
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- slabs --- */
 
 static void object_free(struct slab *s, struct object *o, unsigned size)
 {
@@ -197,9 +195,7 @@ static void class_free(struct class *c, struct slab *s, struct object *o)
         slab_delete(c, s);
 }
 
-/* --- whole frames
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- whole frames --- */
 
 /* Gives frames [m, m + n) back in the largest aligned blocks. */
 static void free_run(uint64_t m, uint64_t n)
@@ -237,9 +233,16 @@ static void large_free(mfn_t m)
     free_run(m.n, frames);
 }
 
-/* --- public
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- public --- */
+
+void slab_init(void)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(classes); i++) {
+        classes[i].partial = NULL;
+        classes[i].slabs = classes[i].empty = 0;
+        classes[i].used = 0;
+    }
+}
 
 void *mem_alloc(size_t bytes)
 {

@@ -65,9 +65,7 @@ uint64_t budget_reserve(void)
     return MIN(total_frames / 128, 1024);
 }
 
-/* --- boot
- * --------------------------------------------------------------------------------------------------------------
- */
+/* --- boot --- */
 
 void frame_init(struct frame *table, uint64_t count)
 {
@@ -103,8 +101,7 @@ void frame_reserve_range(mfn_t start, mfn_t end)
     total_frames += end.n - start.n;
 }
 
-/* --- hypervisor memory
- * ------------------------------------------------------------------------------------------------- */
+/* --- hypervisor memory --- */
 
 /* The block is ours, invisible to all others: stale translations go, then contents as asked. */
 static void prepare(mfn_t m, unsigned order, bool zero)
@@ -162,6 +159,7 @@ void frame_free(mfn_t m, unsigned order)
         BUG_ON(order); /* frame 0 stays ours for ever */
         return;
     }
+    BUG_ON(order > FRAME_MAX_ORDER || m.n & ((1ull << order) - 1) || m.n + (1ull << order) > frame_count);
     for (uint64_t i = 0; i < 1ull << order; i++) {
         struct frame *f = mfn_frame(MFN(m.n + i));
 
@@ -184,9 +182,7 @@ void frame_free_va(void *va, unsigned order)
         frame_free(arch_va_mfn(va), order);
 }
 
-/* --- references
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- references --- */
 
 /* One more, if there is one already and the counter has room. */
 static bool ref_if_used(struct frame *f)
@@ -263,9 +259,7 @@ void frame_release_owned(struct frame *f, bool scrub)
     budget_give(1);
 }
 
-/* --- figures
- * --------------------------------------------------------------------------------------------------------------
- */
+/* --- figures --- */
 
 void frame_info(struct frame_info *out)
 {

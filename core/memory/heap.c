@@ -207,9 +207,7 @@ void heap_give(mfn_t m, unsigned order)
     spin_unlock(&nd->lock);
 }
 
-/* --- boot
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- boot --- */
 
 void heap_init(struct frame *table, uint64_t count)
 {
@@ -270,8 +268,7 @@ void heap_reserve_range(uint64_t n, uint64_t end)
     nodes_present |= 1;
 }
 
-/* --- figures and checks
- * ------------------------------------------------------------------------------------------------ */
+/* --- figures and checks --- */
 
 uint64_t heap_free_frames(void)
 {

@@ -203,9 +203,7 @@ static long op_populate(struct hypercall *hc)
     return reservation_op(hc, populate_one);
 }
 
-/* --- figures
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- figures --- */
 
 static long op_maximum_ram_page(struct hypercall *hc)
 {
@@ -262,9 +260,7 @@ static long op_maximum_gpfn(struct hypercall *hc)
     return max ? (long)MIN(max - 1, (uint64_t)INT64_MAX) : 0;
 }
 
-/* --- control
- * --------------------------------------------------------------------------------------------------------------
- */
+/* --- control --- */
 
 static long op_claim_pages(struct hypercall *hc)
 {

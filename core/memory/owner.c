@@ -123,9 +123,7 @@ static void list_del(struct domain *d, struct frame *f)
     f->next = f->prev = 0;
 }
 
-/* --- charging
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- charging --- */
 
 /* Counts n frames against d's limit and uses up to n of its claim (*claimed). -ENOMEM, -EINVAL when d dies.
  */
@@ -190,8 +188,7 @@ static bool publish(struct domain *d, mfn_t m, unsigned order)
     return ok;
 }
 
-/* --- a domain's memory
- * ------------------------------------------------------------------------------------------------------ */
+/* --- a domain's memory --- */
 
 int frame_alloc_domain(struct domain *d, unsigned order, unsigned bits, unsigned flags, mfn_t *out)
 {
@@ -312,9 +309,7 @@ void owner_frame_last_put(struct frame *f)
         domain_put(d);
 }
 
-/* --- the end
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- the end --- */
 
 static void claim_drop(struct domain *d)
 {
@@ -393,9 +388,7 @@ struct frame *frame_next(struct frame *f)
     return f->next ? &frame_table[f->next] : NULL;
 }
 
-/* --- figures and checks
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- figures and checks --- */
 
 uint64_t owner_frames(void)
 {

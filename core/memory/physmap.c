@@ -170,8 +170,7 @@ long memory_remove_from_physmap(struct hypercall *hc)
     return rc;
 }
 
-/* --- acquire_resource
- * ------------------------------------------------------------------------------------------------------ */
+/* --- acquire_resource --- */
 
 /* Frames of a v2 status table for so many shared frames: one status word per 16-byte entry. */
 static uint64_t status_frames(uint64_t shared)

@@ -26,8 +26,7 @@
 #include "arch/mem.h"
 #include "arch/time.h"
 
-/* --- the machine
- * --------------------------------------------------------------------------------------------------- */
+/* --- the machine --- */
 struct fake_range {
     uint64_t start, end; /* frame numbers */
     unsigned node;
@@ -54,9 +53,7 @@ static inline void fake_run_as(struct vcpu *v)
     fake_current[fake_cpu] = v;
 }
 
-/* --- time
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- time --- */
 extern uint64_t fake_now;                      /* arch_time_ns() */
 extern uint64_t fake_timer_deadline[MAX_CPUS]; /* what arch_timer_program() was told; ~0 = off */
 /* Runs deferred work on all CPUs until none has any (kicks included). */
@@ -65,8 +62,7 @@ void fake_settle(void);
  * each time. */
 void fake_run_until(uint64_t when);
 
-/* --- failures: the nth call from now fails (1 = the next), 0 = none
- * ----------------------------------------------------- */
+/* --- failures: the nth call from now fails (1 = the next), 0 = none --- */
 extern unsigned fake_fail_alloc;   /* frames, and through them new slabs */
 extern unsigned fake_fail_mem;     /* mem_alloc and mem_alloc_array */
 extern unsigned fake_fail_copy;    /* guest copies */
@@ -77,9 +73,7 @@ extern unsigned fake_fail_map;     /* arch_grant_map */
 extern unsigned fake_preempt_every;
 extern unsigned fake_copies; /* guest copies so far */
 
-/* --- panics
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- panics --- */
 /* Passes when the statement panics with a message that contains `text`. The machine is as the panic left it:
  * locks that were held are forgotten. Do not use it around something that must free host memory. */
 #define expect_panic(text, statement)                                                                        \
@@ -98,9 +92,7 @@ void fake_panic_check(const char *text);
 extern char fake_last_log[256]; /* last line that was logged */
 extern unsigned fake_log_lines;
 
-/* --- domains
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* --- domains --- */
 /* A guest kind whose addresses are host pointers; below 64 KiB and inside fake_fault_* they fault. */
 extern const struct guest_ops fake_guest_ops, fake_translated_ops;
 extern uint64_t fake_fault_start, fake_fault_end;
@@ -118,9 +110,7 @@ static inline struct vcpu *fake_vcpu0(struct domain *d)
 long fake_hypercall(struct vcpu *v, const struct hc_op *ops, unsigned count, uint32_t op_mask, uint64_t a0,
                     uint64_t a1, uint64_t a2, unsigned *again);
 
-/* --- what the machine saw
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- what the machine saw --- */
 extern uint32_t fake_flushes[MAX_CPUS]; /* TLB flushes of each CPU */
 extern uint32_t fake_flush_kind;        /* of the last one */
 extern uint64_t fake_flush_va;

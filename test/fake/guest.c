@@ -10,9 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- copies
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- copies --- */
 
 uint64_t fake_fault_start, fake_fault_end;
 unsigned fake_copies;
@@ -54,8 +52,7 @@ weak bool arch_vcpu_area_write(struct vcpu *v, gva_t to, const void *from, size_
     return copy_out(v, to, from, n);
 }
 
-/* --- domains and vCPUs
- * --------------------------------------------------------------------------------------------------- */
+/* --- domains and vCPUs --- */
 
 weak struct domain *arch_domain_alloc(void)
 {
@@ -182,8 +179,7 @@ long fake_hypercall(struct vcpu *v, const struct hc_op *ops, unsigned count, uin
     return r;
 }
 
-/* --- physical address spaces
- * -------------------------------------------------------------------------------------------------- */
+/* --- physical address spaces --- */
 
 static uint64_t *m2p;
 weak uint64_t m2p_entries;
@@ -278,9 +274,7 @@ weak void arch_physmap_remove(struct domain *d, gfn_t g, mfn_t m, unsigned order
     }
 }
 
-/* --- TLBs
- * ---------------------------------------------------------------------------------------------------------------------------
- */
+/* --- TLBs --- */
 
 uint32_t fake_flushes[MAX_CPUS], fake_flush_kind;
 uint64_t fake_flush_va;
@@ -333,9 +327,7 @@ weak void arch_frame_settle(struct frame *f, unsigned order)
         tlb_flush_older(&cpus_online, newest);
 }
 
-/* --- grants
- * ---------------------------------------------------------------------------------------------------------------------------
- */
+/* --- grants --- */
 
 #define MAX_MAPS 4096
 #define MAX_PINS 4096
@@ -443,8 +435,7 @@ weak void arch_grant_flush(struct domain *d)
     fake_grant_flushes++;
 }
 
-/* --- physical interrupts, device rights
- * -------------------------------------------------------------------------------------------------- */
+/* --- physical interrupts, device rights --- */
 
 uint32_t fake_pirq_bound, fake_pirq_unmasked;
 bool fake_pirq_deny;

@@ -2,16 +2,13 @@
 #include "fake.h"
 #include "core/lock.h"
 #include "core/params.h"
-#include "core/sched.h"
 #include "lib/string.h"
 #include "fake_private.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
 
-/* --- processors
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- processors --- */
 
 unsigned fake_cpu;
 struct vcpu *fake_current[MAX_CPUS];
@@ -75,16 +72,6 @@ weak void arch_cpu_idle(void)
 {
     fake_irqs_off[fake_cpu] = false;
 }
-weak void arch_context_switch(struct vcpu *prev, struct vcpu *next)
-{
-    BUG_ON(arch_irq_enabled());
-    lock_assert_none();
-    fake_switches++;
-    if (prev != next)
-        sched_context_saved(prev);
-    fake_current[fake_cpu] = next;
-    fake_irqs_off[fake_cpu] = false;
-}
 weak void arch_machine_restart(void)
 {
     panic("fake machine: restart");
@@ -101,9 +88,7 @@ weak void arch_panic_end(void)
     abort();
 }
 
-/* --- memory
- * -----------------------------------------------------------------------------------------------------------------
- */
+/* --- memory --- */
 
 static char *arena; /* frame m is at arena + m * FRAME_SIZE */
 static uint64_t arena_bytes;
@@ -224,9 +209,7 @@ int fake_teardown(void **state)
     return 0;
 }
 
-/* --- the clock
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* --- the clock --- */
 
 uint64_t fake_now;
 uint64_t fake_timer_deadline[MAX_CPUS];

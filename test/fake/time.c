@@ -1,5 +1,8 @@
-/* Running deferred work and timers of the fake machine: needs core/work.c, so apart from the rest. */
+/* Switching, deferred work and timers of the fake machine: needs core/sched and core/work.c, so apart from
+ * the rest. */
 #include "fake.h"
+#include "core/lock.h"
+#include "core/sched.h"
 #include "core/work.h"
 #include "fake_private.h"
 
@@ -66,4 +69,15 @@ void fake_run_until(uint64_t when)
     }
     fake_now = MAX(fake_now, when);
     fake_cpu = was;
+}
+
+weak void arch_context_switch(struct vcpu *prev, struct vcpu *next)
+{
+    BUG_ON(arch_irq_enabled());
+    lock_assert_none();
+    fake_switches++;
+    if (prev != next)
+        sched_context_saved(prev);
+    fake_current[fake_cpu] = next;
+    fake_irqs_off[fake_cpu] = false;
 }
