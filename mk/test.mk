@@ -13,6 +13,7 @@ HOST_SAN ?= -fsanitize=address,undefined -fno-sanitize-recover=all
 UNIT ?=
 # HOST_KEEP=1: leave out what does not compile instead of stopping (while rooms are under construction).
 HOST_KEEP ?=
+COMMA := ,
 
 HOST_PV := $(wildcard arch/x86/pv/mmu/*.c)
 HOST_LIB_C := $(filter-out core/console/log.c,$(filter lib/% core/%,$(HV_C))) \
@@ -24,7 +25,7 @@ host_obj = $(patsubst %.c,$(H)/obj/%.o,$(1))
 
 HOST_CFLAGS = -std=gnu11 -g -O1 -fno-omit-frame-pointer -fno-strict-aliasing -fwrapv -DDEBUG -DHOST_BUILD $(WARN) \
 	-Iinclude -Iarch/x86/include -Itest/fake -I. -I$(XENI) $(HOST_SAN) $(HOST_EXTRA)
-HOST_WRAP := $(foreach f,heap_take mem_alloc mem_alloc_array preempt_needed,-Wl,--wrap=$(f))
+HOST_WRAP := $(foreach f,heap_take mem_alloc mem_alloc_array preempt_needed,-Wl,--wrap=$(f)) $(if $(HOST_KEEP),-Wl$(COMMA)--unresolved-symbols=ignore-all -no-pie)
 
 $(H)/obj/%.o: %.c | $(XENI)/xen
 	@mkdir -p $(@D)
