@@ -9,8 +9,9 @@
  *
  * Invariants
  *  1. A published domain is complete: all rooms' parts exist and d->shared_info is mapped; it is paused.
- *  2. A published domain has at least one reference (the publication's). Only domain_unpublish() drops that
- * one, and only when it is the last; memory is freed after that. So domain_put() never frees.
+ *  2. A published domain has at least one reference (the publication's), and one more while it is charged for
+ * frames (core/memory). domain_unpublish() drops them, and only when no other is left; memory is freed after
+ * that. So domain_put() never frees.
  *  3. d->vcpu[i] goes from NULL to a complete vCPU once and stays until the domain is freed.
  *  4. v->info is never NULL for a guest's vCPU: in the shared page for ids below XEN_LEGACY_MAX_VCPUS, else
  * private memory, or in a frame that is referenced and pinned writable (info_mfn).
@@ -260,7 +261,7 @@ int domain_create(did_t id, const struct domain_config *c, struct domain **out)
     r = arch_domain_init(d, c->arch_flags);
     if (r)
         goto free_grant;
-    d->refs = 2; /* the publication's and the caller's */
+    domain_ref(d); /* the caller's */
     r = publish(d);
     if (r)
         goto release_arch;

@@ -8,8 +8,8 @@
  * later).
  *
  * Invariants
- *  1. info_mfn is INVALID_MFN or a frame that this domain owns, with one reference and one writable pin held
- * by us.
+ *  1. info_mfn is INVALID_MFN or a frame that this domain owns, with one writable pin (and so a reference)
+ * held by us.
  *  2. v->info changes once. An event that went to the old place is not lost: after the change everything is
  * marked pending.
  *  3. With VMASST_TYPE_runstate_update_flag, a reader never sees a record that is half written without
@@ -38,12 +38,8 @@ static int hold_frame(struct domain *d, gfn_t g, mfn_t *out)
 {
     mfn_t m = arch_gfn_to_mfn(d, g);
 
-    if (!mfn_valid(m) || !frame_get(mfn_frame(m), d))
+    if (!mfn_valid(m) || !arch_grant_pin(d, m, false))
         return -EINVAL;
-    if (!arch_grant_pin(d, m, false)) {
-        frame_put(mfn_frame(m));
-        return -EINVAL;
-    }
     *out = m;
     return 0;
 }
@@ -58,7 +54,6 @@ void vcpu_info_release(struct vcpu *v)
         v->private_info ? v->private_info : (struct vcpu_info *)&v->domain->shared_info->vcpu_info[v->id];
     v->info_mfn = INVALID_MFN;
     arch_grant_unpin(m, false);
-    frame_put(mfn_frame(m));
 }
 
 static int info_check(const struct vcpu *v, const struct vcpu *caller,

@@ -2,8 +2,9 @@
  * SCHEDOP_* (xen/sched.h). arg: 0 command, 1 pointer. All but remote_shutdown act on the caller.
  *
  * SCHEDOP_poll and the sender of an event: the poller publishes what it waits for (poll_port / polling_any,
- * the bit in poll_mask, then VPF_POLLING) and looks at the ports after that; the sender marks the port
- * pending and looks at poll_mask after that. So at least one of them sees the other.
+ * VPF_POLLING, then the bit in poll_mask) and looks at the ports after that; the sender marks the port
+ * pending and looks at poll_mask after that. So at least one of them sees the other. In this order: a sender
+ * that takes the bit finds VPF_POLLING to clear. A bit that is left over costs one spare wake-up.
  */
 #include "core/domain.h"
 #include "core/guest.h"
@@ -93,8 +94,8 @@ static void poll_begin(struct vcpu *v, const evtchn_port_t *port, unsigned n)
     timer_stop(&v->poll); /* of an earlier poll that an event ended */
     v->polling_any = n != 1;
     v->poll_port = PORT(n == 1 ? port[0] : 0);
-    __atomic_fetch_or(&v->domain->evtchn.poll_mask[v->id / 64], 1ull << (v->id % 64), __ATOMIC_SEQ_CST);
     __atomic_fetch_or(&v->pause_flags, VPF_POLLING, __ATOMIC_SEQ_CST);
+    __atomic_fetch_or(&v->domain->evtchn.poll_mask[v->id / 64], 1ull << (v->id % 64), __ATOMIC_SEQ_CST);
 }
 
 static void poll_cancel(struct vcpu *v)

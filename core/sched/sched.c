@@ -30,7 +30,6 @@
 #include "core/log.h"
 #include "core/work.h"
 #include "arch/cpu.h"
-#include "arch/guest_ops.h"
 #include "arch/time.h"
 #include "lib/string.h"
 
@@ -195,11 +194,8 @@ void vcpu_yield(struct vcpu *v)
 
 void vcpu_kick(struct vcpu *v)
 {
-    unsigned cpu;
+    unsigned cpu = __atomic_load_n(&v->cpu, __ATOMIC_RELAXED);
 
-    if (v->domain->ops->kick)
-        v->domain->ops->kick(v);
-    cpu = __atomic_load_n(&v->cpu, __ATOMIC_RELAXED);
     if (__atomic_load_n(&v->running, __ATOMIC_ACQUIRE) && cpu != arch_cpu_id())
         arch_cpu_kick(cpu);
 }
