@@ -11,7 +11,7 @@
 #include "core/log.h"
 #include "arch/cpu.h"
 #include "lib/string.h"
-#include "metal/asm.h"
+#include "../metal/asm.h"
 
 /* Linux boot protocol: offsets in the file. */
 #define BZ_SETUP_SECTS    0x1f1
