@@ -5,13 +5,13 @@
  * reaper, a timer, frees it when the last of that has gone.
  *
  *   DOM_ALIVE --domain_kill--> DOM_DYING: steps pause, timers, events, grants, vcpu info, arch, frames
- *             --last step--> DOM_DEAD --domain_reap: only our own refs, no frames--> freed
+ *             --last step--> DOM_DEAD --domain_reap: refs == 1, no frames--> freed
  *
  * Invariants
  *  1. Once dying, the domain has one pause that nobody takes away: its vCPUs never run again.
  *  2. Steps are walked in order and never back; each leaves nothing of its kind and, because the rooms refuse
  * a dying domain, nothing of it comes again.
- *  3. The reaper frees only what nobody can reach: no reference but our own, no frame owned.
+ *  3. The reaper frees only what nobody can reach: no reference but the publication's, no frame owned.
  *
  * Locks: d->lock around each step, so that two callers do not walk it at once; the waiting for CPUs is
  * outside.
@@ -118,31 +118,23 @@ int domain_kill(struct domain *d)
 /* Nobody else has a frame of d. The shared page itself stays until d cannot be found any more. */
 static bool memory_gone(struct domain *d)
 {
+    if (!grant_domain_release_table(d))
+        return false;
     if (!d->shared_info_private)
         d->shared_info_private = frame_unshare(d->shared_info_mfn);
     return d->shared_info_private && !__atomic_load_n(&d->frames, __ATOMIC_RELAXED);
-}
-
-/* The publication's, and the one for frames that Krypton shared with the domain (grant table): freed with the
- * domain. */
-static uint32_t refs_of_our_own(const struct domain *d)
-{
-    return d->special_frames ? 2 : 1;
 }
 
 void domain_reap(void *data)
 {
     struct domain *d = data;
     uint64_t now = arch_time_ns();
-    uint32_t own;
 
     ASSERT(d->dying == DOM_DEAD);
-    own = memory_gone(d) ? refs_of_our_own(d) : 0;
-    if (!own || !domain_unpublish(d, own)) {
+    if (!memory_gone(d) || !domain_unpublish(d, 1)) {
         timer_set(&d->reap, now + MIN(MAX(now - d->reap_since, REAP_FIRST_NS), REAP_MOST_NS));
         return;
     }
-    d->refs = own; /* for the rooms that give back what they held */
     frame_free(d->shared_info_mfn, 0);
     log_debug("d%u is gone", d->id.v);
     domain_free_all(d);
