@@ -29,6 +29,7 @@ struct timer_queue {
     struct spinlock lock;
     struct rb_root tree;
     uint64_t programmed;
+    uint64_t now;          /* [lock] when timers_run() last began */
     struct timer *running; /* [lock; read without] */
     bool ready;
 } __attribute__((aligned(64)));
@@ -86,11 +87,10 @@ static void timers_run(void)
 {
     struct timer_queue *q = &queues[arch_cpu_id()];
     unsigned long flags = spin_lock_irq(&q->lock);
-    uint64_t now =
-        arch_time_ns(); /* once: a function that re-arms in the past gets its turn with the next interrupt */
     struct timer *t;
 
-    while ((t = first_timer(q)) && t->deadline <= now) {
+    q->now = arch_time_ns();
+    while ((t = first_timer(q)) && t->deadline <= q->now) {
         void (*fn)(void *) = t->fn;
         void *data = t->data;
 
@@ -135,7 +135,9 @@ void timer_set(struct timer *t, uint64_t deadline_ns)
 
     if (!t->killed) {
         dequeue(q, t);
-        t->deadline = MIN(deadline_ns, NEVER - 1);
+        /* After this round of timers_run(), or a function that always asks for the past would hold its CPU.
+         */
+        t->deadline = MIN(MAX(deadline_ns, q->now + 1), NEVER - 1);
         rb_insert(&q->tree, &t->node, timer_less);
         t->queued = true;
         program(q, t->deadline);
