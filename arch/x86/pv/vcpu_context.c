@@ -85,12 +85,20 @@ static void set_entries(struct pv_vcpu *pv, const struct vcpu_guest_context *c)
                                        .mask_events = (c->flags & VGCF_syscall_disables_events) != 0};
 }
 
+/* A data selector that a ring 3 kernel could have loaded: of the hypervisor's descriptors only those open to ring 3. */
+static uint16_t data_selector(uint16_t sel)
+{
+    bool reserved = !(sel & 4) && sel >= FIRST_RESERVED_GDT_BYTE;
+
+    return reserved ? sel | 3 : sel;
+}
+
 static void set_segments(struct pv_vcpu *pv, const struct vcpu_guest_context *c)
 {
-    pv->ds = c->user_regs.ds;
-    pv->es = c->user_regs.es;
-    pv->fs = c->user_regs.fs;
-    pv->gs = c->user_regs.gs;
+    pv->ds = data_selector(c->user_regs.ds);
+    pv->es = data_selector(c->user_regs.es);
+    pv->fs = data_selector(c->user_regs.fs);
+    pv->gs = data_selector(c->user_regs.gs);
     pv->fs_base = c->fs_base;
     pv->gs_base_kernel = c->gs_base_kernel;
     pv->gs_base_user = c->gs_base_user;
