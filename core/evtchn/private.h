@@ -15,30 +15,32 @@ enum evtchn_state {
     EVT_IPI,
 };
 
-/* One port. Field tags: [s] written with the domain's evtchn.lock and the port's lock held, so either lock gives a
- * stable view; [a] atomic; [q] the lock of the FIFO queue it names. */
+/* One port. Field tags: [s] written with the domain's evtchn.lock and the port's lock held, so either lock
+ * gives a stable view; [a] atomic; [q] the lock of the FIFO queue it names. */
 struct evtchn {
-    struct spinlock lock;      /* RANK_EVTCHN_PORT */
-    struct domain *remote;     /* [s] INTERDOMAIN: the peer; alive because its own port points back. PIRQ: see evtchn.c */
+    struct spinlock lock; /* RANK_EVTCHN_PORT */
+    struct domain
+        *remote; /* [s] INTERDOMAIN: the peer; alive because its own port points back. PIRQ: see evtchn.c */
     union {
-        uint32_t remote_port;  /* [s] INTERDOMAIN */
-        uint16_t remote_id;    /* [s] UNBOUND: who may bind */
-        uint32_t virq;         /* [s] VIRQ */
-        uint32_t pirq;         /* [s] PIRQ */
+        uint32_t remote_port; /* [s] INTERDOMAIN */
+        uint16_t remote_id;   /* [s] UNBOUND: who may bind */
+        uint32_t virq;        /* [s] VIRQ */
+        uint32_t pirq;        /* [s] PIRQ */
     };
-    uint16_t notify_vcpu;      /* [a] */
-    uint16_t last_vcpu;        /* [q] the FIFO queue it was linked into last */
-    uint8_t state;             /* [s] enum evtchn_state */
-    uint8_t priority;          /* [a] */
-    uint8_t last_priority;     /* [q] */
-    uint8_t unsent;            /* [a] FIFO: pending, but the guest has not given the event word yet */
+    uint16_t notify_vcpu;  /* [a] */
+    uint16_t last_vcpu;    /* [q] the FIFO queue it was linked into last */
+    uint8_t state;         /* [s] enum evtchn_state */
+    uint8_t priority;      /* [a] */
+    uint8_t last_priority; /* [q] */
+    uint8_t unsent;        /* [a] FIFO: pending, but the guest has not given the event word yet */
 };
 _Static_assert(sizeof(struct evtchn) == 32, "a bucket is one frame");
 
 #define EVTCHN_PER_BUCKET 128u
 #define EVTCHN_2L_PORTS   4096u
 #define EVTCHN_FIFO_PORTS 131072u
-_Static_assert(EVTCHN_2L_NR_CHANNELS == EVTCHN_2L_PORTS && EVTCHN_FIFO_NR_CHANNELS == EVTCHN_FIFO_PORTS, "ABI");
+_Static_assert(EVTCHN_2L_NR_CHANNELS == EVTCHN_2L_PORTS && EVTCHN_FIFO_NR_CHANNELS == EVTCHN_FIFO_PORTS,
+               "ABI");
 #define FIFO_WORDS_PER_PAGE 1024u
 #define FIFO_PAGES          (EVTCHN_FIFO_PORTS / FIFO_WORDS_PER_PAGE)
 
@@ -58,7 +60,8 @@ struct evtchn_fifo_domain {
     mfn_t mfn[FIFO_PAGES];          /* [evtchn lock] pinned */
 };
 
-/* The port's struct, or NULL for a number that was never given out. Lock-free; structs stay until the domain is freed. */
+/* The port's struct, or NULL for a number that was never given out. Lock-free; structs stay until the domain
+ * is freed. */
 static inline struct evtchn *evtchn_find(const struct domain *d, uint32_t port)
 {
     uint32_t n = __atomic_load_n(&d->evtchn.valid_ports, __ATOMIC_ACQUIRE);
@@ -74,9 +77,10 @@ static inline struct evtchn_fifo_domain *evtchn_fifo(const struct domain *d)
     return __atomic_load_n(&d->evtchn.fifo, __ATOMIC_ACQUIRE);
 }
 
-/* Guest-shared words. A plain look first, then one locked instruction whose result is not used: no loop that a guest
- * could hold up, at the price that two setters at once may both see "was clear" (a spurious notification).
- * The caller has executed a full barrier (taking a lock) since it wrote what the event is about. */
+/* Guest-shared words. A plain look first, then one locked instruction whose result is not used: no loop that
+ * a guest could hold up, at the price that two setters at once may both see "was clear" (a spurious
+ * notification). The caller has executed a full barrier (taking a lock) since it wrote what the event is
+ * about. */
 static inline bool shared_set64(uint64_t *w, unsigned bit)
 {
     bool was = (__atomic_load_n(w, __ATOMIC_RELAXED) >> bit) & 1;
@@ -95,7 +99,8 @@ static inline bool virq_is_global(uint32_t virq)
     return virq != VIRQ_TIMER && virq != VIRQ_DEBUG && virq != VIRQ_XENOPROF && virq != VIRQ_XENPMU;
 }
 
-/* --- evtchn.c: the state machine (read and checked arguments) --------------------------------------------------- */
+/* --- evtchn.c: the state machine (read and checked arguments)
+ * --------------------------------------------------- */
 int must_check evtchn_bind_interdomain(struct domain *ld, struct domain *rd, uint32_t rport, port_t *out);
 int must_check evtchn_bind_virq(struct domain *d, uint32_t virq, uint32_t vcpu, port_t *out);
 int must_check evtchn_bind_ipi(struct domain *d, uint32_t vcpu, port_t *out);
@@ -105,22 +110,26 @@ int must_check evtchn_bind_vcpu(struct domain *d, uint32_t port, uint32_t vcpu);
 int must_check evtchn_close_all(struct domain *d, uint32_t *from);
 void evtchn_status(struct domain *d, const struct evtchn *c, struct evtchn_status *out);
 
-/* --- port.c: numbers; evtchn.lock held, interrupts off ----------------------------------------------------------------- */
-/* Runs `take` under d's lock, growing the port table as needed: 0 and the port (RESERVED), -ENOSPC, -ENOMEM, -EINVAL
- * (dying). Called without locks. */
+/* --- port.c: numbers; evtchn.lock held, interrupts off
+ * ----------------------------------------------------------------- */
+/* Runs `take` under d's lock, growing the port table as needed: 0 and the port (RESERVED), -ENOSPC, -ENOMEM,
+ * -EINVAL (dying). Called without locks. */
 int must_check evtchn_port_alloc(struct domain *d, struct evtchn **c, uint32_t *port);
 /* RESERVED -> FREE; forgets pending state and binding. */
 void evtchn_port_release(struct domain *d, struct evtchn *c, uint32_t port);
 /* Number of ports the domain's present ABI can name, within its limit. */
 uint32_t evtchn_port_limit(const struct domain *d);
 
-/* --- pirq.c ------------------------------------------------------------------------------------------------------------------ */
+/* --- pirq.c
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 int must_check evtchn_bind_pirq(struct vcpu *v, uint32_t pirq, bool share, port_t *out);
 /* The slot for a PIRQ number, or NULL. */
 uint32_t *evtchn_pirq_slot(const struct domain *d, uint32_t pirq);
 void evtchn_pirq_free(struct domain *d);
 
-/* --- send.c: the hot path ------------------------------------------------------------------------------------------------- */
+/* --- send.c: the hot path
+ * ------------------------------------------------------------------------------------------------- */
 /* Sets port c of d pending and tells its vCPU. The port must be kept open by the caller (a port lock). */
 void evtchn_set_pending(struct domain *d, struct evtchn *c, uint32_t port);
 void evtchn_clear_pending(struct domain *d, struct evtchn *c, uint32_t port);
@@ -129,7 +138,9 @@ bool evtchn_masked(const struct domain *d, uint32_t port);
 int must_check evtchn_unmask(struct domain *d, uint32_t port);
 void evtchn_wake_pollers(struct domain *d, uint32_t port);
 
-/* --- fifo.c ------------------------------------------------------------------------------------------------------------------- */
+/* --- fifo.c
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 void fifo_set_pending(struct domain *d, struct evtchn_fifo_domain *f, struct evtchn *c, uint32_t port);
 void fifo_unmask(struct domain *d, struct evtchn_fifo_domain *f, struct evtchn *c, uint32_t port);
 /* The event word, or NULL when the guest has not given the page. */
@@ -144,7 +155,9 @@ static inline bool fifo_word_test(const event_word_t *w, unsigned bit)
     return (__atomic_load_n(w, __ATOMIC_RELAXED) >> bit) & 1;
 }
 
-/* --- fifo_setup.c --------------------------------------------------------------------------------------------------------- */
+/* --- fifo_setup.c
+ * ---------------------------------------------------------------------------------------------------------
+ */
 int must_check evtchn_init_control(struct domain *d, uint64_t gfn, uint32_t offset, uint32_t vcpu);
 int must_check evtchn_expand_array(struct domain *d, uint64_t gfn);
 int must_check evtchn_set_priority(struct domain *d, uint32_t port, uint32_t priority);

@@ -1,0 +1,171 @@
+/*
+ * GNTTABOP_copy (xen/grant_table.h): Krypton copies between two frames, each the caller's own or one granted
+ * to it.
+ *
+ * A source or destination stays in use from one element to the next if it is named again, so that a network
+ * backend that copies many pieces of one page looks it up once. Nothing stays in use when the call returns or
+ * preempts. A transitive grant (version 2) leads once further: the granter says "as if I were you", the entry
+ * it names must grant to it.
+ */
+#include "private.h"
+#include "core/frame.h"
+#include "core/guest.h"
+#include "core/log.h"
+#include "core/work.h"
+#include "arch/mem.h"
+#include "lib/string.h"
+
+struct side {
+    bool valid, gref, writable, transitive;
+    uint16_t domid;         /* as the caller named it */
+    uint64_t name;          /* grant reference or frame number */
+    struct grant_use use;   /* gref: the entry that holds the frame */
+    struct grant_use outer; /* transitive: the entry that led there */
+    mfn_t mfn;
+    uint16_t start, length;
+};
+
+static void side_drop(struct side *s)
+{
+    if (!s->valid)
+        return;
+    if (s->gref) {
+        grant_use_end(&s->use);
+        domain_put(s->use.granter);
+        if (s->transitive) {
+            grant_use_end(&s->outer);
+            domain_put(s->outer.granter);
+        }
+    } else {
+        arch_grant_unpin(s->mfn, !s->writable);
+    }
+    s->valid = false;
+}
+
+/* The entry `u` in the domain `id`; a reference on it when GNTST_okay. */
+static int use_in(struct vcpu *v, uint16_t id, struct grant_use *u)
+{
+    int r;
+
+    u->granter = domain_get(id == DOMID_SELF ? v->domain->id : DID(id));
+    if (!u->granter)
+        return GNTST_bad_domain;
+    r = grant_use_begin(u);
+    if (r)
+        domain_put(u->granter);
+    return r;
+}
+
+static int side_take_grant(struct vcpu *v, struct side *s)
+{
+    int r;
+
+    s->use = (struct grant_use){
+        .ref = (uint32_t)s->name, .user = v->domain->id.v, .readonly = !s->writable, .copy = true};
+    s->transitive = false;
+    r = use_in(v, s->domid, &s->use);
+    if (r)
+        return r;
+    if (mfn_eq(s->use.mfn, INVALID_MFN)) {
+        s->outer = s->use;
+        s->use = (struct grant_use){.ref = s->outer.trans_ref,
+                                    .user = s->outer.granter->id.v,
+                                    .readonly = !s->writable,
+                                    .copy = true};
+        r = use_in(v, s->outer.trans_domid, &s->use);
+        if (!r && mfn_eq(s->use.mfn, INVALID_MFN)) {
+            grant_use_end(&s->use);
+            domain_put(s->use.granter);
+            r = GNTST_general_error; /* once further, not twice */
+        }
+        if (r) {
+            grant_use_end(&s->outer);
+            domain_put(s->outer.granter);
+            return r;
+        }
+        s->transitive = true;
+    }
+    s->mfn = s->use.mfn;
+    s->start = s->use.start;
+    s->length = s->use.length;
+    return GNTST_okay;
+}
+
+/* One of the caller's own frames. */
+static int side_take_frame(struct vcpu *v, struct side *s)
+{
+    if (s->domid != DOMID_SELF && s->domid != v->domain->id.v)
+        return GNTST_permission_denied;
+    s->mfn = arch_gfn_to_mfn(v->domain, GFN(s->name));
+    if (!mfn_valid(s->mfn) || !arch_grant_pin(v->domain, s->mfn, !s->writable))
+        return GNTST_bad_page;
+    s->start = 0;
+    s->length = FRAME_SIZE;
+    return GNTST_okay;
+}
+
+static int side_want(struct vcpu *v, struct side *s, const struct gnttab_copy_ptr *p, bool gref)
+{
+    uint64_t name = gref ? p->u.ref : p->u.gmfn;
+    int r;
+
+    if (s->valid && s->gref == gref && s->domid == p->domid && s->name == name)
+        return GNTST_okay;
+    side_drop(s);
+    s->gref = gref;
+    s->domid = p->domid;
+    s->name = name;
+    r = gref ? side_take_grant(v, s) : side_take_frame(v, s);
+    s->valid = !r;
+    return r;
+}
+
+static bool inside(const struct side *s, uint16_t offset, uint16_t len)
+{
+    return offset >= s->start && offset + (uint32_t)len <= s->start + (uint32_t)s->length;
+}
+
+static int copy_one(struct vcpu *v, const struct gnttab_copy *op, struct side *from, struct side *to)
+{
+    int r;
+
+    if (op->source.offset + (uint32_t)op->len > FRAME_SIZE ||
+        op->dest.offset + (uint32_t)op->len > FRAME_SIZE)
+        return GNTST_bad_copy_arg;
+    r = side_want(v, from, &op->source, op->flags & GNTCOPY_source_gref);
+    if (!r)
+        r = side_want(v, to, &op->dest, op->flags & GNTCOPY_dest_gref);
+    if (r)
+        return r;
+    if (!inside(from, op->source.offset, op->len) || !inside(to, op->dest.offset, op->len))
+        return GNTST_general_error;
+    memmove((char *)arch_frame_va(to->mfn) + op->dest.offset,
+            (const char *)arch_frame_va(from->mfn) + op->source.offset, op->len);
+    return GNTST_okay;
+}
+
+static int copy_element(struct vcpu *v, gva_t list, uint32_t i, struct side *from, struct side *to)
+{
+    struct gnttab_copy op;
+
+    if (guest_read_at(v, &op, list, i, sizeof(op)))
+        return -EFAULT;
+    op.status = (int16_t)copy_one(v, &op, from, to);
+    return guest_write_at(v, list, i, &op, sizeof(op));
+}
+
+long grant_op_copy(struct hypercall *hc)
+{
+    struct side from = {0}, to = {.writable = true};
+    uint32_t count = hc_u32(hc, 2), i;
+    int r = 0;
+
+    for (i = 0; i < count && !r; i++) {
+        if (i && preempt_needed())
+            break;
+        r = copy_element(hc->caller, GVA(hc->arg[1]), i, &from, &to);
+    }
+    side_drop(&from);
+    side_drop(&to);
+    return r ? r : grant_again(hc, i, sizeof(struct gnttab_copy));
+}
