@@ -19,14 +19,11 @@
 #include "x86/cpu.h"
 #include "x86/mm.h"
 #include "x86/regs.h"
+#include "x86/msr.h"
 
-#define MSR_APIC_BASE    0x1b
 #define APIC_BASE_BSP    (1u << 8)
 #define APIC_BASE_EXTD   (1u << 10)
 #define APIC_BASE_EN     (1u << 11)
-#define MSR_X2APIC       0x800
-#define MSR_X2APIC_ICR   0x830
-#define MSR_TSC_DEADLINE 0x6e0
 
 enum {
     R_ID = 0x20,

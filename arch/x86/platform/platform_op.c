@@ -15,10 +15,9 @@
 #include "lib/string.h"
 #include "private.h"
 #include "x86/cpu.h"
+#include "x86/msr.h"
 
 #define BILLION       1000000000u
-#define MSR_MTRRCAP   0xfe
-#define MSR_MTRR_BASE 0x200
 #define MTRR_VALID    (1u << 11)
 #define SLP_TYP_SHIFT 10
 #define SLP_TYP_MASK  (7u << SLP_TYP_SHIFT)
@@ -217,6 +216,26 @@ static long op_core_parking(struct hypercall *hc)
     return write_back(hc);
 }
 
+/* One symbol and the number of the next; the number that came in when there is none left (xen/platform.h). */
+static long op_get_symbol(struct hypercall *hc)
+{
+    struct xenpf_symdata *s = &op_of(hc)->u.symdata;
+    const char *name = "";
+    uint32_t size;
+
+    s->address = 0;
+    s->type = 0;
+    if (symbol_get(s->symnum, &s->address, &name)) {
+        s->symnum++;
+        s->type = 'T';
+    }
+    size = (uint32_t)strlen(name) + 1;
+    if (guest_write(hc->caller, HANDLE(s->name), name, MIN(size, s->namelen)))
+        return -EFAULT;
+    s->namelen = size;
+    return write_back(hc);
+}
+
 static long op_firmware_info(struct hypercall *hc)
 {
     long ret = firmware_info_op(hc->caller, &op_of(hc)->u.firmware_info);
@@ -260,7 +279,7 @@ const struct hc_op platform_ops[] = {
     {XENPF_core_parking, PERM_HARDWARE, "core_parking", op_core_parking, 0,
      "get: none parked; set: EOPNOTSUPP"},
     NO(resource_op, EOPNOTSUPP, "missing"),
-    NO(get_symbol, ENOSYS, "missing: the symbol table is for panics"),
+    HW(get_symbol, op_get_symbol),
 #ifdef XENPF_get_dom0_console
     NO(get_dom0_console, ENOSYS, "a PV dom0 finds it in start_info"),
 #endif

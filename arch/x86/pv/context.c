@@ -29,11 +29,8 @@
 #include "x86/pte.h"
 #include "../metal/asm.h"
 #include "../metal/pvregs.h"
+#include "x86/msr.h"
 
-#define MSR_FS_BASE        0xc0000100
-#define MSR_GS_BASE        0xc0000101
-#define MSR_KERNEL_GS_BASE 0xc0000102
-#define MSR_TSC_AUX        0xc0000103
 
 #define CR0_TS             0x8ull
 #define CR4_TSD            0x4ull

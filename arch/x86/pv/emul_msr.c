@@ -12,14 +12,8 @@
 #include "x86/pte.h"
 #include "../metal/asm.h"
 #include "../metal/pvregs.h"
+#include "x86/msr.h"
 
-#define MSR_FS_BASE        0xc0000100
-#define MSR_GS_BASE        0xc0000101
-#define MSR_KERNEL_GS_BASE 0xc0000102
-#define MSR_TSC_AUX        0xc0000103
-#define MSR_EFER           0xc0000080
-#define MSR_PRED_CMD       0x49
-#define MSR_MISC_ENABLE    0x1a0
 
 #define EFER_SHOWN         0xd01ull /* SCE LME LMA NXE */
 #define APIC_BASE_SHOWN    0xfee00800ull

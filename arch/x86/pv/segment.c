@@ -13,10 +13,8 @@
 #include "x86/pte.h"
 #include "../metal/asm.h"
 #include "../metal/pvregs.h"
+#include "x86/msr.h"
 
-#define MSR_FS_BASE        0xc0000100
-#define MSR_GS_BASE        0xc0000101
-#define MSR_KERNEL_GS_BASE 0xc0000102
 
 #define DESC_P             (1ull << 47)
 #define DESC_S             (1ull << 44)

@@ -6,6 +6,7 @@
  * at memory of ours; the SSE registers hold nothing yet when the dom0 kernel is unpacked.
  */
 #include "private.h"
+#include "x86/msr.h"
 #include "x86/unpack.h"
 #include "core/frame.h"
 #include "core/log.h"
