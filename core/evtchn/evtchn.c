@@ -42,8 +42,7 @@
 #include "core/work.h"
 #include "arch/guest_ops.h"
 
-/* --- two domains
- * ------------------------------------------------------------------------------------------------------ */
+/* --- two domains --- */
 
 static unsigned long lock_pair(struct domain *a, struct domain *b)
 {
@@ -109,9 +108,7 @@ static int port_open(struct domain *d, struct evtchn *c, uint32_t port, enum evt
     return r;
 }
 
-/* --- opening
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- opening --- */
 
 int evtchn_alloc_unbound(struct domain *d, did_t remote, port_t *out)
 {
@@ -230,9 +227,7 @@ int evtchn_bind_ipi(struct domain *d, uint32_t vcpu, port_t *out)
     return r;
 }
 
-/* --- closing
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- closing --- */
 
 /* Both domains' locks held, c INTERDOMAIN: the peer waits for somebody again, this end is free. */
 static void disconnect(struct domain *d, struct evtchn *c, uint32_t port)
@@ -389,9 +384,7 @@ int evtchn_domain_close(struct domain *d)
     return evtchn_fifo_leave(d);
 }
 
-/* --- the rest
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- the rest --- */
 
 /* -ENOENT: no such vCPU; -EINVAL: no such port, or one that stays where it was bound. */
 int evtchn_bind_vcpu(struct domain *d, uint32_t port, uint32_t vcpu)

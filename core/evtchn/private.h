@@ -99,8 +99,7 @@ static inline bool virq_is_global(uint32_t virq)
     return virq != VIRQ_TIMER && virq != VIRQ_DEBUG && virq != VIRQ_XENOPROF && virq != VIRQ_XENPMU;
 }
 
-/* --- evtchn.c: the state machine (read and checked arguments)
- * --------------------------------------------------- */
+/* --- evtchn.c: the state machine (read and checked arguments) --- */
 int must_check evtchn_bind_interdomain(struct domain *ld, struct domain *rd, uint32_t rport, port_t *out);
 int must_check evtchn_bind_virq(struct domain *d, uint32_t virq, uint32_t vcpu, port_t *out);
 int must_check evtchn_bind_ipi(struct domain *d, uint32_t vcpu, port_t *out);
@@ -110,8 +109,7 @@ int must_check evtchn_bind_vcpu(struct domain *d, uint32_t port, uint32_t vcpu);
 int must_check evtchn_close_all(struct domain *d, uint32_t *from);
 void evtchn_status(struct domain *d, const struct evtchn *c, struct evtchn_status *out);
 
-/* --- port.c: numbers; evtchn.lock held, interrupts off
- * ----------------------------------------------------------------- */
+/* --- port.c: numbers; evtchn.lock held, interrupts off --- */
 /* Runs `take` under d's lock, growing the port table as needed: 0 and the port (RESERVED), -ENOSPC, -ENOMEM,
  * -EINVAL (dying). Called without locks. */
 int must_check evtchn_port_alloc(struct domain *d, struct evtchn **c, uint32_t *port);
@@ -120,16 +118,13 @@ void evtchn_port_release(struct domain *d, struct evtchn *c, uint32_t port);
 /* Number of ports the domain's present ABI can name, within its limit. */
 uint32_t evtchn_port_limit(const struct domain *d);
 
-/* --- pirq.c
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- pirq.c --- */
 int must_check evtchn_bind_pirq(struct vcpu *v, uint32_t pirq, bool share, port_t *out);
 /* The slot for a PIRQ number, or NULL. */
 uint32_t *evtchn_pirq_slot(const struct domain *d, uint32_t pirq);
 void evtchn_pirq_free(struct domain *d);
 
-/* --- send.c: the hot path
- * ------------------------------------------------------------------------------------------------- */
+/* --- send.c: the hot path --- */
 /* Sets port c of d pending and tells its vCPU. The port must be kept open by the caller (a port lock). */
 void evtchn_set_pending(struct domain *d, struct evtchn *c, uint32_t port);
 void evtchn_clear_pending(struct domain *d, struct evtchn *c, uint32_t port);
@@ -138,9 +133,7 @@ bool evtchn_masked(const struct domain *d, uint32_t port);
 int must_check evtchn_unmask(struct domain *d, uint32_t port);
 void evtchn_wake_pollers(struct domain *d, uint32_t port);
 
-/* --- fifo.c
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* --- fifo.c --- */
 void fifo_set_pending(struct domain *d, struct evtchn_fifo_domain *f, struct evtchn *c, uint32_t port);
 void fifo_unmask(struct domain *d, struct evtchn_fifo_domain *f, struct evtchn *c, uint32_t port);
 /* The event word, or NULL when the guest has not given the page. */
@@ -155,9 +148,7 @@ static inline bool fifo_word_test(const event_word_t *w, unsigned bit)
     return (__atomic_load_n(w, __ATOMIC_RELAXED) >> bit) & 1;
 }
 
-/* --- fifo_setup.c
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- fifo_setup.c --- */
 int must_check evtchn_init_control(struct domain *d, uint64_t gfn, uint32_t offset, uint32_t vcpu);
 int must_check evtchn_expand_array(struct domain *d, uint64_t gfn);
 int must_check evtchn_set_priority(struct domain *d, uint32_t port, uint32_t priority);

@@ -46,8 +46,7 @@ void evtchn_wake_pollers(struct domain *d, uint32_t port)
     }
 }
 
-/* --- 2-level: a pending and a mask bit per port in shared_info, a selector bit per 64 ports in vcpu_info
- * --------------- */
+/* --- 2-level: a pending and a mask bit per port in shared_info, a selector bit per 64 ports in vcpu_info --- */
 
 static void select_word(struct domain *d, const struct evtchn *c, uint32_t port)
 {
@@ -128,9 +127,7 @@ static void level2_unmask(struct domain *d, struct evtchn *c, uint32_t port)
         select_word(d, c, port);
 }
 
-/* --- who rings
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* --- who rings --- */
 
 /* EVTCHNOP_send. -EINVAL: not a port one can send through. An unbound port swallows the event. */
 int evtchn_send(struct domain *d, port_t port)

@@ -43,9 +43,7 @@ static unsigned status_frames_for(unsigned frames)
     return (unsigned)((frames * V2_PER_FRAME + STATUS_PER_FRAME - 1) / STATUS_PER_FRAME);
 }
 
-/* --- entries
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- entries --- */
 
 uint32_t *grant_header(const struct grant_table *t, uint32_t ref)
 {
@@ -78,8 +76,7 @@ struct active *grant_active_make(struct grant_table *t, uint32_t ref)
     return grant_active(t, ref);
 }
 
-/* --- frames of the table
- * --------------------------------------------------------------------------------------------------- */
+/* --- frames of the table --- */
 
 static void *table_frame_new(struct domain *d)
 {
@@ -158,9 +155,12 @@ unsigned grant_frame_count(struct domain *d)
     return d->grant ? __atomic_load_n(&d->grant->frames, __ATOMIC_RELAXED) : 0;
 }
 
-/* --- versions
- * ----------------------------------------------------------------------------------------------------------------
- */
+unsigned grant_frame_limit(const struct domain *d)
+{
+    return d->grant ? d->grant->max_frames : 0;
+}
+
+/* --- versions --- */
 
 /* One of the entries that survive a change of version, in neutral form. */
 struct kept {
@@ -278,9 +278,7 @@ int grant_set_version(struct domain *d, unsigned version)
     return r;
 }
 
-/* --- life
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* --- life --- */
 
 static void table_free(struct grant_table *t)
 {

@@ -17,9 +17,7 @@
 #define KINDS       (GNTMAP_device_map | GNTMAP_host_map)
 #define KEPT_FLAGS  (KINDS | GNTMAP_readonly | GNTMAP_application_map | GNTMAP_contains_pte)
 
-/* --- map
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- map --- */
 
 /* The entry is in use for us, k is BUSY: the host mapping, and the handle goes live. */
 static int map_enter(struct vcpu *v, const struct gnttab_map_grant_ref *op, const struct grant_use *u,
@@ -95,9 +93,7 @@ long grant_op_map(struct hypercall *hc)
     return 0;
 }
 
-/* --- unmap
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- unmap --- */
 
 struct unmap {
     uint64_t host_addr, dev_addr, new_addr;
@@ -239,9 +235,7 @@ long grant_op_unmap_and_replace(struct hypercall *hc)
     return unmap_list(hc, true);
 }
 
-/* --- the end
- * --------------------------------------------------------------------------------------------------------------
- */
+/* --- the end --- */
 
 int grant_domain_release_mappings(struct domain *d)
 {

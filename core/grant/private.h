@@ -59,9 +59,7 @@ struct grant_table {
     uint32_t release_next; /* where grant_domain_release_mappings goes on */
 };
 
-/* --- grant.c
- * ----------------------------------------------------------------------------------------------------------
- */
+/* --- grant.c --- */
 static inline uint32_t grant_refs(const struct grant_table *t)
 {
     return (uint32_t)(t->frames * (t->version == 1 ? V1_PER_FRAME : V2_PER_FRAME));
@@ -90,8 +88,7 @@ int must_check grant_set_version(struct domain *d, unsigned version);
 /* The guest's name for a frame of its table. */
 gfn_t grant_frame_gfn(struct domain *d, const void *va);
 
-/* --- entry.c: using an entry. Results are GNTST_*
- * ---------------------------------------------------------------------------- */
+/* --- entry.c: using an entry. Results are GNTST_* --- */
 struct grant_use {
     struct domain *granter;
     uint32_t ref;
@@ -111,9 +108,7 @@ void grant_use_end(const struct grant_use *u);
 /* The frame of an entry in use by the caller. */
 mfn_t grant_use_mfn(struct domain *granter, uint32_t ref);
 
-/* --- maptrack.c
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* --- maptrack.c --- */
 /* A BUSY handle, or NULL: none left. */
 struct track *grant_track_new(struct grant_table *t, uint32_t *handle);
 void grant_track_free(struct grant_table *t, struct track *k, uint32_t handle);
@@ -122,8 +117,7 @@ struct track *grant_track(const struct grant_table *t, uint32_t handle);
 bool must_check grant_track_take(struct track *k);
 void grant_track_live(struct track *k);
 
-/* --- operations on arrays (map.c, copy.c, transfer.c)
- * ------------------------------------------------------------------------------- */
+/* --- operations on arrays (map.c, copy.c, transfer.c) --- */
 long grant_op_map(struct hypercall *hc);
 long grant_op_unmap(struct hypercall *hc);
 long grant_op_unmap_and_replace(struct hypercall *hc);
