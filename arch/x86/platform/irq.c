@@ -568,6 +568,34 @@ void irq_init(void)
              VEC_DEVICE_LAST);
 }
 
+/* The invariants at the head of this file, for one line; its lock held. */
+static void check_line(const struct irq_line *l)
+{
+    unsigned owing = 0;
+
+    BUG_ON(l->vector && vector_irq[l->vector] != line_nr(l) + 1);
+    BUG_ON(l->fn && l->guests);
+    BUG_ON(l->guests && (!l->vector || l->kind == IRQ_NONE));
+    for (const struct pirq *p = l->guests; p; p = p->next) {
+        BUG_ON(!p->bound || p->irq != (int32_t)line_nr(l) || !p->vcpu);
+        owing += p->needs_eoi;
+    }
+    BUG_ON(owing != l->unacked);
+    BUG_ON(owing && (!l->level || !l->masked));
+}
+
+void irq_room_check(void)
+{
+    for (unsigned i = 0; i < IRQ_MAX; i++) {
+        unsigned long flags = spin_lock_irq(&irq_lines[i].lock);
+
+        check_line(&irq_lines[i]);
+        spin_unlock_irq(&irq_lines[i].lock, flags);
+    }
+    for (unsigned v = 0; v < 256; v++)
+        BUG_ON(vector_irq[v] && irq_lines[vector_irq[v] - 1].vector != v);
+}
+
 static void dump_line(const struct irq_line *l)
 {
     char what[48];

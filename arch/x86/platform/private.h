@@ -109,6 +109,7 @@ int irq_drop_guest(struct pirq *p);
 /* The guest has finished with an interrupt. */
 void irq_guest_eoi(struct pirq *p);
 void irq_set_vcpu(struct pirq *p, struct vcpu *v);
+void irq_room_check(void); /* panics with the broken invariant */
 /* Is the line level-triggered, is it Krypton's, do several guests use it? */
 struct irq_facts {
     bool level, krypton, shared;

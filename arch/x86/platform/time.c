@@ -30,6 +30,7 @@
 #include "core/timer.h"
 #include "lib/string.h"
 #include "private.h"
+#include "timeline.h"
 #include "x86/cpu.h"
 #include "x86/vcpu.h"
 
@@ -38,14 +39,8 @@
 #define RENEW_NS     BILLION
 #define WARP_US      1000u
 
-struct record {
-    uint64_t tsc, ns;
-    uint32_t mul;
-    int8_t shift;
-};
-
 struct latch {
-    struct record slot[2];
+    struct timeline slot[2];
     uint32_t use;        /* slot in use */
     uint32_t generation; /* counts changes */
 };
@@ -76,44 +71,12 @@ PARAM_STRING("tsc", opt_tsc,
  * ---------------------------------------------------------------------------------------------------------
  */
 
-static uint64_t line(const struct record *r, uint64_t tsc)
-{
-    int64_t d = (int64_t)(tsc - r->tsc);
-    uint64_t u = d < 0 ? 0 : (uint64_t)d;
-
-    u = r->shift >= 0 ? u << r->shift : u >> -r->shift;
-    return r->ns + (uint64_t)((unsigned __int128)u * r->mul >> 32);
-}
-
-/* mul and shift for hz cycles a second: ns = (cycles << shift) * mul >> 32 with the top bit of mul set. */
-static void set_rate(struct record *r, uint64_t hz)
-{
-    uint64_t h = hz;
-
-    r->shift = 0;
-    while (h > 2 * BILLION) {
-        h >>= 1;
-        r->shift--;
-    }
-    while (h <= BILLION) {
-        h <<= 1;
-        r->shift++;
-    }
-    /* mul = 10^9 * 2^32 / (hz << shift); the shifted-down h has lost bits, so divide by hz itself. */
-    if (r->shift <= 0)
-        r->mul = (uint32_t)(((BILLION << 32) / hz) << -r->shift);
-    else
-        r->mul = (uint32_t)((BILLION << 32) / h);
-    if (r->shift < 0) /* the low bits that the shift left empty: from a finer division */
-        r->mul |= (uint32_t)((((BILLION << 32) % hz) << -r->shift) / hz);
-}
-
-static const struct record *latch_get(const struct latch *l)
+static const struct timeline *latch_get(const struct latch *l)
 {
     return &l->slot[__atomic_load_n(&l->use, __ATOMIC_ACQUIRE)];
 }
 
-static void latch_set(struct latch *l, const struct record *r)
+static void latch_set(struct latch *l, const struct timeline *r)
 {
     uint32_t next = !l->use;
 
@@ -129,14 +92,14 @@ static const struct latch *my_latch(void)
 
 uint64_t arch_time_ns(void)
 {
-    const struct record *r = latch_get(my_latch());
+    const struct timeline *r = latch_get(my_latch());
     uint64_t ns, seen;
 
     if (unlikely(!r->mul))
         return 0;
     if (likely(!per_cpu_mode))
-        return line(r, rdtsc_ordered());
-    ns = line(r, rdtsc_ordered());
+        return timeline_at(r, rdtsc_ordered());
+    ns = timeline_at(r, rdtsc_ordered());
     seen = __atomic_load_n(&floor_ns, __ATOMIC_RELAXED);
     do {
         if (seen >= ns)
@@ -147,7 +110,7 @@ uint64_t arch_time_ns(void)
 
 uint64_t time_to_tsc(uint64_t ns)
 {
-    const struct record *r = latch_get(my_latch());
+    const struct timeline *r = latch_get(my_latch());
     uint64_t delta = ns > r->ns ? ns - r->ns : 0;
 
     /* cycles = ns * hz / 10^9, without a 128-bit division; rounded up by one. */
@@ -202,26 +165,15 @@ static uint64_t counter_ns(uint64_t *tsc)
     return ns;
 }
 
-/* The cycles a second that make the line from here meet the counter in RENEW_NS: the rate seen lately,
- * corrected by the error. Both are limited, so that a bad reading does not run away with the clock. */
-static uint64_t bent_rate(uint64_t hz, uint64_t local, uint64_t truth)
-{
-    int64_t error = (int64_t)(truth - local), limit = (int64_t)(RENEW_NS / 10);
-    int64_t step = error > limit ? limit : error < -limit ? -limit : error;
-
-    /* Too slow by step ns a second: fewer cycles make a nanosecond. */
-    return (uint64_t)((int64_t)hz - (int64_t)(hz / 1000) * step / (int64_t)(RENEW_NS / 1000));
-}
-
 static void renew(void *unused)
 {
     unsigned cpu = arch_cpu_id();
-    struct record r = *latch_get(&per_cpu[cpu]);
+    struct timeline r = *latch_get(&per_cpu[cpu]);
     uint64_t tsc, truth, local, hz = tsc_hz;
     unsigned long flags = arch_irq_save();
 
     truth = counter_ns(&tsc);
-    local = line(&r, tsc);
+    local = timeline_at(&r, tsc);
     if (truth > renewal[cpu].ns + RENEW_NS / 4 && tsc > renewal[cpu].tsc) {
         uint64_t us = (truth - renewal[cpu].ns) / 1000;
 
@@ -232,7 +184,7 @@ static void renew(void *unused)
     r.tsc = tsc;
     r.ns = truth > local + RENEW_NS ? truth
                                     : local; /* more than a second behind (stopped in a debugger): catch up */
-    set_rate(&r, bent_rate(hz ? hz : tsc_hz, r.ns, truth));
+    timeline_set_rate(&r, timeline_bend(hz ? hz : tsc_hz, r.ns, truth));
     latch_set(&per_cpu[cpu], &r);
     arch_irq_restore(flags);
     timer_set(&renewal[cpu].timer, truth + RENEW_NS);
@@ -244,12 +196,12 @@ static void renew(void *unused)
 static void enter_unstable(void *unused)
 {
     unsigned cpu = arch_cpu_id();
-    struct record r = {0};
+    struct timeline r = {0};
 
     r.ns = counter_ns(&r.tsc);
     renewal[cpu].tsc = r.tsc;
     renewal[cpu].ns = r.ns;
-    set_rate(&r, tsc_hz);
+    timeline_set_rate(&r, tsc_hz);
     latch_set(&per_cpu[cpu], &r);
 }
 
@@ -265,7 +217,7 @@ static void go_unstable(const char *why)
     log_info("TSC: %s; time is kept by the %s", why, runtime->name);
     flags = arch_irq_save();
     clock_sample(runtime, &counter_last, &tsc);
-    counter_ns0 = line(latch_get(&machine), tsc);
+    counter_ns0 = timeline_at(latch_get(&machine), tsc);
     arch_irq_restore(flags);
     smp_call(&cpus_online, enter_unstable, NULL);
     floor_ns = arch_time_ns();
@@ -358,7 +310,7 @@ static void wallclock_init(void)
 
 void time_init(void)
 {
-    struct record r = {0};
+    struct timeline r = {0};
     uint64_t hz;
 
     best = clock_find(&runtime);
@@ -368,7 +320,7 @@ void time_init(void)
     if (tsc_hz < 10000000)
         panic("TSC: %llu Hz by the %s is impossible", (unsigned long long)tsc_hz, best->name);
     r.tsc = rdtsc();
-    set_rate(&r, tsc_hz);
+    timeline_set_rate(&r, tsc_hz);
     latch_set(&machine, &r);
     wallclock_init();
     apic_timer_setup_cpu();
@@ -386,7 +338,7 @@ void time_init_cpu(void)
  * and the result is near the first. */
 static void refine(void)
 {
-    struct record r = *latch_get(&machine);
+    struct timeline r = *latch_get(&machine);
     uint64_t count, tsc, ticks, hz, now;
 
     if (cpuid_tsc_hz() || best->mask <= 0xffff)
@@ -402,10 +354,10 @@ static void refine(void)
         return;
     }
     now = rdtsc();
-    r.ns = line(&r, now);
+    r.ns = timeline_at(&r, now);
     r.tsc = now;
     set_tsc_hz(hz);
-    set_rate(&r, hz);
+    timeline_set_rate(&r, hz);
     latch_set(&machine, &r);
 }
 
@@ -425,7 +377,7 @@ void time_finish(void)
  * --------------------------------------------------------------------------------------------------------------
  */
 
-static void fill(vcpu_time_info_t *t, const struct record *r)
+static void fill(vcpu_time_info_t *t, const struct timeline *r)
 {
     t->tsc_timestamp = r->tsc;
     t->system_time = r->ns;
@@ -434,7 +386,7 @@ static void fill(vcpu_time_info_t *t, const struct record *r)
     t->flags = per_cpu_mode ? 0 : XEN_PVCLOCK_TSC_STABLE_BIT;
 }
 
-static void publish_info(struct vcpu *v, const struct record *r)
+static void publish_info(struct vcpu *v, const struct timeline *r)
 {
     vcpu_time_info_t *t = &v->info->time;
     uint32_t version = (__atomic_load_n(&t->version, __ATOMIC_RELAXED) | 1) + 2;
@@ -447,7 +399,7 @@ static void publish_info(struct vcpu *v, const struct record *r)
 
 /* The copy at an address of the guest's choosing (VCPUOP_register_vcpu_time_memory_area): odd version,
  * contents, even version in three writes. A fault drops the area. */
-static void publish_area(struct vcpu *v, const struct record *r)
+static void publish_area(struct vcpu *v, const struct timeline *r)
 {
     /* The version of vcpu_info changes whenever the contents do. */
     vcpu_time_info_t t = {.version = (__atomic_load_n(&v->info->time.version, __ATOMIC_RELAXED) - 1) | 1};
@@ -469,7 +421,7 @@ void arch_vcpu_time_publish(struct vcpu *v)
     struct x86_vcpu *x = x86_vcpu(v);
     uint64_t stamp = (uint64_t)(per_cpu_mode ? arch_cpu_id() + 1 : 0) << 32 |
                      __atomic_load_n(&l->generation, __ATOMIC_ACQUIRE);
-    struct record r;
+    struct timeline r;
 
     if (v->idle || !v->info)
         return;

@@ -13,6 +13,7 @@
 #include "core/params.h"
 #include "core/timer.h"
 #include "private.h"
+#include "x86/cpu.h"
 
 #define PERIOD_NS 1000000000ull
 
@@ -57,9 +58,13 @@ static void bark(void *unused)
     timer_set(&dog[self].timer, now + PERIOD_NS);
 }
 
-bool watchdog_nmi(void)
+/* On the suspect itself: its registers say where it hangs. */
+static bool nmi(const struct guest_regs *r)
 {
-    return __atomic_load_n(&suspect[arch_cpu_id()], __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&suspect[arch_cpu_id()], __ATOMIC_SEQ_CST))
+        return false;
+    show_registers(r);
+    panic("watchdog: CPU%u hangs", arch_cpu_id());
 }
 
 void watchdog_init(void)
@@ -70,6 +75,7 @@ void watchdog_init(void)
         log_warn("watchdog: needs two CPUs, there is one");
         return;
     }
+    nmi_set_handler(nmi);
     opt_timeout = MAX(opt_timeout, 2u);
     for_each_cpu(c, &cpus_online)
     {
