@@ -95,7 +95,9 @@ extern unsigned fake_log_lines;
 /* --- domains --- */
 /* A guest kind whose addresses are host pointers; below 64 KiB and inside fake_fault_* they fault. */
 extern const struct guest_ops fake_guest_ops, fake_translated_ops;
-extern uint64_t fake_fault_start, fake_fault_end;
+extern uint64_t fake_fault_start, fake_fault_end; /* this range faults */
+extern uint64_t fake_window_start,
+    fake_window_end; /* if set, all else faults: for tests with random pointers */
 /*
  * A bare domain for rooms below core/domain: id, ops, page_lock, lock, max_frames, one vCPU (id 0), nothing
  * published. Freed by fake_stop. For whole domains use domain_create with fake_guest_ops.

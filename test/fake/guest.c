@@ -12,14 +12,15 @@
 
 /* --- copies --- */
 
-uint64_t fake_fault_start, fake_fault_end;
+uint64_t fake_fault_start, fake_fault_end, fake_window_start, fake_window_end;
 unsigned fake_copies;
 
 static bool faults(gva_t a, size_t n)
 {
     fake_copies++;
     return fake_due(&fake_fail_copy) || a.a < 0x10000 || a.a + n < a.a || a.a + n > 1ull << 47 ||
-           (a.a < fake_fault_end && a.a + n > fake_fault_start);
+           (a.a < fake_fault_end && a.a + n > fake_fault_start) ||
+           (fake_window_end && (a.a < fake_window_start || a.a + n > fake_window_end));
 }
 static bool copy_in(struct vcpu *v, void *to, gva_t from, size_t n)
 {

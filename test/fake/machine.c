@@ -173,7 +173,7 @@ void fake_reset(void)
     fake_fail_alloc = fake_fail_mem = fake_fail_copy = fake_fail_physmap = fake_fail_map = 0;
     fake_preempt_every = fake_copies = 0;
     fake_panic_expected = false;
-    fake_fault_start = fake_fault_end = 0;
+    fake_fault_start = fake_fault_end = fake_window_start = fake_window_end = 0;
     fake_log_lines = 0;
     fake_last_log[0] = 0;
     lock_forget_all();
