@@ -31,6 +31,7 @@
 #include <xen/xenoprof.h>
 #include <xen/arch-x86/xen-mca.h>
 #include <xen/arch-x86/cpuid.h>
+#include <xen/arch-x86/hvm/start_info.h>
 
 /* Guest address inside a XEN_GUEST_HANDLE. */
 #define HANDLE(h) GVA((uintptr_t)(h).p)

@@ -22,6 +22,7 @@ enum lock_rank {
     RANK_PIRQ = 57,        /* x86: a domain's table of physical interrupts (map, unmap); sets up devices */
     RANK_PAGE_ALLOC = 60,  /* struct domain.page_lock: a domain's frame lists and counts */
     RANK_HEAP = 65,        /* the frame allocator */
+    RANK_VMAP = 61,        /* x86: the hypervisor's own page tables; allocates frames */
     RANK_SLAB = 63,        /* the small-object allocator: may call the heap */
     RANK_IRQ_SAFE = 70,    /* from here on: may be taken in interrupt context, so always with interrupts off */
     RANK_IRQ_DESC = 72,    /* an interrupt line; delivers events */

@@ -85,6 +85,61 @@ static inline void hw_lldt(uint16_t sel)
 {
     __asm__ volatile("lldt %0" : : "r"(sel) : "memory");
 }
+static inline uint64_t hw_flags(void)
+{
+    uint64_t v;
+    __asm__ volatile("pushfq; pop %0" : "=r"(v) : : "memory");
+    return v;
+}
+static inline void hw_cli(void)
+{
+    __asm__ volatile("cli" : : : "memory");
+}
+static inline void hw_sti(void)
+{
+    __asm__ volatile("sti" : : : "memory");
+}
+static inline void hw_sti_hlt(void)
+{
+    __asm__ volatile("sti; hlt" : : : "memory");
+}
+static inline void hw_hlt(void)
+{
+    __asm__ volatile("hlt" : : : "memory");
+}
+static inline void hw_int3(void)
+{
+    __asm__ volatile("int3" : : : "memory");
+}
+static inline void hw_pause(void)
+{
+    __asm__ volatile("pause" : : : "memory");
+}
+static inline uint64_t hw_frame_pointer(void)
+{
+    uint64_t v;
+    __asm__ volatile("mov %%rbp, %0" : "=r"(v));
+    return v;
+}
+static inline uint64_t hw_stack_pointer(void)
+{
+    uint64_t v;
+    __asm__ volatile("mov %%rsp, %0" : "=r"(v));
+    return v;
+}
+static inline void hw_lidt(uint64_t base, uint16_t limit)
+{
+    struct hw_table_register r = {limit, base};
+    __asm__ volatile("lidt %0" : : "m"(r) : "memory");
+}
+static inline void hw_ltr(uint16_t sel)
+{
+    __asm__ volatile("ltr %0" : : "r"(sel) : "memory");
+}
+static inline void hw_invlpg(uint64_t va)
+{
+    __asm__ volatile("invlpg (%0)" : : "r"(va) : "memory");
+}
 static inline void hw_xsetbv(uint64_t v)
 {
     __asm__ volatile("xsetbv" : : "c"(0), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)) : "memory");

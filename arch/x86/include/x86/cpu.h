@@ -23,6 +23,18 @@ extern struct cpu_features cpu_features;
 /* Detects; panics with a sentence about what is missing. Then per CPU: CR0, CR4, EFER, PAT, SYSCALL/SYSENTER MSRs, TSS, IDT. */
 void cpu_detect(void);
 void cpu_init_this(unsigned cpu);
+/* Descriptor tables of this CPU, whose stack area (the one we run on) begins at stack_base. IDT, TSS, GDT. */
+void desc_init_this(unsigned cpu, uint64_t stack_base, uint64_t *gdt_page);
+/* A handler for NMIs with interrupts off and no lock held: true = it was its. At most one; boot. */
+struct guest_regs;
+void nmi_set_handler(bool (*fn)(const struct guest_regs *r));
+/* Prints the registers and the call trace of r (a trap frame of any context) by console_printf. */
+void show_registers(const struct guest_regs *r);
+void show_trace(uint64_t rip, uint64_t frame_pointer);
+/* The function that contains addr, or NULL. For panic, debug keys, XENPF_get_symbol. */
+const char *symbol_find(uint64_t addr, uint64_t *offset, uint64_t *size);
+/* Symbol number i in address order: false at the end. */
+bool symbol_get(unsigned i, uint64_t *addr, const char **name);
 
 struct cpuid_leaf { uint32_t a, b, c, d; };
 

@@ -2,7 +2,8 @@
  * The hypervisor's virtual address space: L4 slots 256..271 of every page table (xen/arch-x86/xen-x86_64.h gives
  * the hole 0xffff800000000000-0xffff87ffffffffff). Guests own all other slots.
  *
- *  slot 256  M2P           machine-to-physical table, readable by guests
+ *  slot 256  M2P           machine-to-physical table, readable by guests (so not by Krypton itself where SMAP is on)
+ *  slot 257  M2P_RW        the same table for Krypton
  *  slot 258  FRAMES        struct frame for every frame
  *  slot 259  VMAP          device and fixed mappings (ioremap), uncached or as asked
  *  slot 260  PERDOMAIN     this domain's: GDT and LDT windows of each vCPU (32 pages each)
@@ -19,6 +20,7 @@
 
 #define M2P_VIRT       0xffff800000000000
 #define M2P_VIRT_END   0xffff804000000000 /* 256 GiB: 32 G frames */
+#define M2P_RW_VIRT    0xffff808000000000
 #define FRAMES_VIRT    0xffff810000000000
 #define VMAP_VIRT      0xffff818000000000
 #define VMAP_VIRT_END  0xffff820000000000
@@ -27,7 +29,7 @@
 #define IMAGE_SLOT     261
 #define IMAGE_VIRT     0xffff82d040000000 /* maps physical IMAGE_PHYS_BASE 0: va = IMAGE_VIRT + pa for the image */
 #define IMAGE_LOAD_PA  0x200000
-#define STACKS_VIRT    0xffff82d060000000 /* per-CPU stack area: cpu * STACK_SIZE */
+#define STACKS_VIRT    0xffff82d060000000 /* per-CPU stack areas: STACK_BASE(cpu) */
 #define DIRECT_VIRT    0xffff830000000000
 #define DIRECT_VIRT_END 0xffff880000000000
 
@@ -35,6 +37,14 @@
  * at the very top: struct cpu_info (x86/percpu.h). */
 #define STACK_ORDER 3
 #define STACK_SIZE  0x8000
+/* Every other STACK_SIZE of address space stays unmapped: an overflow of page 0 cannot reach the neighbour's cpu_info. */
+#define STACK_BASE(cpu) (STACKS_VIRT + (uint64_t)(cpu) * 2 * STACK_SIZE + STACK_SIZE)
+#define STACK_PAGE_NMI   0
+#define STACK_PAGE_MC    1
+#define STACK_PAGE_DF    2 /* #DF and #DB: the former never returns */
+#define STACK_PAGE_STUBS 3
+#define STACK_PAGE_GUARD 4
+#define STACK_PAGE_MAIN  5
 
 /* Per-vCPU descriptor windows in PERDOMAIN. */
 #define VCPU_WINDOW_SIZE   0x20000

@@ -17,10 +17,9 @@ struct cpu_info {
     uint64_t hyp_cr3;        /* ... and ours to load on entry */
     uint8_t spec_ctrl;       /* mitigations: bits for entry.S */
     uint8_t pad[7];
-    uint64_t scratch[2];
-    uint64_t reserved;       /* keeps the size a multiple of 16 and regs' end 16-aligned - see the assert */
+    uint64_t scratch[2];     /* [0]: the guest's rsp while the SYSCALL stub runs */
 };
-_Static_assert(sizeof(struct cpu_info) % 16 == 0, "stack alignment");
+_Static_assert((sizeof(struct cpu_info) - sizeof(struct guest_regs)) % 16 == 0, "the processor aligns rsp0: regs must end there");
 
 static inline struct cpu_info *cpu_info(void)
 {

@@ -12,6 +12,8 @@
 /* Flushes on the given CPUs and waits for them; interrupts must be on if other CPUs are named. */
 void tlb_flush_cpus(const struct cpumask *cpus, unsigned kind, gva_t va);
 void tlb_flush_local(void);
+/* VEC_FLUSH, interrupts off. */
+void tlb_flush_interrupt(void);
 void tlb_flush_local_va(gva_t va);
 /* Global clock of flushes. */
 uint32_t tlb_stamp(void);
