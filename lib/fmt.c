@@ -53,7 +53,7 @@ static void put_text(struct sink *s, const struct spec *f, const char *t)
 static void put_number(struct sink *s, const struct spec *f, uint64_t value, unsigned base, char sign)
 {
     const char *digits = f->conv == 'X' ? "0123456789ABCDEF" : "0123456789abcdef";
-    char buf[24];
+    char buf[24] = {0};
     int n = 0, zeros, prefix, pad;
     bool nonzero = value != 0;
 

@@ -88,6 +88,8 @@ static void erase_fixup(struct rb_root *root, struct rb_node *n, struct rb_node 
         struct rb_node *s = left ? parent->right : parent->left; /* never NULL: it has black height >= 1 */
         struct rb_node *near, *far;
 
+        if (!s)
+            __builtin_unreachable();
         if (s->red) {
             s->red = false;
             parent->red = true;

@@ -75,3 +75,8 @@ test:
 
 .PRECIOUS: $(H)/obj/%.o
 -include $(patsubst %.o,%.d,$(call host_obj,$(HOST_LIB_C) $(HOST_FAKE_C) $(HOST_PV) $(HOST_TESTS)))
+
+# The compiler's flags, for the check scripts.
+.PHONY: hv-flags
+hv-flags: $(XENI)/xen
+	@echo $(HV_CPPFLAGS) $(HV_CFLAGS)

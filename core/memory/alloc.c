@@ -137,6 +137,7 @@ static void *object_take(struct class *c, struct slab *s)
 {
     struct object *o = s->free;
 
+    BUG_ON(!o);
     mem_permit(o, c->size);
     if (o->pattern != FREE_PATTERN)
         panic("object %p (%u bytes) was written to after mem_free", (void *)o, c->size);
