@@ -141,7 +141,6 @@ static int setup(void **state)
     memset(xd, 0, sizeof(xd));
     memset(xv, 0, sizeof(xv));
     memset(rings, 0, sizeof(rings));
-    memset(irq_lines, 0, sizeof(irq_lines));
     eois = msi_attached = msi_fail = 0;
     deaf = false;
     cpu_apic_id[1] = 4;

@@ -24,6 +24,7 @@
 #include "core/evtchn.h"
 #include "core/log.h"
 #include "lib/fmt.h"
+#include "lib/string.h"
 #include "private.h"
 #include "x86/regs.h"
 
@@ -547,6 +548,8 @@ void irq_init(void)
 {
     bool level, low;
 
+    memset(vector_irq, 0, sizeof(vector_irq));
+    memset(irq_lines, 0, sizeof(irq_lines));
     for (unsigned i = 0; i < IRQ_MAX; i++)
         spin_init(&irq_lines[i].lock, RANK_IRQ_DESC);
     irq_gsi_count = ioapic_init();
