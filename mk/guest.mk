@@ -28,3 +28,10 @@ build/guest/bench: $(call guest_objs,$(GUEST_BENCH)) test/guest/guest.lds
 guests: build/guest/tests build/guest/bench
 
 -include $(patsubst %.o,%.d,$(call guest_objs,$(GUEST_TESTS) $(GUEST_BENCH)))
+
+## make test-guest   boots the test guest in place of a dom0, with 1 and with 2 CPUs
+.PHONY: test-guest
+test-guest: install-deps
+	@$(MAKE) --no-print-directory FLAVOUR=debug all guests
+	@tools/test-guests --cpus 2
+	@tools/test-guests --cpus 1

@@ -46,7 +46,7 @@ $(HV_LDS): arch/x86/krypton.lds.S arch/x86/include/x86/layout.h
 	@mkdir -p $(@D)
 	@$(CC) $(HV_CPPFLAGS) -E -P -x assembler-with-cpp -D__ASSEMBLY__ $< -o $@
 
-HV_LD  = ld -nostdlib -static --build-id=none -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments --orphan-handling=warn -T $(HV_LDS)
+HV_LD  = ld --no-relax -nostdlib -static --build-id=none -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments --orphan-handling=warn -T $(HV_LDS)
 HV_SYM := nm -n --defined-only
 
 $(B)/krypton.elf: $(HV_O) $(HV_LDS) tools/ksyms
@@ -67,3 +67,10 @@ $(B)/krypton: $(B)/krypton.elf tools/mkimage
 .PHONY: hypercalls-doc
 hypercalls-doc: build/debug/krypton
 	@tools/hypercalls-doc build/debug/krypton.elf $(XEN_INCLUDE) > docs/hypercalls.md
+
+## make install   copies the image to /boot/xen-krypton.gz and has GRUB write a menu entry (as root; FLAVOUR=release advised)
+.PHONY: install
+DESTDIR ?=
+install: $(B)/krypton
+	gzip -9 -n -c $(B)/krypton > $(DESTDIR)/boot/xen-krypton.gz
+	@if [ -z "$(DESTDIR)" ] && command -v update-grub >/dev/null; then update-grub; else echo "run update-grub to get a menu entry"; fi
