@@ -199,13 +199,14 @@ bool elf_note_next(const struct elf *e, struct elf_note_cursor *c, struct elf_no
     uint64_t off, size;
 
     for (; c->phase < 2; c->phase++, c->index = 0) {
-        if (c->phase == 1 && c->any)
-            return false;
         for (; note_area(e, c, &off, &size); c->index++, c->offset = 0)
             if (note_at(e, off, size, c, out)) {
                 c->any = true;
                 return true;
             }
+        /* Sections only say what the segments say too. */
+        if (c->any)
+            return false;
     }
     return false;
 }

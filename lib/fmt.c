@@ -31,22 +31,23 @@ static void put_n(struct sink *s, char c, int n)
         put(s, c);
 }
 
-static void put_text(struct sink *s, const struct spec *f, const char *t)
+static void put_padded(struct sink *s, const struct spec *f, const char *t, size_t n)
 {
-    size_t max = f->precision >= 0 ? (size_t)f->precision : SIZE_MAX;
-    size_t n;
-    int pad;
+    int pad = f->width > 0 && (size_t)f->width > n ? f->width - (int)n : 0;
 
-    if (!t)
-        t = "(null)";
-    n = strnlen(t, max);
-    pad = (size_t)f->width > n ? f->width - (int)n : 0;
     if (!f->left)
         put_n(s, ' ', pad);
     for (size_t i = 0; i < n; i++)
         put(s, t[i]);
     if (f->left)
         put_n(s, ' ', pad);
+}
+
+static void put_text(struct sink *s, const struct spec *f, const char *t)
+{
+    if (!t)
+        t = "(null)";
+    put_padded(s, f, t, strnlen(t, f->precision >= 0 ? (size_t)f->precision : SIZE_MAX));
 }
 
 /* sign: 0 or a character; value: magnitude. */
@@ -188,7 +189,7 @@ static const char *parse_spec(const char *p, struct spec *f, struct args *a)
 
 static bool convert(struct sink *s, struct spec *f, struct args *a)
 {
-    char c[2] = {0, 0};
+    char c;
     uint64_t u;
 
     switch (f->conv) {
@@ -205,12 +206,8 @@ static bool convert(struct sink *s, struct spec *f, struct args *a)
         put_number(s, f, u, f->conv == 'u' ? 10 : f->conv == 'o' ? 8 : 16, 0);
         return true;
     case 'c':
-        c[0] = (char)va_arg(a->ap, int);
-        f->precision = -1;
-        if (c[0])
-            put_text(s, f, c);
-        else
-            put(s, 0);
+        c = (char)va_arg(a->ap, int);
+        put_padded(s, f, &c, 1);
         return true;
     case 's':
         put_text(s, f, va_arg(a->ap, const char *));
