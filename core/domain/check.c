@@ -11,8 +11,6 @@
 
 static void check_vcpu(const struct domain *d, const struct vcpu *v, unsigned id)
 {
-    const struct vcpu_info *shared = (const struct vcpu_info *)&d->shared_info->vcpu_info[v->id];
-
     BUG_ON(v->id != id || v->domain != d || v->idle != (d == dom_idle));
     if (d->system)
         return;
@@ -21,7 +19,7 @@ static void check_vcpu(const struct domain *d, const struct vcpu *v, unsigned id
         BUG_ON(!mfn_eq(arch_va_mfn(v->info), v->info_mfn) ||
                !(mfn_frame(v->info_mfn)->count & FRAME_REF_MASK));
     else
-        BUG_ON(v->info != (v->private_info ? v->private_info : shared));
+        BUG_ON(v->info != vcpu_info_default(v));
     BUG_ON(d->dying && v->running && !(v->pause_count | d->pause_count));
 }
 

@@ -15,7 +15,8 @@
  *  3. d->vcpu[i] goes from NULL to a complete vCPU once and stays until the domain is freed.
  *  4. v->info is never NULL for a guest's vCPU: in the shared page for ids below XEN_LEGACY_MAX_VCPUS, else
  * private memory, or in a frame that is referenced and pinned writable (info_mfn).
- *  5. The id of a domain is used by one domain at a time, until it has been freed.
+ *  5. The id of a domain is used by one domain at a time, from the beginning of its making until it has been
+ * freed: other rooms keep tables by id (ids_used).
  *
  * Locks: domain_list_lock (RANK_DOMAIN_LIST), then a bucket lock (RANK_DOMAIN_REF, interrupts off).
  */
@@ -38,6 +39,8 @@ static struct bucket {
     struct spinlock lock;
     struct domain *first;
 } buckets[BUCKETS];
+
+static uint64_t ids_used[DOMID_FIRST_RESERVED / 64 + 1]; /* [a] */
 
 struct domain *domain_list;
 struct spinlock domain_list_lock = SPINLOCK_INIT(RANK_DOMAIN_LIST);
@@ -92,28 +95,34 @@ struct domain *domain_get_from(did_t id)
     return d;
 }
 
-static int publish(struct domain *d)
+static bool id_take(did_t id)
+{
+    uint64_t bit = 1ull << (id.v % 64);
+
+    return !(__atomic_fetch_or(&ids_used[id.v / 64], bit, __ATOMIC_ACQUIRE) & bit);
+}
+
+static void id_give(did_t id)
+{
+    __atomic_fetch_and(&ids_used[id.v / 64], ~(1ull << (id.v % 64)), __ATOMIC_RELEASE);
+}
+
+static void publish(struct domain *d)
 {
     struct domain **at = &domain_list;
     struct bucket *b = bucket_of(d->id);
     unsigned long flags;
-    int r = 0;
 
     spin_lock(&domain_list_lock);
     while (*at && (*at)->id.v < d->id.v)
         at = &(*at)->next;
-    if (*at && did_eq((*at)->id, d->id)) {
-        r = -EEXIST;
-    } else {
-        d->next = *at;
-        *at = d;
-        flags = spin_lock_irq(&b->lock);
-        d->hash_next = b->first;
-        b->first = d;
-        spin_unlock_irq(&b->lock, flags);
-    }
+    d->next = *at;
+    *at = d;
+    flags = spin_lock_irq(&b->lock);
+    d->hash_next = b->first;
+    b->first = d;
+    spin_unlock_irq(&b->lock, flags);
     spin_unlock(&domain_list_lock);
-    return r;
 }
 
 bool domain_unpublish(struct domain *d, uint32_t refs)
@@ -235,20 +244,13 @@ static void config_apply(struct domain *d, const struct domain_config *c)
     d->controller_pauses = c->hardware ? 0 : 1; /* nobody's tool unpauses dom0 */
 }
 
-int domain_create(did_t id, const struct domain_config *c, struct domain **out)
+/* The rooms' parts; all or nothing. */
+static int parts_make(struct domain *d, const struct domain_config *c)
 {
-    struct domain *d;
-    int r = config_check(id, c);
+    int r = sched_domain_init(d);
 
     if (r)
         return r;
-    d = domain_alloc(id, c->max_vcpus);
-    if (!d)
-        return -ENOMEM;
-    config_apply(d, c);
-    r = sched_domain_init(d);
-    if (r)
-        goto free_domain;
     r = evtchn_domain_init(d, c->max_evtchn_port);
     if (r)
         goto free_sched;
@@ -261,18 +263,8 @@ int domain_create(did_t id, const struct domain_config *c, struct domain **out)
     r = arch_domain_init(d, c->arch_flags);
     if (r)
         goto free_grant;
-    domain_ref(d); /* the caller's */
-    r = publish(d);
-    if (r)
-        goto release_arch;
-    if (c->hardware && !dom0)
-        dom0 = d;
-    *out = d;
     return 0;
 
-release_arch:
-    while (arch_domain_release(d) == -EAGAIN)
-        ;
 free_grant:
     grant_domain_free(d);
 unmake_shared_info:
@@ -281,9 +273,38 @@ free_evtchn:
     evtchn_domain_free(d);
 free_sched:
     sched_domain_free(d);
+    return r;
+}
+
+int domain_create(did_t id, const struct domain_config *c, struct domain **out)
+{
+    struct domain *d;
+    int r = config_check(id, c);
+
+    if (r)
+        return r;
+    if (!id_take(id))
+        return -EEXIST;
+    r = -ENOMEM;
+    d = domain_alloc(id, c->max_vcpus);
+    if (!d)
+        goto give_id;
+    config_apply(d, c);
+    r = parts_make(d, c);
+    if (r)
+        goto free_domain;
+    domain_ref(d); /* the caller's */
+    publish(d);
+    if (c->hardware && !dom0)
+        dom0 = d;
+    *out = d;
+    return 0;
+
 free_domain:
     mem_free(d->vcpu);
     arch_domain_free(d);
+give_id:
+    id_give(id);
     return r;
 }
 
@@ -361,6 +382,8 @@ void vcpu_free_all(struct vcpu *v)
 
 void domain_free_all(struct domain *d)
 {
+    did_t id = d->id;
+
     for_each_vcpu(d, v)
     {
         vcpu_free_all(v);
@@ -370,4 +393,5 @@ void domain_free_all(struct domain *d)
     evtchn_domain_free(d);
     mem_free(d->vcpu);
     arch_domain_free(d);
+    id_give(id);
 }

@@ -16,6 +16,11 @@ void domain_free_all(struct domain *d);
 void vcpu_free_all(struct vcpu *v);
 /* Gives a registered vcpu_info frame back; v does not run. */
 void vcpu_info_release(struct vcpu *v);
+/* Where v's vcpu_info is as long as it registers none. */
+static inline struct vcpu_info *vcpu_info_default(const struct vcpu *v)
+{
+    return v->private_info ? v->private_info : (struct vcpu_info *)&v->domain->shared_info->vcpu_info[v->id];
+}
 /* Timer functions of a vCPU. */
 void vcpu_periodic_fire(void *data);
 void vcpu_singleshot_fire(void *data);

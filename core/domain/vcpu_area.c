@@ -50,8 +50,7 @@ void vcpu_info_release(struct vcpu *v)
 
     if (mfn_eq(m, INVALID_MFN))
         return;
-    v->info =
-        v->private_info ? v->private_info : (struct vcpu_info *)&v->domain->shared_info->vcpu_info[v->id];
+    v->info = vcpu_info_default(v);
     v->info_mfn = INVALID_MFN;
     arch_grant_unpin(m, false);
 }
