@@ -33,5 +33,4 @@ guests: build/guest/tests build/guest/bench
 .PHONY: test-guest
 test-guest: install-deps
 	@$(MAKE) --no-print-directory FLAVOUR=debug all guests
-	@tools/test-guests --cpus 2
-	@tools/test-guests --cpus 1
+	@tools/test-guests
