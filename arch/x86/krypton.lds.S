@@ -42,6 +42,11 @@ SECTIONS
         KEEP(*(krypton_smap))
         __stop_krypton_smap = .;
         *(.data.rel.ro .data.rel.ro.*)
+        /* Constructors of the decompression libraries: start.c runs them. */
+        . = ALIGN(8);
+        __init_array_start = .;
+        KEEP(*(.init_array .init_array.*))
+        __init_array_end = .;
     } :load
     .note : AT(ADDR(.note) - IMAGE_VIRT) {
         KEEP(*(.note.pvh))
@@ -75,6 +80,22 @@ SECTIONS
     } :load
     image_end = .;
 
-    /DISCARD/ : { *(.comment) *(.note.GNU-stack) *(.note.gnu.*) *(.eh_frame) *(.eh_frame_hdr) *(.interp) *(.dynamic) }
+    .debug_abbrev 0 : { *(.debug_abbrev) }
+    .debug_addr 0 : { *(.debug_addr) }
+    .debug_aranges 0 : { *(.debug_aranges) }
+    .debug_frame 0 : { *(.debug_frame) }
+    .debug_info 0 : { *(.debug_info .gnu.linkonce.wi.*) }
+    .debug_line 0 : { *(.debug_line .debug_line.*) }
+    .debug_line_str 0 : { *(.debug_line_str) }
+    .debug_loclists 0 : { *(.debug_loclists) }
+    .debug_rnglists 0 : { *(.debug_rnglists) }
+    .debug_str 0 : { *(.debug_str) }
+    .debug_str_offsets 0 : { *(.debug_str_offsets) }
+
+    /* Must be empty: nothing is relocated when Krypton starts. */
+    .rela.all : { *(.rela .rela.* .plt .iplt .igot.plt) }
+    ASSERT(SIZEOF(.rela.all) == 0, "the image has relocations")
+
+    /DISCARD/ : { *(.comment) *(.llvm_addrsig) *(.note.GNU-stack) *(.note.gnu.*) *(.eh_frame) *(.eh_frame_hdr) *(.interp) *(.dynamic) }
     ASSERT(image_end - image_start < 0x1000000, "the image must fit the boot page tables and the area below 16 MiB + 2 MiB")
 }

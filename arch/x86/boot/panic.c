@@ -31,8 +31,8 @@
 #define STOP_WAIT_MS    200
 #define REBOOT_DELAY_MS 5000
 
-extern const uint32_t ksyms_count __attribute__((weak)), ksyms_offset[] __attribute__((weak));
-extern const char ksyms_names[] __attribute__((weak));
+extern const uint32_t ksyms_count, ksyms_offset[];
+extern const char ksyms_names[];
 
 static uint32_t stopped_cpus;
 static bool traced;
@@ -41,7 +41,7 @@ bool symbol_get(unsigned i, uint64_t *addr, const char **name)
 {
     const char *s = ksyms_names;
 
-    if (!&ksyms_count || i >= ksyms_count)
+    if (i >= ksyms_count)
         return false;
     for (unsigned k = 0; k < i; k++)
         while (*s++)
@@ -57,7 +57,7 @@ const char *symbol_find(uint64_t addr, uint64_t *offset, uint64_t *size)
     unsigned lo = 0, hi;
     const char *name;
 
-    if (!&ksyms_count || !ksyms_count || addr < (uint64_t)image_start || addr >= (uint64_t)text_end)
+    if (!ksyms_count || addr < (uint64_t)image_start || addr >= (uint64_t)text_end)
         return NULL;
     hi = ksyms_count;
     while (hi - lo > 1) {
@@ -168,7 +168,7 @@ void arch_panic_begin(void)
         return;
     machine_stop_others();
     if (!traced)
-        show_trace((uint64_t)__builtin_return_address(0), hw_frame_pointer());
+        show_trace((uint64_t)arch_panic_begin, hw_frame_pointer());
 }
 
 static void wait_ms(unsigned ms)

@@ -4,6 +4,7 @@
  * Stage 1 runs on the boot stack with the boot page tables (everything below 4 GiB at DIRECT_VIRT); stage 2 on the boot
  * CPU's own stack area in Krypton's address space. Interrupts come on in stage 2, when there is a scheduler.
  */
+#include "../metal/asm.h"
 #include "../metal/metal.h"
 #include "../metal/pvregs.h"
 #include "private.h"
@@ -71,6 +72,22 @@ static void map_boot_stack(void)
         panic("no memory for the boot CPU's stack");
 }
 
+/* The 8259 is not used. Silent before the APIC stops listening to it, it leaves no interrupt half delivered. */
+static void mask_8259(void)
+{
+    out8(0x21, 0xff);
+    out8(0xa1, 0xff);
+}
+
+/* The decompression libraries choose their checksum functions so. */
+static void run_constructors(void)
+{
+    extern void (*const __init_array_start[])(void), (*const __init_array_end[])(void);
+
+    for (void (*const *fn)(void) = __init_array_start; fn < __init_array_end; fn++)
+        (*fn)();
+}
+
 static void stage2(void)
 {
     desc_init_this(0, STACK_BASE(0), boot_gdt_page);
@@ -92,6 +109,7 @@ static void stage2(void)
     time_finish();
     watchdog_init();
     log_debug("Boot: building dom0");
+    run_constructors();
     dom0_build(&boot_info);
     mm_release_init();
     vga_release();
@@ -106,6 +124,7 @@ void start_c(uint32_t magic, uint32_t info_pa)
     bool ok;
 
     memset(cpu_info(), 0, sizeof(struct cpu_info));
+    mask_8259();
     desc_init_idt();
     desc_init_this(0, (uint64_t)boot_stack, boot_gdt_page);
     boot_info.image_start = MADDR((uint64_t)image_start - IMAGE_VIRT);

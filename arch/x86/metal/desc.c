@@ -136,6 +136,7 @@ void desc_init_this(unsigned cpu, uint64_t stack_base, uint64_t *gdt)
     gdt_pages[cpu] = gdt;
     gdt_mfns[cpu] = va >= DIRECT_VIRT ? arch_va_mfn(gdt) : maddr_to_mfn(MADDR(va - IMAGE_VIRT));
     cpu_load_own_gdt();
+    hw_load_cs(SEL_HYP_CS);
     hw_lidt((uint64_t)idt, sizeof(idt) - 1);
     hw_ltr(SEL_TSS);
 }

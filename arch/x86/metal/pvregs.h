@@ -132,6 +132,11 @@ static inline void hw_lidt(uint64_t base, uint16_t limit)
     struct hw_table_register r = {limit, base};
     __asm__ volatile("lidt %0" : : "m"(r) : "memory");
 }
+static inline void hw_load_cs(uint64_t sel)
+{
+    uint64_t t;
+    __asm__ volatile("push %1; lea 1f(%%rip), %0; push %0; lretq; 1:" : "=&r"(t) : "r"(sel) : "memory");
+}
 static inline void hw_ltr(uint16_t sel)
 {
     __asm__ volatile("ltr %0" : : "r"(sel) : "memory");
