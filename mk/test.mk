@@ -45,13 +45,13 @@ $(H)/libpvmmu.a: $(call host_obj,$(HOST_PV))
 $(H)/test_pvmmu%: $(H)/obj/test/unit/test_pvmmu%.o $(H)/libfake.a $(H)/libkrypton.a $(H)/libpvmmu.a
 	@echo "  HOSTLD  $@"
 	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $< -Wl,--whole-archive $(H)/libpvmmu.a -Wl,--no-whole-archive \
-	    -Wl,--start-group $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group $(HOST_WRAP) -lcmocka
+	    -Wl,--start-group $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group $(HOST_WRAP) -lcmocka -lpthread
 # Interrupt lines are tested without event channels.
 $(H)/test_irq: HOST_WRAP += -Wl,--wrap=evtchn_pirq
 $(H)/test_%: $(H)/obj/test/unit/test_%.o $(H)/libfake.a $(H)/libkrypton.a
 	@echo "  HOSTLD  $@"
 	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $< -Wl,--start-group $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group \
-	    $(HOST_WRAP) -lcmocka
+	    $(HOST_WRAP) -lcmocka -lpthread
 
 # This test brings its own domain_crash, guest_read, vcpu_block: the first definition counts.
 $(H)/test_pv_emul_entry: HOST_WRAP += -Wl,-z,muldefs

@@ -74,6 +74,7 @@ void frame_init(struct frame *table, uint64_t count)
     slab_init();
     budget = 0;
     total_frames = dirty_frames = 0;
+    debug_key_register('m', "memory", frame_dump);
 }
 
 void frame_add_range(mfn_t start, mfn_t end, unsigned node)
