@@ -46,7 +46,7 @@ void evtchn_wake_pollers(struct domain *d, uint32_t port)
     }
 }
 
-/* --- 2-level: a pending and a mask bit per port in shared_info, a selector bit per 64 ports in vcpu_info --- */
+/* --- 2-level: pending and mask bits in shared_info, a selector bit per 64 ports in vcpu_info --- */
 
 static void select_word(struct domain *d, const struct evtchn *c, uint32_t port)
 {
