@@ -237,13 +237,13 @@ bool frame_steal(struct domain *d, struct frame *f)
     bool put;
 
     spin_lock(&d->page_lock);
-    if (f->owner != d->id.v || d->dying ||
+    if (__atomic_load_n(&f->owner, __ATOMIC_RELAXED) != d->id.v || d->dying ||
         !__atomic_compare_exchange_n(&f->count, &only, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
         spin_unlock(&d->page_lock);
         return false;
     }
     list_del(d, f);
-    f->owner = FRAME_NO_OWNER;
+    __atomic_store_n(&f->owner, FRAME_NO_OWNER, __ATOMIC_RELAXED);
     f->type = 0;
     d->frames--;
     put = owner_leave(d);
@@ -282,7 +282,7 @@ bool frame_unshare(mfn_t m)
         return false;
     }
     list_del(d, f);
-    f->owner = FRAME_NO_OWNER;
+    __atomic_store_n(&f->owner, FRAME_NO_OWNER, __ATOMIC_RELAXED);
     f->type = 0;
     d->special_frames--;
     put = owner_leave(d);
@@ -298,7 +298,7 @@ void owner_frame_last_put(struct frame *f)
 
     spin_lock(&d->page_lock);
     list_del(d, f);
-    f->owner = FRAME_NO_OWNER;
+    __atomic_store_n(&f->owner, FRAME_NO_OWNER, __ATOMIC_RELAXED);
     d->frames--;
     dying = d->dying;
     put = owner_leave(d);
