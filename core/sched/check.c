@@ -3,6 +3,22 @@
 #include "core/console.h"
 #include "core/log.h"
 
+static void check(struct runq *rq)
+{
+    BUG_ON(!rq->cur || !rq->cur->running || rq->cur->cpu != rq->cpu);
+    BUG_ON(rq->cur->runstate.state != RUNSTATE_running);
+    BUG_ON(!rq->cur->idle && rq->cur->sched->queued);
+    BUG_ON(rq->idle->cpu != rq->cpu);
+    policy->check(rq);
+}
+
+void runq_check(struct runq *rq)
+{
+#ifdef DEBUG
+    check(rq);
+#endif
+}
+
 void sched_room_check(void)
 {
     for_each_cpu(cpu, &cpus_online)
@@ -13,11 +29,7 @@ void sched_room_check(void)
         if (!rq->ready)
             continue;
         flags = spin_lock_irq(&rq->lock);
-        BUG_ON(!rq->cur || !rq->cur->running || rq->cur->cpu != cpu);
-        BUG_ON(rq->cur->runstate.state != RUNSTATE_running);
-        BUG_ON(!rq->cur->idle && rq->cur->sched->queued);
-        BUG_ON(rq->idle->cpu != cpu);
-        policy->check(rq);
+        check(rq);
         spin_unlock_irq(&rq->lock, flags);
     }
 }

@@ -189,6 +189,7 @@ static void unpark_all(struct sched_unit *u)
         next = u->next_parked;
         u->next_parked = NULL;
         u->parked = false;
+        u->woke = true;
         place_and_unlock(u->v, rq, flags);
     }
 }
@@ -247,14 +248,18 @@ static void tree_remove(struct runq *rq, struct sched_unit *u)
 static void credit_enqueue(struct runq *rq, struct vcpu *v)
 {
     struct sched_unit *u = v->sched;
-    int64_t lead = MAX(scaled(LEAD_NS, weight_of(v)), DRIFT);
+    int64_t lead = MAX(scaled(LEAD_NS, weight_of(v)), DRIFT), lag = u->woke ? BONUS : DRIFT;
 
+    /* Time that nobody else wanted moves the clock, too, before anybody is measured by it. */
+    if (rq->cur != rq->idle)
+        credit_charge(rq, arch_time_ns());
     pull(rq, rq->cur == rq->idle && !rq->nr ? IDLE_LAG : DRIFT);
     u->vt -= rq->base;
-    if (u->vt - (rq->clock - BONUS) < 0)
-        u->vt = rq->clock - BONUS;
+    if (u->vt - (rq->clock - lag) < 0)
+        u->vt = rq->clock - lag;
     else if (u->vt - (rq->clock + lead) > 0)
         u->vt = rq->clock + lead;
+    u->woke = false;
     tree_insert(rq, u);
 }
 

@@ -16,6 +16,7 @@ struct sched_unit {
     uint64_t dispatched; /* [rq] ns: since when it has the CPU */
     bool queued;         /* [rq] */
     bool yielded;        /* [rq] */
+    bool woke;           /* [rq] it was asleep (or parked) since it was last queued */
     bool parked;         /* [rq] out of the domain's budget: in sched_domain.parked, not to be queued */
     struct sched_unit *next_parked; /* [sched_domain lock] */
 };
@@ -92,6 +93,8 @@ void place_and_unlock(struct vcpu *v, struct runq *rq, unsigned long flags);
 void rebalance(struct runq *rq, uint64_t now);
 /* Other CPUs may take from rq what waits there. No locks. */
 void offer_to_idle(struct runq *rq);
+/* Debug builds: the queue's invariants. Lock held. */
+void runq_check(struct runq *rq);
 void runstate_set(struct vcpu *v, int state, uint64_t now);
 
 static inline bool vcpu_may_queue(const struct vcpu *v, const struct runq *rq)

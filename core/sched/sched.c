@@ -129,7 +129,10 @@ void vcpu_wake(struct vcpu *v)
         spin_unlock_irq(&rq->lock, flags);
         return;
     }
-    runstate_set(v, RUNSTATE_runnable, arch_time_ns());
+    if (v->runstate.state != RUNSTATE_runnable) {
+        v->sched->woke = true;
+        runstate_set(v, RUNSTATE_runnable, arch_time_ns());
+    }
     place_and_unlock(v, rq, flags);
 }
 
@@ -264,6 +267,7 @@ static void sched_run(void)
         cpumask_clear(&idle_cpus, rq->cpu);
     if (next != prev)
         become(rq, next, now);
+    runq_check(rq);
     spin_unlock(&rq->lock);
     if (rq->nr)
         offer_to_idle(rq);
@@ -394,9 +398,16 @@ int sched_vcpu_init(struct vcpu *v)
 
 void sched_vcpu_free(struct vcpu *v)
 {
-    BUG_ON(v->running);
-    if (!v->idle)
-        policy->vcpu_free(v);
+    unsigned long flags;
+    struct runq *rq;
+
+    BUG_ON(v->running || v->idle);
+    /* Whoever cleared `running` (sched_context_saved) did that under this lock and has left v when he left
+     * it. */
+    rq = vcpu_rq_lock(v, &flags);
+    BUG_ON(v->sched->queued);
+    spin_unlock_irq(&rq->lock, flags);
+    policy->vcpu_free(v);
 }
 
 int sched_set_params(struct domain *d, uint32_t weight, uint32_t cap)
