@@ -49,7 +49,8 @@ static void bark(void *unused)
     uint32_t beat = __atomic_load_n(&dog[other].beat, __ATOMIC_RELAXED);
 
     __atomic_fetch_add(&dog[self].beat, 1, __ATOMIC_RELAXED);
-    if (beat != dog[self].seen || !dog[self].since_ns) {
+    if (!beat || beat != dog[self].seen ||
+        !dog[self].since_ns) { /* 0: it is still busy starting the machine */
         dog[self].seen = beat;
         dog[self].since_ns = now;
     } else if (now - dog[self].since_ns > opt_timeout * PERIOD_NS) {
