@@ -15,6 +15,7 @@
 #include "core/abi.h"
 #include "core/domain.h"
 #include "core/params.h"
+#include "core/work.h"
 #include "arch/cpu.h"
 #include "lib/fmt.h"
 #include "lib/string.h"
@@ -53,6 +54,13 @@ static void emit_locked(const char *s, size_t n, bool to_ring, bool to_drivers)
             driver_write(drv, s, n);
 }
 
+/* What is logged may be logged under any lock, and sending an event takes some: so it is told from a tasklet. */
+static void tell_ring_reader(void *unused)
+{
+    evtchn_virq_dom0(VIRQ_CON_RING);
+}
+static struct tasklet ring_news = {.fn = tell_ring_reader};
+
 void console_emit(const char *s, size_t n, bool to_ring, bool to_drivers)
 {
     unsigned long flags;
@@ -69,7 +77,7 @@ void console_emit(const char *s, size_t n, bool to_ring, bool to_drivers)
     __atomic_store_n(&lock_holder, 0, __ATOMIC_RELAXED);
     spin_unlock_irq(&console_lock, flags);
     if (to_ring && dom0)
-        evtchn_virq_dom0(VIRQ_CON_RING);
+        tasklet_schedule(&ring_news);
 }
 
 /* A driver that registers late (VGA after memory is up) gets what was said before. */

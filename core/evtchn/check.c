@@ -82,13 +82,36 @@ void evtchn_room_check(const struct domain *d)
 
 static const char *const state_name[] = {"free", "reserved", "unbound", "interdomain", "pirq", "virq", "ipi"};
 
-static void dump_port(const struct domain *d, const struct evtchn *c, uint32_t port)
+/* A port as it was for an instant, so that nothing is printed under its lock. */
+struct snapshot {
+    struct evtchn c;
+    bool pending, masked;
+    uint16_t remote_id;
+};
+
+static struct snapshot look(const struct domain *d, struct evtchn *c, uint32_t port)
 {
-    console_printf("  %5u %-11s [%c%c] vcpu %u prio %u", port, state_name[c->state],
-                   evtchn_pending(d, c, port) ? 'p' : '-', evtchn_masked(d, port) ? 'm' : '-', c->notify_vcpu,
-                   c->priority);
+    unsigned long flags = spin_lock_irq(&c->lock);
+    struct snapshot s = {.c = *c};
+
+    if (c->state > EVT_RESERVED) {
+        s.pending = evtchn_pending(d, c, port);
+        s.masked = evtchn_masked(d, port);
+    }
     if (c->state == EVT_INTERDOMAIN)
-        console_printf(" d%u port %u", c->remote->id.v, c->remote_port);
+        s.remote_id = c->remote->id.v;
+    spin_unlock_irq(&c->lock, flags);
+    return s;
+}
+
+static void dump_port(const struct snapshot *s, uint32_t port)
+{
+    const struct evtchn *c = &s->c;
+
+    console_printf("  %5u %-11s [%c%c] vcpu %u prio %u", port, state_name[c->state], s->pending ? 'p' : '-',
+                   s->masked ? 'm' : '-', c->notify_vcpu, c->priority);
+    if (c->state == EVT_INTERDOMAIN)
+        console_printf(" d%u port %u", s->remote_id, c->remote_port);
     else if (c->state == EVT_UNBOUND)
         console_printf(" for d%u", c->remote_id);
     else if (c->state == EVT_PIRQ || c->state == EVT_VIRQ)
@@ -96,7 +119,6 @@ static void dump_port(const struct domain *d, const struct evtchn *c, uint32_t p
     console_printf("\n");
 }
 
-/* Prints without the domain's lock for most of the time: each port is looked at under its own. */
 static void dump_domain(const struct domain *d)
 {
     const struct evtchn_domain *e = &d->evtchn;
@@ -105,15 +127,12 @@ static void dump_domain(const struct domain *d)
     console_printf("d%u: %u open ports of %u, %s\n", d->id.v, e->active, e->max_port,
                    e->fifo ? "FIFO" : "2-level");
     for (uint32_t port = 1; port < e->valid_ports && shown < DUMP_PORTS; port++) {
-        struct evtchn *c = evtchn_find(d, port), copy;
-        unsigned long flags = spin_lock_irq(&c->lock);
+        struct snapshot s = look(d, evtchn_find(d, port), port);
 
-        copy = *c;
-        if (copy.state > EVT_RESERVED) {
-            dump_port(d, &copy, port);
-            shown++;
-        }
-        spin_unlock_irq(&c->lock, flags);
+        if (s.c.state <= EVT_RESERVED)
+            continue;
+        dump_port(&s, port);
+        shown++;
     }
     if (shown == DUMP_PORTS)
         console_printf("  ...\n");

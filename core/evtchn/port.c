@@ -6,6 +6,7 @@
  */
 #include "private.h"
 #include "core/alloc.h"
+#include "core/console.h"
 #include "core/log.h"
 #include "lib/bitmap.h"
 
@@ -28,8 +29,11 @@ int evtchn_domain_init(struct domain *d, unsigned max_port)
     buckets = e->max_port / EVTCHN_PER_BUCKET + 1;
     e->bucket = mem_alloc_array(buckets, sizeof(*e->bucket));
     e->free = mem_alloc_array(buckets, EVTCHN_PER_BUCKET / 8);
-    if (e->bucket && e->free)
+    if (e->bucket && e->free) {
+        if (d->hardware) /* once, at boot */
+            debug_key_register('e', "event channels", evtchn_dump);
         return 0;
+    }
     mem_free(e->bucket);
     mem_free(e->free);
     e->bucket = NULL;

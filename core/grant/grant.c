@@ -33,6 +33,7 @@
 #include "private.h"
 #include "core/alloc.h"
 #include "core/frame.h"
+#include "core/console.h"
 #include "core/log.h"
 #include "arch/guest_ops.h"
 #include "arch/mem.h"
@@ -316,6 +317,8 @@ int grant_domain_init(struct domain *d, unsigned max_frames, unsigned max_maptra
         write_lock(&t->lock);
         r = grant_grow(d, 1);
         write_unlock(&t->lock);
+        if (!r && d->hardware) /* once, at boot */
+            debug_key_register('g', "grant tables", grant_dump);
         if (!r)
             return 0;
     }
