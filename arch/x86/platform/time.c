@@ -398,20 +398,19 @@ static void publish_info(struct vcpu *v, const struct timeline *r)
 }
 
 /* The copy at an address of the guest's choosing (VCPUOP_register_vcpu_time_memory_area): odd version,
- * contents, even version in three writes. A fault drops the area. */
+ * contents, even version in three writes. After a fault the next publication tries again. */
 static void publish_area(struct vcpu *v, const struct timeline *r)
 {
     /* The version of vcpu_info changes whenever the contents do. */
     vcpu_time_info_t t = {.version = (__atomic_load_n(&v->info->time.version, __ATOMIC_RELAXED) - 1) | 1};
     gva_t at = v->time_area;
-    bool ok;
 
     fill(&t, r);
-    ok = arch_vcpu_area_write(v, at, &t.version, sizeof(t.version)) &&
-         arch_vcpu_area_write(v, at, &t, sizeof(t));
+    if (!arch_vcpu_area_write(v, at, &t.version, sizeof(t.version)) ||
+        !arch_vcpu_area_write(v, at, &t, sizeof(t)))
+        return;
     t.version++;
-    if (!ok || !arch_vcpu_area_write(v, at, &t.version, sizeof(t.version)))
-        v->time_area = GVA(0);
+    (void)!arch_vcpu_area_write(v, at, &t.version, sizeof(t.version));
 }
 
 /* time_version_stamp: the record that v's vcpu_info shows. 0 = none. */
