@@ -17,7 +17,7 @@ COMMA := ,
 
 HOST_PV := $(wildcard arch/x86/pv/mmu/*.c)
 HOST_LIB_C := $(filter-out core/console/log.c,$(filter lib/% core/%,$(HV_C))) \
-	$(wildcard arch/x86/policy/*.c) $(wildcard arch/x86/platform/acpi_parse.c arch/x86/platform/irq.c arch/x86/platform/pirq.c $(addprefix arch/x86/pv/,decode.c emul*.c bounce.c iret.c debugreg.c hypercall_page.c))
+	$(wildcard arch/x86/policy/*.c) $(wildcard arch/x86/boot/e820.c arch/x86/platform/acpi_parse.c arch/x86/platform/irq.c arch/x86/platform/pirq.c $(addprefix arch/x86/pv/,decode.c emul*.c bounce.c iret.c debugreg.c hypercall_page.c))
 HOST_FAKE_C := $(wildcard test/fake/*.c)
 HOST_TESTS := $(if $(UNIT),$(UNIT:%=test/unit/test_%.c),$(sort $(wildcard test/unit/test_*.c)))
 HOST_BIN := $(HOST_TESTS:test/unit/%.c=$(H)/%)
@@ -48,9 +48,11 @@ $(H)/test_pvmmu%: $(H)/obj/test/unit/test_pvmmu%.o $(H)/libfake.a $(H)/libkrypto
 	    -Wl,--start-group $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group $(HOST_WRAP) -lcmocka -lpthread
 # Interrupt lines are tested without event channels.
 $(H)/test_irq: HOST_WRAP += -Wl,--wrap=evtchn_pirq
+# The console's test takes the real log, which replaces the fake machine's.
+$(H)/test_console: $(H)/obj/core/console/log.o
 $(H)/test_%: $(H)/obj/test/unit/test_%.o $(H)/libfake.a $(H)/libkrypton.a
 	@echo "  HOSTLD  $@"
-	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $< -Wl,--start-group $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group \
+	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group \
 	    $(HOST_WRAP) -lcmocka -lpthread
 
 # This test brings its own domain_crash, guest_read, vcpu_block: the first definition counts.

@@ -1,12 +1,12 @@
 /*
- * What the boot loader left, copied into boot_info: Multiboot1 (multiboot.html of GRUB, section 3.3), Multiboot2 (section
- * 3.6), PVH (xen/arch-x86/hvm/start_info.h).
+ * What the boot loader left, copied into boot_info: Multiboot1 (multiboot.html of GRUB, section 3.3),
+ * Multiboot2 (section 3.6), PVH (xen/arch-x86/hvm/start_info.h).
  *
- * Runs on the boot page tables: the first 4 GiB are mapped at DIRECT_VIRT. Everything is copied before any memory is
- * given out; modules, and an EFI memory map, are kept in place and reserved by mm_init.
+ * Runs on the boot page tables: the first 4 GiB are mapped at DIRECT_VIRT. Everything is copied before any
+ * memory is given out; modules, and an EFI memory map, are kept in place and reserved by mm_init.
  *
- * File names. QEMU puts them before the arguments, GRUB 2 and PVH loaders do not (their first word is an argument, if only
- * Debian's "placeholder"), so whether the first word is cut off depends on the loader.
+ * File names. QEMU puts them before the arguments, GRUB 2 and PVH loaders do not (their first word is an
+ * argument, if only Debian's "placeholder"), so whether the first word is cut off depends on the loader.
  */
 #include "private.h"
 #include "core/abi.h"
@@ -80,8 +80,8 @@ static void add_module(uint64_t start, uint64_t size, uint64_t string, bool skip
     copy_string(m->cmdline, sizeof(m->cmdline), string, skip_first_word);
 }
 
-static void set_framebuffer(uint64_t base, uint32_t pitch, uint32_t width, uint32_t height, uint8_t bpp, uint8_t type,
-                            const uint8_t *color)
+static void set_framebuffer(uint64_t base, uint32_t pitch, uint32_t width, uint32_t height, uint8_t bpp,
+                            uint8_t type, const uint8_t *color)
 {
     boot_info.vga_text = type == 2;
     if (type != 1)
@@ -99,19 +99,26 @@ static void set_framebuffer(uint64_t base, uint32_t pitch, uint32_t width, uint3
     boot_info.fb.blue_size = color[5];
 }
 
-/* --- Multiboot1 -------------------------------------------------------------------------------------------------------- */
+/* --- Multiboot1
+ * -------------------------------------------------------------------------------------------------------- */
 
 struct mb1_info {
-    uint32_t flags, mem_lower, mem_upper, boot_device, cmdline, mods_count, mods_addr, syms[4], mmap_length, mmap_addr,
-        drives_length, drives_addr, config_table, loader_name, apm_table, vbe[4];
+    uint32_t flags, mem_lower, mem_upper, boot_device, cmdline, mods_count, mods_addr, syms[4], mmap_length,
+        mmap_addr, drives_length, drives_addr, config_table, loader_name, apm_table, vbe[4];
     uint64_t fb_addr;
     uint32_t fb_pitch, fb_width, fb_height;
     uint8_t fb_bpp, fb_type, fb_color[6];
 } __attribute__((packed));
 enum { MB1_MEMORY = 1, MB1_CMDLINE = 4, MB1_MODS = 8, MB1_MMAP = 0x40, MB1_NAME = 0x200, MB1_FB = 0x1000 };
 
-struct mb1_module { uint32_t start, end, string, reserved; };
-struct mb1_mmap { uint32_t size; uint64_t addr, len; uint32_t type; } __attribute__((packed));
+struct mb1_module {
+    uint32_t start, end, string, reserved;
+};
+struct mb1_mmap {
+    uint32_t size;
+    uint64_t addr, len;
+    uint32_t type;
+} __attribute__((packed));
 
 static void mb1_memory(const struct mb1_info *mb)
 {
@@ -150,23 +157,46 @@ static void mb1_read(const struct mb1_info *mb)
     if (mb->flags & MB1_MODS)
         mod = early(mb->mods_addr, (uint64_t)mb->mods_count * sizeof(*mod));
     for (uint32_t i = 0; mod && i < mb->mods_count && i < BOOT_MAX_MODULES; i++)
-        add_module(mod[i].start, mod[i].end > mod[i].start ? mod[i].end - mod[i].start : 0, mod[i].string, file_names);
+        add_module(mod[i].start, mod[i].end > mod[i].start ? mod[i].end - mod[i].start : 0, mod[i].string,
+                   file_names);
     mb1_memory(mb);
     boot_info.vga_text = true;
     if (mb->flags & MB1_FB)
-        set_framebuffer(mb->fb_addr, mb->fb_pitch, mb->fb_width, mb->fb_height, mb->fb_bpp, mb->fb_type, mb->fb_color);
+        set_framebuffer(mb->fb_addr, mb->fb_pitch, mb->fb_width, mb->fb_height, mb->fb_bpp, mb->fb_type,
+                        mb->fb_color);
 }
 
-/* --- Multiboot2 -------------------------------------------------------------------------------------------------------- */
+/* --- Multiboot2
+ * -------------------------------------------------------------------------------------------------------- */
 
-struct mb2_tag { uint32_t type, size; };
-enum {
-    MB2_END = 0, MB2_CMDLINE = 1, MB2_NAME = 2, MB2_MODULE = 3, MB2_MMAP = 6, MB2_FB = 8, MB2_EFI64 = 12, MB2_RSDP1 = 14,
-    MB2_RSDP2 = 15, MB2_EFI_MMAP = 17,
+struct mb2_tag {
+    uint32_t type, size;
 };
-struct mb2_module { struct mb2_tag tag; uint32_t start, end; char string[]; };
-struct mb2_mmap { struct mb2_tag tag; uint32_t entry_size, entry_version; };
-struct mb2_mmap_entry { uint64_t addr, len; uint32_t type, zero; };
+enum {
+    MB2_END = 0,
+    MB2_CMDLINE = 1,
+    MB2_NAME = 2,
+    MB2_MODULE = 3,
+    MB2_MMAP = 6,
+    MB2_FB = 8,
+    MB2_EFI64 = 12,
+    MB2_RSDP1 = 14,
+    MB2_RSDP2 = 15,
+    MB2_EFI_MMAP = 17,
+};
+struct mb2_module {
+    struct mb2_tag tag;
+    uint32_t start, end;
+    char string[];
+};
+struct mb2_mmap {
+    struct mb2_tag tag;
+    uint32_t entry_size, entry_version;
+};
+struct mb2_mmap_entry {
+    uint64_t addr, len;
+    uint32_t type, zero;
+};
 struct mb2_fb {
     struct mb2_tag tag;
     uint64_t addr;
@@ -175,10 +205,17 @@ struct mb2_fb {
     uint16_t reserved;
     uint8_t color[6];
 };
-struct mb2_efi_mmap { struct mb2_tag tag; uint32_t desc_size, desc_version; };
-struct efi_memory { uint32_t type, pad; uint64_t phys, virt, pages, attribute; };
+struct mb2_efi_mmap {
+    struct mb2_tag tag;
+    uint32_t desc_size, desc_version;
+};
+struct efi_memory {
+    uint32_t type, pad;
+    uint64_t phys, virt, pages, attribute;
+};
 
-/* UEFI specification 7.2: loader and boot-services memory is free once boot services have ended, as is conventional. */
+/* UEFI specification 7.2: loader and boot-services memory is free once boot services have ended, as is
+ * conventional. */
 static uint32_t efi_type(uint32_t type)
 {
     switch (type) {
@@ -312,7 +349,9 @@ static void mb2_read(const char *info)
         mb2_efi_memory(efi_map, !have_map);
 }
 
-/* --- PVH ------------------------------------------------------------------------------------------------------------------ */
+/* --- PVH
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 static bool pvh_read(const struct hvm_start_info *si)
 {
@@ -331,7 +370,9 @@ static bool pvh_read(const struct hvm_start_info *si)
     return map != NULL;
 }
 
-/* --- all ------------------------------------------------------------------------------------------------------------------- */
+/* --- all
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 
 bool boot_info_read(uint32_t magic, uint32_t info, const char **why)
 {

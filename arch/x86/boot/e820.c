@@ -1,9 +1,10 @@
 /*
- * The machine's memory map, made trustworthy (pure: host-tested). Firmware and boot loaders give entries unsorted,
- * overlapping, empty, or wrapping around the end of the address space.
+ * The machine's memory map, made trustworthy (pure: host-tested). Firmware and boot loaders give entries
+ * unsorted, overlapping, empty, or wrapping around the end of the address space.
  *
- * Invariants of the result: sorted by address, disjoint, no empty entry, neighbours of the same type merged, types 1-5.
- * A byte claimed by several entries gets the most restrictive type: RAM only if nobody says otherwise.
+ * Invariants of the result: sorted by address, disjoint, no empty entry, neighbours of the same type merged,
+ * types 1-5. A byte claimed by several entries gets the most restrictive type: RAM only if nobody says
+ * otherwise.
  */
 #include "private.h"
 

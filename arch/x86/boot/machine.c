@@ -1,7 +1,7 @@
 /*
- * Restart and power-off of the machine. Restart tries one method after the other, beginning with the one that reboot=
- * names: the ACPI reset register, port 0xcf9 of the chipset, the keyboard controller, and a triple fault, which no machine
- * survives.
+ * Restart and power-off of the machine. Restart tries one method after the other, beginning with the one that
+ * reboot= names: the ACPI reset register, port 0xcf9 of the chipset, the keyboard controller, and a triple
+ * fault, which no machine survives.
  */
 #include "../metal/asm.h"
 #include "../metal/metal.h"
@@ -27,8 +27,11 @@ static bool opt_reboot(const char *s)
     static const struct {
         const char *name;
         enum method method;
-    } names[] = {{"acpi", BY_ACPI}, {"pci", BY_CF9},      {"Power", BY_CF9},
-                 {"kbd", BY_KEYBOARD}, {"triple", BY_TRIPLE_FAULT}};
+    } names[] = {{"acpi", BY_ACPI},
+                 {"pci", BY_CF9},
+                 {"Power", BY_CF9},
+                 {"kbd", BY_KEYBOARD},
+                 {"triple", BY_TRIPLE_FAULT}};
     static const char *const accepted[] = {"warm", "cold", "efi", "xen", "a", "w", "c", "e", "x"};
 
     for (;;) {
@@ -39,7 +42,8 @@ static bool opt_reboot(const char *s)
         if (n == 2 && !strncmp(s, "no", 2))
             never = known = true;
         for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-            if ((n == 1 && *s == names[i].name[0]) || (n == strlen(names[i].name) && !strncmp(s, names[i].name, n))) {
+            if ((n == 1 && *s == names[i].name[0]) ||
+                (n == strlen(names[i].name) && !strncmp(s, names[i].name, n))) {
                 first_method = names[i].method;
                 known = true;
             }

@@ -1,14 +1,15 @@
 /*
- * The end: registers, the call trace with names, the other CPUs stopped, the machine left as it is or restarted.
+ * The end: registers, the call trace with names, the other CPUs stopped, the machine left as it is or
+ * restarted.
  *
- * Names come from a table that the second link puts into the image (tools/ksyms): sorted offsets from image_start, then
- * the names, each ending with NUL.
+ * Names come from a table that the second link puts into the image (tools/ksyms): sorted offsets from
+ * image_start, then the names, each ending with NUL.
  *
  * Invariants
  *  1. One CPU panics; others that want to are parked (panic() in core/console/log.c lets one through).
  *  2. Nothing here takes a lock, allocates, or follows a frame pointer out of the stack it began in.
- * After a panic the message stays: the machine restarts by itself only if a guest had been started, with reboot delay
- * REBOOT_DELAY, and not with noreboot.
+ * After a panic the message stays: the machine restarts by itself only if a guest had been started, with
+ * reboot delay REBOOT_DELAY, and not with noreboot.
  */
 #include "../metal/asm.h"
 #include "../metal/metal.h"
@@ -88,7 +89,8 @@ static void show_address(uint64_t addr)
         console_printf("   [%016lx]\n", (unsigned long)addr);
 }
 
-/* A frame record (saved rbp, return address) at fp, inside the same page-aligned stack part as our own stack or the main one. */
+/* A frame record (saved rbp, return address) at fp, inside the same page-aligned stack part as our own stack
+ * or the main one. */
 static bool frame_ok(uint64_t fp)
 {
     uint64_t base = (uint64_t)(cpu_info() + 1) - STACK_SIZE, off = fp - base;
@@ -122,14 +124,14 @@ void show_registers(const struct guest_regs *r)
     traced |= ours;
     console_printf("CPU %u, vector %u, error code %#x, in %s\n", arch_cpu_id(), r->vector, r->error_code,
                    ours ? "Krypton" : "a guest");
-    console_printf("rip %04lx:%016lx  rsp %04lx:%016lx  rflags %08lx\n", r->cs & 0xffff, r->rip, r->ss & 0xffff, r->rsp,
-                   r->rflags);
+    console_printf("rip %04lx:%016lx  rsp %04lx:%016lx  rflags %08lx\n", r->cs & 0xffff, r->rip,
+                   r->ss & 0xffff, r->rsp, r->rflags);
     console_printf("rax %016lx  rbx %016lx  rcx %016lx  rdx %016lx\n", r->rax, r->rbx, r->rcx, r->rdx);
     console_printf("rsi %016lx  rdi %016lx  rbp %016lx  r8  %016lx\n", r->rsi, r->rdi, r->rbp, r->r8);
     console_printf("r9  %016lx  r10 %016lx  r11 %016lx  r12 %016lx\n", r->r9, r->r10, r->r11, r->r12);
     console_printf("r13 %016lx  r14 %016lx  r15 %016lx\n", r->r13, r->r14, r->r15);
-    console_printf("cr0 %016lx  cr2 %016lx  cr3 %016lx  cr4 %016lx\n", hw_read_cr0(), hw_read_cr2(), hw_read_cr3(),
-                   hw_read_cr4());
+    console_printf("cr0 %016lx  cr2 %016lx  cr3 %016lx  cr4 %016lx\n", hw_read_cr0(), hw_read_cr2(),
+                   hw_read_cr3(), hw_read_cr4());
     if (ours)
         show_trace(r->rip, r->rbp);
 }

@@ -1,16 +1,17 @@
 /*
- * The other processors: started one after the other by INIT and STARTUP, each with its stack area, descriptor page and
- * idle vCPU made before. And functions run on them.
+ * The other processors: started one after the other by INIT and STARTUP, each with its stack area, descriptor
+ * page and idle vCPU made before. And functions run on them.
  *
  *   boot CPU                                        new CPU
- *   prepare(cpu), stack -> trampoline, INIT/SIPI -> trampoline takes the stack -> smp_ap_start: tables, registers, APIC
- *   sees ARRIVED, GO ----------------------------> clock, timer, online
- *   sees ONLINE, next                               idle loop
+ *   prepare(cpu), stack -> trampoline, INIT/SIPI -> trampoline takes the stack -> smp_ap_start: tables,
+ * registers, APIC sees ARRIVED, GO ----------------------------> clock, timer, online sees ONLINE, next idle
+ * loop
  *
  * Invariants
- *  1. CPU numbers are 0 .. cpu_count()-1: a processor that fails leaves no hole, the next one gets its number.
- *  2. A processor that was given up never runs on memory that is used for something else: either it has not taken
- *     the stack, and cannot any more, or stack and number are written off (and starting ends there).
+ *  1. CPU numbers are 0 .. cpu_count()-1: a processor that fails leaves no hole, the next one gets its
+ * number.
+ *  2. A processor that was given up never runs on memory that is used for something else: either it has not
+ * taken the stack, and cannot any more, or stack and number are written off (and starting ends there).
  *  3. smp_call: as in mm/tlb.c, one request per initiator, served in interrupt context.
  * Locks: none.
  */
@@ -38,7 +39,7 @@
 
 #define ARRIVE_NS 1000000000ull /* generous: emulators are slow */
 #define ONLINE_NS 5000000000ull
-#define LOW_FIRST 0x1000ull     /* not page 0: the BIOS data area */
+#define LOW_FIRST 0x1000ull /* not page 0: the BIOS data area */
 #define LOW_LAST  0x9f000ull
 
 extern char trampoline_start[], trampoline_end[], trampoline_cr3[], trampoline_stack[], trampoline_intel[],
@@ -53,7 +54,8 @@ PARAM_UINT("maxcpus", opt_maxcpus, "number of processors to use");
 static bool opt_nosmp;
 PARAM_BOOL("nosmp", opt_nosmp, "use the boot processor only");
 
-/* --- the page below 1 MiB ------------------------------------------------------------------------------------------------ */
+/* --- the page below 1 MiB
+ * ------------------------------------------------------------------------------------------------ */
 
 static uint64_t low_page;
 static char *low; /* its address for us */
@@ -112,9 +114,14 @@ static void make_trampoline(mfn_t l4)
     *(uint32_t *)in_low(trampoline_intel) = cpu_features.intel;
 }
 
-/* --- one CPU ------------------------------------------------------------------------------------------------------------------ */
+/* --- one CPU
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
-struct ap_memory { mfn_t page[STACK_SIZE / FRAME_SIZE]; uint64_t *gdt; };
+struct ap_memory {
+    mfn_t page[STACK_SIZE / FRAME_SIZE];
+    uint64_t *gdt;
+};
 
 static bool page_used(unsigned i)
 {
@@ -308,7 +315,8 @@ void smp_init(void)
     log_info("SMP: %u CPUs", cpu_count());
 }
 
-/* --- functions on other CPUs ----------------------------------------------------------------------------------------------------- */
+/* --- functions on other CPUs
+ * ----------------------------------------------------------------------------------------------------- */
 
 static struct call {
     uint32_t pending;
@@ -343,8 +351,7 @@ void smp_call(const struct cpumask *m, void (*fn)(void *), void *data)
     c->fn = fn;
     c->data = data;
     __atomic_store_n(&c->pending, cpumask_count(&others), __ATOMIC_RELEASE);
-    for_each_cpu(t, &others)
-        cpumask_set(&wanted_by[t], self);
+    for_each_cpu(t, &others) cpumask_set(&wanted_by[t], self);
     if (!cpumask_empty(&others))
         apic_send_ipi_mask(&others, VEC_CALL);
     if (cpumask_test(m, self)) {

@@ -1,8 +1,9 @@
 /*
  * From head.S to the idle loop of the boot CPU, with dom0 running: the order in which the rooms come to life.
  *
- * Stage 1 runs on the boot stack with the boot page tables (everything below 4 GiB at DIRECT_VIRT); stage 2 on the boot
- * CPU's own stack area in Krypton's address space. Interrupts come on in stage 2, when there is a scheduler.
+ * Stage 1 runs on the boot stack with the boot page tables (everything below 4 GiB at DIRECT_VIRT); stage 2
+ * on the boot CPU's own stack area in Krypton's address space. Interrupts come on in stage 2, when there is a
+ * scheduler.
  */
 #include "../metal/asm.h"
 #include "../metal/metal.h"
@@ -38,8 +39,8 @@ static void show_memory_map(void)
     for (unsigned i = 0; i < boot_info.e820_count; i++) {
         const struct e820_entry *e = &boot_info.e820[i];
 
-        log_info("  %012llx-%012llx %s", (unsigned long long)e->addr, (unsigned long long)(e->addr + e->size - 1),
-                 e820_type_name(e->type));
+        log_info("  %012llx-%012llx %s", (unsigned long long)e->addr,
+                 (unsigned long long)(e->addr + e->size - 1), e820_type_name(e->type));
     }
     for (unsigned i = 0; i < boot_info.module_count; i++)
         log_debug("Module %u: %#llx, %llu KiB, \"%s\"", i, (unsigned long long)boot_info.module[i].start,
@@ -72,7 +73,8 @@ static void map_boot_stack(void)
         panic("no memory for the boot CPU's stack");
 }
 
-/* The 8259 is not used. Silent before the APIC stops listening to it, it leaves no interrupt half delivered. */
+/* The 8259 is not used. Silent before the APIC stops listening to it, it leaves no interrupt half delivered.
+ */
 static void mask_8259(void)
 {
     out8(0x21, 0xff);

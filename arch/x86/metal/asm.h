@@ -1,6 +1,6 @@
 /*
- * Single instructions. The rooms of arch/x86 and drivers that need one include this as "../metal/asm.h"; nobody else
- * writes inline asm. (Begun by the platform room: engineer D owns the file, additions are his.)
+ * Single instructions. The rooms of arch/x86 and drivers that need one include this as "../metal/asm.h";
+ * nobody else writes inline asm. (Begun by the platform room: engineer D owns the file, additions are his.)
  */
 #ifndef METAL_ASM_H
 #define METAL_ASM_H

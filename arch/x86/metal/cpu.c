@@ -1,8 +1,10 @@
 /*
- * Control registers and MSRs of one CPU, and the seam's small questions about processors (include/arch/cpu.h).
+ * Control registers and MSRs of one CPU, and the seam's small questions about processors
+ * (include/arch/cpu.h).
  *
  * Invariants
- *  1. CR0.TS is clear and XCR0 is cpu_features.xcr0_mask, except while a guest runs that asked otherwise (pv/context.c).
+ *  1. CR0.TS is clear and XCR0 is cpu_features.xcr0_mask, except while a guest runs that asked otherwise
+ * (pv/context.c).
  *  2. PAT is what the interface promises to PV guests: WB WT UC- UC WC WP UC UC.
  *  3. CR4.PGE stays clear: nothing is global, a load of CR3 empties the TLB (mm/tlb.c relies on it).
  */
@@ -18,12 +20,11 @@
 #include "x86/platform.h"
 #include "x86/msr.h"
 
+#define EFER_SCE       0x1ull
+#define EFER_NXE       0x800ull
+#define PAT_PV         0x050100070406ull
 
-#define EFER_SCE 0x1ull
-#define EFER_NXE 0x800ull
-#define PAT_PV   0x050100070406ull
-
-#define CR0_WANTED 0x80050033ull /* PG AM WP NE ET MP PE */
+#define CR0_WANTED     0x80050033ull /* PG AM WP NE ET MP PE */
 #define CR4_PAE        (1ull << 5)
 #define CR4_MCE        (1ull << 6)
 #define CR4_OSFXSR     (1ull << 9)
@@ -34,8 +35,7 @@
 #define CR4_SMEP       (1ull << 20)
 #define CR4_SMAP       (1ull << 21)
 
-#define SYSCALL_CLEARS                                                                                      \
-    (EFLAGS_TF | EFLAGS_IF | EFLAGS_DF | EFLAGS_IOPL | EFLAGS_NT | EFLAGS_RF | EFLAGS_AC)
+#define SYSCALL_CLEARS (EFLAGS_TF | EFLAGS_IF | EFLAGS_DF | EFLAGS_IOPL | EFLAGS_NT | EFLAGS_RF | EFLAGS_AC)
 
 static uint64_t cr4_wanted(void)
 {
@@ -83,7 +83,9 @@ void cpu_init_this(unsigned cpu)
     init_syscall(ci);
 }
 
-/* --- the seam --------------------------------------------------------------------------------------------------------- */
+/* --- the seam
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 unsigned arch_cpu_id(void)
 {

@@ -1,10 +1,11 @@
 /*
- * Descriptor tables: one IDT for all CPUs; per CPU a page with its GDT (page 14 of every GDT it ever loads, see
- * x86/layout.h) and, in the unused second half of that page, its TSS.
+ * Descriptor tables: one IDT for all CPUs; per CPU a page with its GDT (page 14 of every GDT it ever loads,
+ * see x86/layout.h) and, in the unused second half of that page, its TSS.
  *
  * Invariants
- *  1. Selectors 0xe008-0xe067 mean the same in every GDT a CPU loads: while a guest runs, GDTR points to the vCPU's window,
- *     whose page 14 is this page; otherwise to this page, so placed that index 0x1c01 falls on its second entry.
+ *  1. Selectors 0xe008-0xe067 mean the same in every GDT a CPU loads: while a guest runs, GDTR points to the
+ * vCPU's window, whose page 14 is this page; otherwise to this page, so placed that index 0x1c01 falls on its
+ * second entry.
  *  2. Only gates 3 (INT3), 4 (INTO) and 0x80 are open to ring 3.
  *  3. The IDT is not written after mm_init (it lies in .data.ro_after_init).
  * Locks: none; each CPU writes its own page.
@@ -32,12 +33,12 @@ _Static_assert(sizeof(struct cpu_info) == INFO_SIZE && offsetof(struct cpu_info,
 #define TSS_INDEX            256 /* of the page, in descriptors: byte 2048 */
 #define TSS_SIZE             104
 
-#define CODE64_RING0 0x00af9b000000ffffull
-#define DATA_RING0   0x00cf93000000ffffull
-#define CODE32_RING3 0x00cffb000000ffffull
-#define DATA_RING3   0x00cff3000000ffffull
-#define CODE64_RING3 0x00affb000000ffffull
-#define SEGMENT_CPU  0x0040f30000000000ull
+#define CODE64_RING0         0x00af9b000000ffffull
+#define DATA_RING0           0x00cf93000000ffffull
+#define CODE32_RING3         0x00cffb000000ffffull
+#define DATA_RING3           0x00cff3000000ffffull
+#define CODE64_RING3         0x00affb000000ffffull
+#define SEGMENT_CPU          0x0040f30000000000ull
 
 enum { IST_NONE, IST_NMI, IST_MC, IST_DF };
 
@@ -58,7 +59,7 @@ struct gate {
     uint32_t offset2, reserved;
 };
 
-#define INDEX(sel) (((sel) & 0xfff) / 8)
+#define INDEX(sel) (((sel)&0xfff) / 8)
 
 /* head.S loads it before any C runs: its first descriptors are constants. */
 uint64_t boot_gdt_page[GDT_ENTRIES_PER_PAGE] __attribute__((section(".data.page_aligned"), aligned(4096))) = {
@@ -120,7 +121,8 @@ static void set_tss(uint64_t *gdt, uint64_t stack_base)
     t->ist[IST_NMI - 1] = stack_base + (STACK_PAGE_NMI + 1) * FRAME_SIZE;
     t->ist[IST_MC - 1] = stack_base + (STACK_PAGE_MC + 1) * FRAME_SIZE;
     t->ist[IST_DF - 1] = stack_base + (STACK_PAGE_DF + 1) * FRAME_SIZE;
-    gdt[INDEX(SEL_TSS)] = (TSS_SIZE - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
+    gdt[INDEX(SEL_TSS)] =
+        (TSS_SIZE - 1) | (base & 0xffffff) << 16 | 0x89ull << 40 | (base >> 24 & 0xff) << 56;
     gdt[INDEX(SEL_TSS) + 1] = base >> 32;
 }
 

@@ -1,6 +1,6 @@
 /*
- * What this processor can do: CPUID into struct cpu_features, once, on the boot CPU. Names and bits: Intel SDM vol. 2
- * CPUID, AMD APM vol. 3 appendix E. What Krypton cannot do without, head.S has checked.
+ * What this processor can do: CPUID into struct cpu_features, once, on the boot CPU. Names and bits: Intel
+ * SDM vol. 2 CPUID, AMD APM vol. 3 appendix E. What Krypton cannot do without, head.S has checked.
  */
 #include "asm.h"
 #include "metal.h"
@@ -11,7 +11,7 @@
 #include "x86/cpu.h"
 #include "x86/msr.h"
 
-#define CR4_OSXSAVE           (1ull << 18)
+#define CR4_OSXSAVE (1ull << 18)
 
 #define XCR0_X87    1ull
 #define XCR0_SSE    2ull
@@ -116,7 +116,8 @@ static void detect_extended(struct cpu_features *f)
         f->nrips = bit(cpuid(0x8000000a, 0).d, 3);
 }
 
-/* Standard-format XSAVE for x87 to AVX-512; the size comes from the processor with exactly these states enabled. */
+/* Standard-format XSAVE for x87 to AVX-512; the size comes from the processor with exactly these states
+ * enabled. */
 static void detect_xsave(struct cpu_features *f)
 {
     struct cpuid_leaf l;
@@ -148,7 +149,9 @@ static void detect_xsave(struct cpu_features *f)
 /* The image is still writable: head.S's page tables. */
 static void patch_smap(void)
 {
-    extern const struct { uint64_t at, insn; } __start_krypton_smap[], __stop_krypton_smap[];
+    extern const struct {
+        uint64_t at, insn;
+    } __start_krypton_smap[], __stop_krypton_smap[];
 
     for (const typeof(__start_krypton_smap[0]) *p = __start_krypton_smap; p < __stop_krypton_smap; p++)
         memcpy((void *)p->at, &p->insn, 3);
@@ -169,8 +172,10 @@ void cpu_detect(void)
         panic("This processor has %u-bit virtual addresses, 48 are needed", f->virt_bits);
     if (f->smap)
         patch_smap();
-    log_info("CPU: %s family %#x model %#x stepping %u, %u-bit physical addresses%s%s%s%s%s%s", f->vendor, f->family,
-             f->model, f->stepping, f->phys_bits, f->smep ? ", SMEP" : "", f->smap ? ", SMAP" : "",
+    log_info("CPU: %s family %#x model %#x stepping %u, %u-bit physical addresses%s%s%s%s%s%s", f->vendor,
+             f->family, f->model, f->stepping, f->phys_bits, f->smep ? ", SMEP" : "", f->smap ? ", SMAP" : "",
              f->umip ? ", UMIP" : "", f->gbpages ? ", 1G pages" : "", f->x2apic ? ", x2APIC" : "",
-             f->avx512 ? ", AVX-512" : f->avx ? ", AVX" : "");
+             f->avx512 ? ", AVX-512"
+             : f->avx  ? ", AVX"
+                       : "");
 }

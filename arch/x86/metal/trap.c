@@ -1,6 +1,6 @@
 /*
- * Where entry.S arrives in C: interrupts, exceptions of guests (on to pv/), exceptions of Krypton itself, and the work
- * to be done before a guest runs on.
+ * Where entry.S arrives in C: interrupts, exceptions of guests (on to pv/), exceptions of Krypton itself, and
+ * the work to be done before a guest runs on.
  *
  *   exception in Krypton -> in the exception table: go on at its fix-up
  *                        -> the IRETQ to the guest: the guest's problem (pv_iret_fault)
@@ -8,9 +8,11 @@
  *                        -> anything else: registers, call trace, panic
  *
  * Invariants
- *  1. A guest cannot make Krypton panic here: each instruction that may fault on a guest's account is in the table.
+ *  1. A guest cannot make Krypton panic here: each instruction that may fault on a guest's account is in the
+ * table.
  *  2. After exit_work interrupts are off, no work is pending and due events are in the guest's frame.
- * Locks: none. The machine-check handler prints without locks (console's panic mode) only if it does not return.
+ * Locks: none. The machine-check handler prints without locks (console's panic mode) only if it does not
+ * return.
  */
 #include "asm.h"
 #include "metal.h"
@@ -33,7 +35,7 @@
 #define MC_ADDR_VALID   (1ull << 58)
 #define MC_CONTEXT_LOST (1ull << 57)
 
-#define DR6_DEFAULT 0xffff0ff0ull
+#define DR6_DEFAULT     0xffff0ff0ull
 
 struct fixup {
     uint64_t at, to;
@@ -51,16 +53,35 @@ void nmi_set_handler(bool (*fn)(const struct guest_regs *r))
 static const char *trap_name(unsigned vector)
 {
     static const char *const name[] = {
-        "#DE divide error", "#DB debug", "NMI", "#BP breakpoint", "#OF overflow", "#BR bound range", "#UD invalid opcode",
-        "#NM no coprocessor", "#DF double fault", "9", "#TS invalid TSS", "#NP segment not present", "#SS stack fault",
-        "#GP general protection", "#PF page fault", "15", "#MF x87 error", "#AC alignment check", "#MC machine check",
-        "#XM SIMD error", "20", "#CP control protection",
+        "#DE divide error",
+        "#DB debug",
+        "NMI",
+        "#BP breakpoint",
+        "#OF overflow",
+        "#BR bound range",
+        "#UD invalid opcode",
+        "#NM no coprocessor",
+        "#DF double fault",
+        "9",
+        "#TS invalid TSS",
+        "#NP segment not present",
+        "#SS stack fault",
+        "#GP general protection",
+        "#PF page fault",
+        "15",
+        "#MF x87 error",
+        "#AC alignment check",
+        "#MC machine check",
+        "#XM SIMD error",
+        "20",
+        "#CP control protection",
     };
 
     return vector < ARRAY_SIZE(name) ? name[vector] : "exception";
 }
 
-/* --- interrupts ------------------------------------------------------------------------------------------------------ */
+/* --- interrupts
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void interrupt(uint8_t vector)
 {
@@ -89,7 +110,8 @@ static void interrupt(uint8_t vector)
     }
 }
 
-/* --- NMI, machine check ------------------------------------------------------------------------------------------------ */
+/* --- NMI, machine check
+ * ------------------------------------------------------------------------------------------------ */
 
 static void nmi(struct guest_regs *r)
 {
@@ -103,8 +125,8 @@ static void nmi(struct guest_regs *r)
         return;
     reason = in8(0x61); /* system control port B: bit 7 SERR, bit 6 I/O check */
     if (reason & 0xc0) {
-        log_err("NMI: the chipset reports %s (port 0x61 = %#x)", reason & 0x80 ? "a system error (SERR)" : "an I/O check",
-                reason);
+        log_err("NMI: the chipset reports %s (port 0x61 = %#x)",
+                reason & 0x80 ? "a system error (SERR)" : "an I/O check", reason);
         out8(0x61, (uint8_t)((reason & 0x0f) | 0x0c)); /* acknowledge: mask and unmask */
         out8(0x61, (uint8_t)(reason & 0x03));
     } else {
@@ -146,7 +168,8 @@ static void machine_check(struct guest_regs *r)
     wrmsr(MSR_MCG_STATUS, 0);
 }
 
-/* --- from a guest ------------------------------------------------------------------------------------------------------ */
+/* --- from a guest
+ * ------------------------------------------------------------------------------------------------------ */
 
 void trap_from_guest(struct guest_regs *r)
 {
@@ -202,7 +225,8 @@ void exit_work(struct guest_regs *r)
     }
 }
 
-/* --- from Krypton itself ------------------------------------------------------------------------------------------------- */
+/* --- from Krypton itself
+ * ------------------------------------------------------------------------------------------------- */
 
 static uint64_t fixup_of(uint64_t rip)
 {
@@ -212,7 +236,8 @@ static uint64_t fixup_of(uint64_t rip)
     return 0;
 }
 
-/* The guest's registers are back in the processor but for the five on the stack, where IRETQ left them: r has the others. */
+/* The guest's registers are back in the processor but for the five on the stack, where IRETQ left them: r has
+ * the others. */
 __attribute__((noreturn)) static void iret_fault(const struct guest_regs *r)
 {
     struct guest_regs *g = current_regs();
@@ -234,7 +259,8 @@ __attribute__((noreturn)) static void iret_fault(const struct guest_regs *r)
 
 static void debug_trap(struct guest_regs *r)
 {
-    /* A guest's watchpoint met by our copy of its memory, TF on SYSENTER, #DB held back by MOV SS: nothing to do for us. */
+    /* A guest's watchpoint met by our copy of its memory, TF on SYSENTER, #DB held back by MOV SS: nothing to
+     * do for us. */
     hw_write_dr6(DR6_DEFAULT);
     r->rflags &= ~(uint64_t)EFLAGS_TF;
     r->rflags |= EFLAGS_RF;
@@ -243,16 +269,24 @@ static void debug_trap(struct guest_regs *r)
 __attribute__((noreturn)) static void fatal(struct guest_regs *r)
 {
     uint64_t base = (uint64_t)(cpu_info() + 1) - STACK_SIZE, cr2 = hw_read_cr2();
+    static uint32_t owner; /* cpu + 1 of the one that reports */
+    uint32_t nobody = 0, self = arch_cpu_id() + 1;
 
+    if (!__atomic_compare_exchange_n(&owner, &nobody, self, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        if (nobody == self)
+            arch_panic_end(); /* the report itself faulted */
+        machine_park();
+    }
     console_panic_mode();
     console_printf("\n");
     show_registers(r);
     if (r->vector == TRAP_DF && cr2 - base < STACK_SIZE && (cr2 - base) / FRAME_SIZE == STACK_PAGE_GUARD)
         panic("stack overflow on CPU %u", arch_cpu_id());
     if (r->vector == TRAP_PF)
-        panic("page fault in Krypton: %s of %#lx, error code %#x", r->error_code & PF_FETCH   ? "execution"
-                                                                   : r->error_code & PF_WRITE ? "write"
-                                                                                              : "read",
+        panic("page fault in Krypton: %s of %#lx, error code %#x",
+              r->error_code & PF_FETCH   ? "execution"
+              : r->error_code & PF_WRITE ? "write"
+                                         : "read",
               (unsigned long)cr2, r->error_code);
     panic("%s in Krypton, error code %#x", trap_name(r->vector), r->error_code);
 }

@@ -1,9 +1,9 @@
 /*
- * Memory before the frame allocator: the RAM of the memory map without the image, the modules and the loader's
- * information, taken away from the top.
+ * Memory before the frame allocator: the RAM of the memory map without the image, the modules and the
+ * loader's information, taken away from the top.
  *
- * Invariants: range[] is sorted and disjoint, whole frames, RAM at or above 1 MiB (below it is I/O space, BIOS data and the
- * page from which processors start: never given to anyone).
+ * Invariants: range[] is sorted and disjoint, whole frames, RAM at or above 1 MiB (below it is I/O space,
+ * BIOS data and the page from which processors start: never given to anyone).
  */
 #include "private.h"
 #include "core/log.h"
@@ -14,7 +14,9 @@
 #define LOW_END    0x100000ull
 #define RANGES_MAX (2 * BOOT_MAX_E820)
 
-static struct { uint64_t start, end; } range[RANGES_MAX] __attribute__((section(".bss.init")));
+static struct {
+    uint64_t start, end;
+} range[RANGES_MAX] __attribute__((section(".bss.init")));
 static unsigned count;
 
 static void insert(unsigned at, uint64_t start, uint64_t end)
@@ -29,7 +31,7 @@ static void insert(unsigned at, uint64_t start, uint64_t end)
     count++;
 }
 
-static void delete(unsigned at)
+static void delete (unsigned at)
 {
     memmove(&range[at], &range[at + 1], (--count - at) * sizeof(range[0]));
 }
@@ -44,7 +46,7 @@ static void cut(uint64_t start, uint64_t end)
 
         if (end <= s || start >= e)
             continue;
-        delete(i);
+        delete (i);
         insert(i, MAX(end, s), e);
         insert(i, s, MIN(start, e));
         i = (unsigned)-1; /* indices moved: begin again; cuts are few */
@@ -57,7 +59,8 @@ void early_init(const struct boot_info *bi)
         const struct e820_entry *e = &bi->e820[i];
 
         if (e->type == E820_RAM)
-            insert(count, MAX(ROUND_UP(e->addr, FRAME_SIZE), LOW_END), ROUND_DOWN(e->addr + e->size, FRAME_SIZE));
+            insert(count, MAX(ROUND_UP(e->addr, FRAME_SIZE), LOW_END),
+                   ROUND_DOWN(e->addr + e->size, FRAME_SIZE));
     }
     cut(bi->image_start.a, bi->image_end.a);
     for (unsigned i = 0; i < bi->module_count; i++)
@@ -76,12 +79,13 @@ uint64_t early_alloc(uint64_t bytes, uint64_t align, uint64_t limit)
         at = ROUND_DOWN(top - bytes, align);
         if (at < s)
             continue;
-        delete(i);
+        delete (i);
         insert(i, at + bytes, e);
         insert(i, s, at);
         return at;
     }
-    panic("not enough memory for Krypton's own tables: %lu KiB in one piece are missing", (unsigned long)(bytes >> 10));
+    panic("not enough memory for Krypton's own tables: %lu KiB in one piece are missing",
+          (unsigned long)(bytes >> 10));
 }
 
 void early_finish(void (*fn)(uint64_t start, uint64_t end))

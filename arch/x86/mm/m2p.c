@@ -1,9 +1,10 @@
 /*
- * The machine-to-physical table: entry n is the guest's own number for machine frame n. Mapped twice: read-only for
- * guests at M2P_VIRT (the interface promises it), writable for Krypton at M2P_RW_VIRT.
+ * The machine-to-physical table: entry n is the guest's own number for machine frame n. Mapped twice:
+ * read-only for guests at M2P_VIRT (the interface promises it), writable for Krypton at M2P_RW_VIRT.
  *
  * Invariants
- *  1. Memory lies behind the entries of each GiB that holds RAM, in 2 MiB pieces; behind others there is nothing.
+ *  1. Memory lies behind the entries of each GiB that holds RAM, in 2 MiB pieces; behind others there is
+ * nothing.
  *  2. An entry whose frame has no pfn, or is not RAM, is M2P_INVALID.
  * Locks: none; entries are single words, written by the owner of the frame.
  */

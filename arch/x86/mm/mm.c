@@ -1,12 +1,13 @@
 /*
  * Builds the hypervisor's address space (x86/layout.h) and hands the memory over to the frame allocator.
  *
- *   mm_init:  early allocator -> direct map, image -> CR3 -> frame table, M2P     (all RAM is reachable from here on)
- *   mm_release_memory (after ACPI, which knows the nodes): what is left goes to the frame allocator
+ *   mm_init:  early allocator -> direct map, image -> CR3 -> frame table, M2P     (all RAM is reachable from
+ * here on) mm_release_memory (after ACPI, which knows the nodes): what is left goes to the frame allocator
  *   mm_release_init (dom0 runs): memory of use only while booting
  *
  * Invariants
- *  1. No address is writable and executable. The image's text and constants have no writable alias in the direct map.
+ *  1. No address is writable and executable. The image's text and constants have no writable alias in the
+ * direct map.
  *  2. The direct map covers RAM only, write-back; of the first MiB also the VGA memory, uncached.
  *  3. Parts of the frame table without any RAM are one zero page, read-only: their frames are never valid.
  * Locks: none, one CPU.
@@ -36,7 +37,8 @@
 
 static const struct boot_info *boot;
 
-/* --- addresses -------------------------------------------------------------------------------------------------------- */
+/* --- addresses
+ * -------------------------------------------------------------------------------------------------------- */
 
 void *arch_frame_va(mfn_t m)
 {
@@ -63,13 +65,16 @@ static bool has_ram(uint64_t first, uint64_t last)
     for (unsigned i = 0; i < boot->e820_count; i++) {
         const struct e820_entry *e = &boot->e820[i];
 
-        if (e->type == E820_RAM && e->addr >> FRAME_SHIFT <= last && (e->addr + e->size - 1) >> FRAME_SHIFT >= first)
+        if (e->type == E820_RAM && e->addr >> FRAME_SHIFT <= last &&
+            (e->addr + e->size - 1) >> FRAME_SHIFT >= first)
             return true;
     }
     return false;
 }
 
-/* --- mappings --------------------------------------------------------------------------------------------------------- */
+/* --- mappings
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 static void direct_range(uint64_t start, uint64_t end, uint64_t flags)
 {
@@ -87,7 +92,8 @@ static void direct_ram(uint64_t start, uint64_t end)
         return;
     }
     direct_range(start, ro_start, PTE_KRW);
-    map_pages(DIRECT_VIRT + MAX(start, ro_start), MAX(start, ro_start), MIN(end, ro_end) - MAX(start, ro_start), PTE_KRO);
+    map_pages(DIRECT_VIRT + MAX(start, ro_start), MAX(start, ro_start),
+              MIN(end, ro_end) - MAX(start, ro_start), PTE_KRO);
     direct_range(ro_end, end, PTE_KRW);
 }
 
@@ -133,7 +139,8 @@ static void fill_slots(void)
             (void)table_entry(0xffff000000000000ull | (uint64_t)slot << 39, 3);
 }
 
-/* --- frame table ------------------------------------------------------------------------------------------------------- */
+/* --- frame table
+ * ------------------------------------------------------------------------------------------------------- */
 
 /* One table of 512 entries that all lead to one zero page: stands for 2 MiB of frame table without RAM. */
 static uint64_t hole_table(void)
@@ -197,7 +204,8 @@ void mm_init(const struct boot_info *bi)
     frame_init((struct frame *)FRAMES_VIRT, frames);
 }
 
-/* --- memory goes to its allocator ----------------------------------------------------------------------------------------- */
+/* --- memory goes to its allocator
+ * ----------------------------------------------------------------------------------------- */
 
 static uint64_t released_to; /* all RAM below has been released or reserved */
 
@@ -252,7 +260,8 @@ void mm_release_memory(const struct boot_info *bi)
     reserve_until(~0ull);
     tables_from_heap = true;
     frame_info(&info);
-    log_info("Memory: %lu MiB, %lu MiB free", (unsigned long)(info.total >> 8), (unsigned long)(info.free >> 8));
+    log_info("Memory: %lu MiB, %lu MiB free", (unsigned long)(info.total >> 8),
+             (unsigned long)(info.free >> 8));
 }
 
 void mm_release_init(void)
@@ -268,7 +277,8 @@ void mm_release_init(void)
         frame_free(maddr_to_mfn(MADDR(image_pa(p))), 0);
 }
 
-/* --- per CPU and per domain -------------------------------------------------------------------------------------------------- */
+/* --- per CPU and per domain
+ * -------------------------------------------------------------------------------------------------- */
 
 bool mm_map_stack(unsigned cpu, const mfn_t *page)
 {
@@ -277,7 +287,8 @@ bool mm_map_stack(unsigned cpu, const mfn_t *page)
     for (unsigned i = 0; i < STACK_SIZE / FRAME_SIZE; i++) {
         mfn_t m = i == STACK_PAGE_STUBS ? maddr_to_mfn(MADDR(image_pa(stubs_page))) : page[i];
 
-        if (i != STACK_PAGE_GUARD && !mm_set_page(base + i * FRAME_SIZE, m, i == STACK_PAGE_STUBS ? PTE_KRX : PTE_KRW))
+        if (i != STACK_PAGE_GUARD &&
+            !mm_set_page(base + i * FRAME_SIZE, m, i == STACK_PAGE_STUBS ? PTE_KRX : PTE_KRW))
             return false;
     }
     tlb_flush_local(); /* the area of a CPU that did not start is mapped anew */
@@ -287,5 +298,6 @@ bool mm_map_stack(unsigned cpu, const mfn_t *page)
 void mm_fill_guest_l4(uint64_t *l4, struct domain *d)
 {
     for (unsigned slot = HYP_SLOT_FIRST; slot <= HYP_SLOT_LAST; slot++)
-        l4[slot] = slot == PERDOMAIN_SLOT ? pte_make(x86_domain(d)->perdomain_l3_mfn, PTE_TABLE) : hyp_l4[slot];
+        l4[slot] =
+            slot == PERDOMAIN_SLOT ? pte_make(x86_domain(d)->perdomain_l3_mfn, PTE_TABLE) : hyp_l4[slot];
 }

@@ -1,9 +1,11 @@
 /*
- * Krypton's own page tables: L4 slots 256-271 (x86/layout.h), the same in every address space but for slot 260.
+ * Krypton's own page tables: L4 slots 256-271 (x86/layout.h), the same in every address space but for slot
+ * 260.
  *
  * Invariants
  *  1. The L4 entries of these slots exist after mm_init and do not change: guests' L4s hold copies.
- *  2. An entry that is not present may become present at any time; a present one is changed only together with a flush.
+ *  2. An entry that is not present may become present at any time; a present one is changed only together
+ * with a flush.
  *  3. Only slot 256 has entries for ring 3 (the guests' view of the M2P), and they are read-only.
  * Locks: vmap.c's for its slot; the rest is built while one CPU runs, or belongs to one CPU (stack areas).
  */

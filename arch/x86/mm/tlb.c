@@ -1,21 +1,24 @@
 /*
  * TLB flushes on any set of CPUs, and the clock of flushes.
  *
- * Nothing is global (CR4.PGE = 0) and there are no PCIDs: loading CR3 empties the TLB. Loads of CR3 elsewhere (context
- * switch, guest mode switch) also flush, but are not recorded: that errs on the safe side.
+ * Nothing is global (CR4.PGE = 0) and there are no PCIDs: loading CR3 empties the TLB. Loads of CR3 elsewhere
+ * (context switch, guest mode switch) also flush, but are not recorded: that errs on the safe side.
  *
- * The clock ticks at each full flush. last_flush[cpu] = the tick at which the CPU began its last full flush. A frame is
- * stamped with the clock when a mapping of it has gone; a CPU whose last flush began at a later tick cannot hold it.
- * After 2^32 - 1 ticks the clock stands at 0 = "unknown" (every question is answered by a flush) until a full flush of all
- * CPUs, begun by the next one that may wait, has brought a new era.
+ * The clock ticks at each full flush. last_flush[cpu] = the tick at which the CPU began its last full flush.
+ * A frame is stamped with the clock when a mapping of it has gone; a CPU whose last flush began at a later
+ * tick cannot hold it. After 2^32 - 1 ticks the clock stands at 0 = "unknown" (every question is answered by
+ * a flush) until a full flush of all CPUs, begun by the next one that may wait, has brought a new era.
  *
- * A request: the initiator fills its own slot, marks itself in the target's mask, sends the IPI and waits; the target
- * serves every marked initiator. One slot per CPU suffices: an initiator waits, interrupts on, not preempted.
+ * A request: the initiator fills its own slot, marks itself in the target's mask, sends the IPI and waits;
+ * the target serves every marked initiator. One slot per CPU suffices: an initiator waits, interrupts on, not
+ * preempted.
  *
  * Invariants
- *  1. request[i].pending is the number of CPUs that still have to serve i; the slot changes only while it is 0.
+ *  1. request[i].pending is the number of CPUs that still have to serve i; the slot changes only while it is
+ * 0.
  *  2. last_flush[cpu] <= clock, in one era.
- * Locks: none. Waiting CPUs serve others' requests (interrupts are on), so two initiators cannot block each other.
+ * Locks: none. Waiting CPUs serve others' requests (interrupts are on), so two initiators cannot block each
+ * other.
  */
 #include "x86/tlb.h"
 #include "../metal/pvregs.h"
@@ -38,7 +41,8 @@ static uint32_t tick(void)
 {
     uint32_t now = __atomic_load_n(&clock, __ATOMIC_SEQ_CST);
 
-    while (now && !__atomic_compare_exchange_n(&clock, &now, now + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+    while (now &&
+           !__atomic_compare_exchange_n(&clock, &now, now + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         ;
     return now ? now + 1 : 0;
 }
@@ -88,8 +92,7 @@ static void ask(const struct cpumask *others, unsigned kind, gva_t va)
     r->kind = kind;
     r->va = va.a;
     __atomic_store_n(&r->pending, cpumask_count(others), __ATOMIC_RELEASE);
-    for_each_cpu(c, others)
-        cpumask_set(&wanted_by[c], self);
+    for_each_cpu(c, others) cpumask_set(&wanted_by[c], self);
     apic_send_ipi_mask(others, VEC_FLUSH);
 }
 
@@ -121,7 +124,8 @@ static void flush(const struct cpumask *cpus, unsigned kind, gva_t va)
     wait_for_answers();
 }
 
-/* The clock has come to its end: when every CPU has flushed, no stamp of the old era means anything any more. */
+/* The clock has come to its end: when every CPU has flushed, no stamp of the old era means anything any more.
+ */
 static void new_era(void)
 {
     static uint32_t busy;
@@ -158,9 +162,7 @@ void tlb_flush_older(const struct cpumask *cpus, uint32_t stamp)
     struct cpumask m = {{0}};
     uint32_t now = tlb_stamp();
 
-    for_each_cpu(c, cpus)
-        if (may_hold(c, stamp, now))
-            m.w[c / 64] |= 1ull << (c % 64);
+    for_each_cpu(c, cpus) if (may_hold(c, stamp, now)) m.w[c / 64] |= 1ull << (c % 64);
     if (!cpumask_empty(&m))
         flush(&m, TLB_FLUSH_ALL, GVA(0));
     new_era();

@@ -1,8 +1,9 @@
 /*
  * Mappings of device registers and firmware memory in the VMAP slot.
  *
- * Address space is taken from the first free range that fits, with an unmapped page behind each mapping, and merged back
- * when it is returned. A returned range is flushed from all TLBs before it can be given out again.
+ * Address space is taken from the first free range that fits, with an unmapped page behind each mapping, and
+ * merged back when it is returned. A returned range is flushed from all TLBs before it can be given out
+ * again.
  *
  * Invariants: free_range[] is sorted, disjoint, not adjacent; nothing in it is mapped.
  * Locks: vmap_lock (RANK_VMAP), interrupts as they are.
@@ -21,7 +22,9 @@
 #define RANGES_MAX 256
 #define ABSURD     (64ull << 30)
 
-static struct { uint64_t start, end; } free_range[RANGES_MAX] = {{VMAP_VIRT, VMAP_VIRT_END}};
+static struct {
+    uint64_t start, end;
+} free_range[RANGES_MAX] = {{VMAP_VIRT, VMAP_VIRT_END}};
 static unsigned range_count = 1;
 static struct spinlock vmap_lock = SPINLOCK_INIT(RANK_VMAP);
 
