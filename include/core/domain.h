@@ -1,10 +1,11 @@
 /*
  * Domains and vCPUs: identity, references, life.
  *
- *   created --domain_create--> paused (published complete) --unpause--> running --domain_shutdown--> shut down
- *      any --domain_kill (preemptible)--> dying: resources released step by step --last put--> memory freed
+ *   created --domain_create--> paused (published complete) --unpause--> running --domain_shutdown--> shut
+ * down any --domain_kill (preemptible)--> dying: resources released step by step --last put--> memory freed
  *
- * Field tags: [c] constant after creation  [d] domain lock  [p] page_lock  [a] atomic  [v] the vCPU itself or its run-queue lock
+ * Field tags: [c] constant after creation  [d] domain lock  [p] page_lock  [a] atomic  [v] the vCPU itself or
+ * its run-queue lock
  */
 #ifndef CORE_DOMAIN_H
 #define CORE_DOMAIN_H
@@ -29,106 +30,117 @@ struct sched_domain;
 enum domain_dying { DOM_ALIVE = 0, DOM_DYING = 1, DOM_DEAD = 2 };
 
 struct domain {
-    did_t id;                     /* [c] */
-    uint32_t refs;                /* [a] */
-    const struct guest_ops *ops;  /* [c] what kind of guest: include/arch/guest_ops.h */
-    bool privileged;              /* [c] may use control operations (dom0) */
-    bool hardware;                /* [c] owns the devices (dom0) */
-    bool system;                  /* [c] DOMID_IO, DOMID_XEN, idle: no vCPUs to run, never destroyed */
-    uint8_t dying;                /* [d, read without] enum domain_dying */
-    uint8_t release_step;         /* [d] where domain_kill goes on */
-    bool shutting_down, shut_down;/* [d] */
-    uint8_t shutdown_code;        /* [d] SHUTDOWN_*, or SHUTDOWN_CODE_NONE: nobody gave one yet */
-    uint8_t handle[16];           /* [d] uuid */
-    uint32_t pause_count;         /* [a] */
-    uint32_t controller_pauses;   /* [d] */
-    struct domain *next;          /* [domain list lock] by rising id */
-    struct domain *hash_next;     /* [bucket lock] */
+    did_t id;                      /* [c] */
+    uint32_t refs;                 /* [a] */
+    const struct guest_ops *ops;   /* [c] what kind of guest: include/arch/guest_ops.h */
+    bool privileged;               /* [c] may use control operations (dom0) */
+    bool hardware;                 /* [c] owns the devices (dom0) */
+    bool system;                   /* [c] DOMID_IO, DOMID_XEN, idle: no vCPUs to run, never destroyed */
+    uint8_t dying;                 /* [d, read without] enum domain_dying */
+    uint8_t release_step;          /* [d] where domain_kill goes on */
+    bool shutting_down, shut_down; /* [d] */
+    uint8_t shutdown_code;         /* [d] SHUTDOWN_*, or SHUTDOWN_CODE_NONE: nobody gave one yet */
+    uint8_t handle[16];            /* [d] uuid */
+    uint32_t pause_count;          /* [a] */
+    uint32_t controller_pauses;    /* [d] */
+    struct domain *next;           /* [domain list lock] by rising id */
+    struct domain *hash_next;      /* [bucket lock] */
     struct spinlock lock;
 
-    unsigned max_vcpus;           /* [c] */
-    struct vcpu **vcpu;           /* [c] max_vcpus pointers; entries appear once, complete */
+    unsigned max_vcpus; /* [c] */
+    struct vcpu **vcpu; /* [c] max_vcpus pointers; entries appear once, complete */
 
     /* memory */
     struct spinlock page_lock;
     uint32_t page_list, special_list; /* [p] first frame index of each list; 0 = empty */
-    uint64_t frames;              /* [p] on page_list: what the guest owns */
-    uint64_t special_frames;      /* [p] */
-    uint64_t max_frames;          /* [p] */
-    uint64_t outstanding;         /* [p] claimed, not yet allocated */
+    uint64_t frames;                  /* [p] on page_list: what the guest owns */
+    uint64_t special_frames;          /* [p] */
+    uint64_t max_frames;              /* [p] */
+    uint64_t outstanding;             /* [p] claimed, not yet allocated */
 
     struct shared_info *shared_info; /* [c] direct-map address */
-    mfn_t shared_info_mfn;        /* [c] */
-    bool shared_info_private;     /* [reap] nobody but us has it any more */
+    mfn_t shared_info_mfn;           /* [c] */
+    bool shared_info_private;        /* [reap] nobody but us has it any more */
     struct evtchn_domain evtchn;
-    struct grant_table *grant;    /* [c] */
-    uint32_t vm_assist;           /* [a] VMASST_TYPE_* bits */
-    int64_t time_offset;          /* [d] seconds, wall clock */
-    uint64_t created_ns;          /* [c] */
-    uint32_t sched_weight;        /* [run-queue locks] */
-    uint32_t sched_cap;           /* percent of one CPU, 0 = none */
-    struct sched_domain *sched;   /* [c] the policy's */
+    struct grant_table *grant;  /* [c] */
+    uint32_t vm_assist;         /* [a] VMASST_TYPE_* bits */
+    int64_t time_offset;        /* [d] seconds, wall clock */
+    uint64_t created_ns;        /* [c] */
+    uint32_t sched_weight;      /* [run-queue locks] */
+    uint32_t sched_cap;         /* percent of one CPU, 0 = none */
+    struct sched_domain *sched; /* [c] the policy's */
 
-    uint8_t crashed;              /* [a] domain_crash was called */
-    struct tasklet crash_job;     /* finishes domain_crash outside of the caller's locks */
-    struct timer reap;            /* a dead domain: looks whether the last reference has gone */
-    uint64_t reap_since;          /* [reap] ns */
+    uint8_t crashed;          /* [a] domain_crash was called */
+    struct tasklet crash_job; /* finishes domain_crash outside of the caller's locks */
+    struct timer reap;        /* a dead domain: looks whether the last reference has gone */
+    uint64_t reap_since;      /* [reap] ns */
     struct timer watchdog[DOMAIN_WATCHDOGS];
-    uint32_t watchdog_used;       /* [d] bit per timer */
+    uint32_t watchdog_used; /* [d] bit per timer */
 };
 
-enum vcpu_pause_flag {            /* vcpu.pause_flags bits: not runnable while any is set (or pause counts > 0) */
-    VPF_BLOCKED = 1, VPF_DOWN = 2, VPF_POLLING = 4, VPF_BROKEN = 8,
+enum vcpu_pause_flag { /* vcpu.pause_flags bits: not runnable while any is set (or pause counts > 0) */
+                       VPF_BLOCKED = 1,
+                       VPF_DOWN = 2,
+                       VPF_POLLING = 4,
+                       VPF_BROKEN = 8,
 };
 
 struct vcpu {
-    unsigned id;                  /* [c] */
-    struct domain *domain;        /* [c] */
-    bool idle;                    /* [c] */
-    unsigned cpu;                 /* [v] where it runs or last ran */
-    uint32_t pause_flags;         /* [a] VPF_* */
-    uint32_t pause_count;         /* [a] */
-    bool running;                 /* [v] its state is on a CPU (cleared after the save) */
-    bool initialised;             /* [d] VCPUOP_initialise or builder done */
-    bool polling_any;             /* poll on several ports */
+    unsigned id;           /* [c] */
+    struct domain *domain; /* [c] */
+    bool idle;             /* [c] */
+    unsigned cpu;          /* [v] where it runs or last ran */
+    uint32_t pause_flags;  /* [a] VPF_* */
+    uint32_t pause_count;  /* [a] */
+    bool running;          /* [v] its state is on a CPU (cleared after the save) */
+    bool initialised;      /* [d] VCPUOP_initialise or builder done */
+    bool polling_any;      /* poll on several ports */
     port_t poll_port;
 
-    struct vcpu_info *info;       /* [d] in shared_info, or where register_vcpu_info put it; never NULL for a guest */
-    mfn_t info_mfn;               /* referenced frame when registered, else INVALID_MFN */
+    struct vcpu_info
+        *info;      /* [d] in shared_info, or where register_vcpu_info put it; never NULL for a guest */
+    mfn_t info_mfn; /* referenced frame when registered, else INVALID_MFN */
     struct vcpu_info *private_info; /* [c] for ids beyond the shared page, until one is registered */
     struct evtchn_vcpu evtchn;
 
     /* time */
     struct vcpu_runstate_info runstate; /* [v] */
-    gva_t runstate_area;          /* [v] guest address or 0 */
+    gva_t runstate_area;                /* [v] guest address or 0 */
     gva_t time_area;
-    uint64_t period_ns;           /* [v] periodic timer */
+    uint64_t period_ns; /* [v] periodic timer */
     struct timer periodic, singleshot, poll;
     uint32_t virq_port[NR_VIRQS]; /* [evtchn lock] 0 = unbound */
 
     struct cpumask hard_affinity, soft_affinity; /* [v] */
-    struct cpumask saved_affinity; /* [v] hard affinity while pin_override holds */
-    bool pin_override;            /* [v] */
-    struct sched_unit *sched;     /* [c] the policy's */
+    struct cpumask saved_affinity;               /* [v] hard affinity while pin_override holds */
+    bool pin_override;                           /* [v] */
+    struct sched_unit *sched;                    /* [c] the policy's */
 };
 
-/* --- finding and holding ----------------------------------------------------------------------------------------- */
-extern struct domain *dom0, *dom_io, *dom_xen, *dom_idle; /* dom_io owns MMIO frames, dom_xen what Krypton shows to guests */
-/* The domain with a reference, or NULL. DOMID_SELF etc. are not resolved here. dying domains are found too. */
+/* --- finding and holding
+ * ----------------------------------------------------------------------------------------- */
+extern struct domain *dom0, *dom_io, *dom_xen,
+    *dom_idle; /* dom_io owns MMIO frames, dom_xen what Krypton shows to guests */
+/* The domain with a reference, or NULL. DOMID_SELF etc. are not resolved here. dying domains are found too.
+ */
 struct domain *domain_get(did_t id);
 void domain_ref(struct domain *d);
 void domain_put(struct domain *d);
 /* First domain with id >= the given one, reference taken; NULL at the end. */
 struct domain *domain_get_from(did_t id);
-static inline struct vcpu *domain_vcpu(const struct domain *d, unsigned id) /* NULL when there is none; id is masked */
+static inline struct vcpu *domain_vcpu(const struct domain *d,
+                                       unsigned id) /* NULL when there is none; id is masked */
 {
-    return id < d->max_vcpus ? __atomic_load_n(&d->vcpu[array_index(id, d->max_vcpus)], __ATOMIC_ACQUIRE) : NULL;
+    return id < d->max_vcpus ? __atomic_load_n(&d->vcpu[array_index(id, d->max_vcpus)], __ATOMIC_ACQUIRE)
+                             : NULL;
 }
-#define for_each_vcpu(d, v)                                                                                 \
-    for (unsigned _i = 0; _i < (d)->max_vcpus; _i++)                                                        \
+#define for_each_vcpu(d, v)                                                                                  \
+    for (unsigned _i = 0; _i < (d)->max_vcpus; _i++)                                                         \
         for (struct vcpu *v = domain_vcpu((d), _i); v; v = NULL)
 
-/* --- life ---------------------------------------------------------------------------------------------------------- */
+/* --- life
+ * ----------------------------------------------------------------------------------------------------------
+ */
 struct domain_config {
     const struct guest_ops *ops;
     bool privileged, hardware;
@@ -146,12 +158,14 @@ int must_check vcpu_create(struct domain *d, unsigned id, struct vcpu **out);
 int must_check domain_kill(struct domain *d);
 /* Stops d and tells dom0 (VIRQ_DOM_EXC). The first call counts; a latched code wins. Domain lock not held. */
 void domain_shutdown(struct domain *d, uint8_t code);
-/* Undoes domain_shutdown (after a suspend that was cancelled). Domain lock not held. -EINVAL if d is not shut down. */
+/* Undoes domain_shutdown (after a suspend that was cancelled). Domain lock not held. -EINVAL if d is not shut
+ * down. */
 int must_check domain_resume(struct domain *d);
 /* The guest is beyond saving. Safe from any context; the vCPU does not run again. Prints the reason once. */
 void domain_crash(struct domain *d, const char *fmt, ...) printf_like(2, 3);
-/* Pause: counted. The synchronous forms wait for other CPUs: no lock may be held that a hypercall of d may wait for. */
-void domain_pause(struct domain *d);    /* returns when no vCPU of d runs; not for the caller's own domain */
+/* Pause: counted. The synchronous forms wait for other CPUs: no lock may be held that a hypercall of d may
+ * wait for. */
+void domain_pause(struct domain *d); /* returns when no vCPU of d runs; not for the caller's own domain */
 void domain_pause_nosync(struct domain *d);
 void domain_unpause(struct domain *d);
 void vcpu_pause(struct vcpu *v);
@@ -161,12 +175,13 @@ long domain_watchdog(struct domain *d, uint32_t id, uint32_t seconds);
 extern bool opt_noreboot; /* noreboot: stay on the screen after a crash or panic */
 /* The machine must stop or restart because the hardware domain said so. */
 __attribute__((noreturn)) void hardware_domain_shutdown(uint8_t code);
-/* The toolstack's pause: counted apart, so that it cannot undo others'. A domain is created with one unless it is the
- * hardware domain. -EINVAL (unpause: not paused by it), -EOVERFLOW. */
+/* The toolstack's pause: counted apart, so that it cannot undo others'. A domain is created with one unless
+ * it is the hardware domain. -EINVAL (unpause: not paused by it), -EOVERFLOW. */
 int must_check domain_controller_pause(struct domain *d);
 int must_check domain_controller_unpause(struct domain *d);
 
-/* --- shared with the guest --------------------------------------------------------------------------------------- */
+/* --- shared with the guest
+ * --------------------------------------------------------------------------------------- */
 /* VCPUOP_register_vcpu_info and friends live in core/domain/vcpu_op.c. */
 extern const struct hc_op vcpu_ops[];
 extern const unsigned vcpu_op_count;

@@ -1,8 +1,10 @@
 /*
- * Who runs where. The framework (core/sched/sched.c) owns runnability, runstate and the switch; a policy (credit.c)
- * is a leaf behind struct sched_policy. Proportional share: weight 256 default, cap in percent of a CPU.
+ * Who runs where. The framework (core/sched/sched.c) owns runnability, runstate and the switch; a policy
+ * (credit.c) is a leaf behind struct sched_policy. Proportional share: weight 256 default, cap in percent of
+ * a CPU.
  *
- * The switch: WORK_SCHEDULE -> sched_run() -> arch_context_switch(prev, next): never returns when next != prev.
+ * The switch: WORK_SCHEDULE -> sched_run() -> arch_context_switch(prev, next): never returns when next !=
+ * prev.
  */
 #ifndef CORE_SCHED_H
 #define CORE_SCHED_H
@@ -14,21 +16,21 @@
 struct vcpu;
 struct domain;
 
-void sched_init(void);                   /* boot CPU; registers WORK_SCHEDULE */
+void sched_init(void);                       /* boot CPU; registers WORK_SCHEDULE */
 int must_check sched_init_cpu(unsigned cpu); /* each CPU, creates its idle vCPU; before it goes online */
 struct vcpu *sched_idle_vcpu(unsigned cpu);
 int must_check sched_domain_init(struct domain *d);
 void sched_domain_free(struct domain *d);
 int must_check sched_vcpu_init(struct vcpu *v);
-void sched_vcpu_free(struct vcpu *v);    /* v does not run and never will */
+void sched_vcpu_free(struct vcpu *v); /* v does not run and never will */
 
 /* Runnable or not may have changed: puts v on a run queue or takes it off. Interrupt-safe. */
 void vcpu_wake(struct vcpu *v);
 void vcpu_sleep_nosync(struct vcpu *v);
-void vcpu_sleep_sync(struct vcpu *v);    /* returns when v's state is saved; never on v itself */
+void vcpu_sleep_sync(struct vcpu *v); /* returns when v's state is saved; never on v itself */
 /* The caller's vCPU: block unless events are pending; yield. Take effect on the way back to the guest. */
 void vcpu_block(struct vcpu *v);
-void vcpu_unblock(struct vcpu *v);       /* clears BLOCKED / POLLING and wakes */
+void vcpu_unblock(struct vcpu *v); /* clears BLOCKED / POLLING and wakes */
 void vcpu_yield(struct vcpu *v);
 bool vcpu_runnable(const struct vcpu *v);
 /* Events for v: if it runs on another CPU, make that CPU look (IPI). Interrupt-safe. */
@@ -47,11 +49,11 @@ void sched_runstate(struct vcpu *v, struct vcpu_runstate_info *out);
 void sched_room_check(void);
 void sched_dump(void); /* debug key 'r' */
 
-
-/* The vCPU's choice of CPU for a while (SCHEDOP_pin_override): cpu < 0 gives the affinity back that it had. -EINVAL. */
+/* The vCPU's choice of CPU for a while (SCHEDOP_pin_override): cpu < 0 gives the affinity back that it had.
+ * -EINVAL. */
 int must_check sched_pin_override(struct vcpu *v, int cpu);
 
-extern const struct hc_op sched_ops[];   /* SCHEDOP_* : core/sched/ops.c */
+extern const struct hc_op sched_ops[]; /* SCHEDOP_* : core/sched/ops.c */
 extern const unsigned sched_op_count;
 long do_sched_op_compat(struct hypercall *hc); /* yield and block of 2005 */
 

@@ -17,11 +17,12 @@ enum work {
 };
 
 typedef void (*work_fn)(void);
-void work_register(enum work w, work_fn fn); /* boot */
-void work_raise(enum work w);                /* on this CPU; interrupt-safe */
+void work_register(enum work w, work_fn fn);    /* boot */
+void work_raise(enum work w);                   /* on this CPU; interrupt-safe */
 void work_raise_cpu(unsigned cpu, enum work w); /* with an IPI when it is another CPU */
-bool work_pending(void);                     /* this CPU */
-/* Runs what is pending now, each kind once: loop while work_pending(). Interrupts on, no locks; may not return (sched.h). */
+bool work_pending(void);                        /* this CPU */
+/* Runs what is pending now, each kind once: loop while work_pending(). Interrupts on, no locks; may not
+ * return (sched.h). */
 void work_run(void);
 /* Long operations ask this at least every ~100 us of work; true = stop and continue later. */
 bool preempt_needed(void);

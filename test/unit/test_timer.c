@@ -295,18 +295,12 @@ static void dump_is_safe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fires_in_order),
-        cmocka_unit_test(stop_and_rearm),
-        cmocka_unit_test(past_fires_soon),
-        cmocka_unit_test(migrates_with_deadline),
-        cmocka_unit_test(killed_is_dead),
-        cmocka_unit_test(may_free_itself),
-        cmocka_unit_test(rearm_in_the_past_yields),
-        cmocka_unit_test(random_model),
-        cmocka_unit_test(raise_remote_kicks_once),
-        cmocka_unit_test(tasklet_cannot_hog),
-        cmocka_unit_test(tasklets_in_order),
-        cmocka_unit_test(dump_is_safe),
+        cmocka_unit_test(fires_in_order),           cmocka_unit_test(stop_and_rearm),
+        cmocka_unit_test(past_fires_soon),          cmocka_unit_test(migrates_with_deadline),
+        cmocka_unit_test(killed_is_dead),           cmocka_unit_test(may_free_itself),
+        cmocka_unit_test(rearm_in_the_past_yields), cmocka_unit_test(random_model),
+        cmocka_unit_test(raise_remote_kicks_once),  cmocka_unit_test(tasklet_cannot_hog),
+        cmocka_unit_test(tasklets_in_order),        cmocka_unit_test(dump_is_safe),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
