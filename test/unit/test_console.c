@@ -1,0 +1,229 @@
+/* The log ring, drivers, levels and rate limit, input switching, debug keys, console_io. Built with the real
+ * core/console/log.c. */
+#include "fake.h"
+#include "core/console_io.h"
+#include "core/params.h"
+#include "core/work.h"
+#include "lib/string.h"
+
+#include <stdlib.h>
+
+static struct domain *hw;
+
+static char seen[200000];
+static size_t seen_n;
+static unsigned flushes;
+static void drv_write(const char *s, size_t n)
+{
+    assert_true(seen_n + n < sizeof(seen));
+    memcpy(seen + seen_n, s, n);
+    seen_n += n;
+    seen[seen_n] = 0;
+}
+static void drv_flush(void)
+{
+    flushes++;
+}
+static struct console_driver drv = {.name = "test", .write = drv_write, .flush = drv_flush};
+
+static int setup(void **state)
+{
+    fake_setup(state);
+    console_register(&drv);
+    seen_n = 0;
+    seen[0] = 0;
+    console_set_level("all", false);
+    console_set_level("all", true);
+    hw = fake_domain(0, 0);
+    hw->hardware = true;
+    fake_now += 3600000000000ull; /* the rate limit's bucket is full again */
+    return 0;
+}
+static int teardown(void **state)
+{
+    console_unregister(&drv);
+    return fake_teardown(state);
+}
+
+static void lines_reach_drivers_and_ring(void **state)
+{
+    char out[64] = "";
+    uint32_t index = 0;
+    size_t n;
+
+    while (console_ring_read(out, sizeof(out), &index, true))
+        ;
+    console_printf("one\ntwo\r\nthree");
+    assert_string_equal(seen, "one\r\ntwo\r\nthree");
+    n = console_ring_read(out, sizeof(out), &index, false);
+    assert_memory_equal(out, "one\ntwo\r\nthree", n);
+    assert_int_equal(console_ring_read(out, sizeof(out), &index, true), 0);
+    index = 0; /* behind what was cleared: from the first that is left */
+    assert_int_equal(console_ring_read(out, sizeof(out), &index, false), 0);
+    index = 0x7fffffff;
+    assert_int_equal(console_ring_read(out, sizeof(out), &index, false), 0);
+}
+
+static void the_ring_keeps_the_newest(void **state)
+{
+    static char out[70000];
+    uint32_t index = 0;
+    size_t n;
+
+    for (unsigned i = 0; i < 12000; i++) {
+        console_printf("line %05u\n", i);
+        seen_n = 0;
+    }
+    n = console_ring_read(out, sizeof(out), &index, false);
+    assert_int_equal(n, 65536);
+    assert_memory_equal(out + n - 11, "line 11999\n", 11);
+}
+
+static void late_drivers_get_the_past(void **state)
+{
+    console_printf("before\n");
+    console_unregister(&drv);
+    seen_n = 0;
+    console_register(&drv);
+    assert_true(seen_n >= 8 && !memcmp(seen + seen_n - 8, "before\r\n", 8));
+}
+
+static void levels(void **state)
+{
+    assert_true(console_set_level("warning", false));
+    log_info("quiet");
+    assert_int_equal(seen_n, 0);
+    log_err("loud %d", 5);
+    assert_non_null(strstr(seen, "loud 5"));
+    assert_false(console_set_level("nonsense", false));
+    assert_false(console_set_level("error/", false));
+    assert_true(console_set_level("none/all", true));
+    seen_n = 0;
+    log_guest(DID(3), LOG_ERR, "guest line");
+    assert_non_null(strstr(seen, "d3: guest line"));
+}
+
+static void guests_cannot_flood(void **state)
+{
+    unsigned lines = 0;
+
+    console_set_level("none/all", true);
+    for (unsigned i = 0; i < 5000; i++)
+        log_guest(DID(3), LOG_WARN, "noise");
+    for (const char *p = seen; (p = strstr(p, "noise")); p++)
+        lines++;
+    assert_in_range(lines, 1, 50);
+    fake_now += 10000000000ull;
+    seen_n = 0;
+    log_guest(DID(3), LOG_WARN, "later");
+    assert_non_null(strstr(seen, "later"));
+}
+
+static void long_lines_are_cut(void **state)
+{
+    char s[2000];
+
+    memset(s, 'x', sizeof(s));
+    s[sizeof(s) - 1] = 0;
+    log_err("%s", s);
+    assert_in_range(seen_n, 100, 1000);
+    seen_n = 0;
+    console_printf("%s", s);
+    assert_in_range(seen_n, 100, 1000);
+}
+
+static unsigned pressed;
+static void key_fn(void)
+{
+    pressed++;
+}
+
+static void type(const char *s)
+{
+    while (*s)
+        console_input(*s++);
+    while (work_pending())
+        work_run();
+}
+
+static void input_goes_where_it_is_switched(void **state)
+{
+    char buf[16] = "";
+    struct vcpu *v = fake_vcpu0(hw);
+
+    debug_key_register('~', "test key", key_fn);
+    console_input_init();
+    type("ab\001c");
+    assert_int_equal(
+        fake_hypercall(v, console_ops, console_op_count, 0, CONSOLEIO_read, 16, (uintptr_t)buf, NULL), 4);
+    assert_memory_equal(buf, "ab\001c", 4);
+    type("~");
+    assert_int_equal(pressed, 0);
+    type("\001\001\001");
+    assert_non_null(strstr(seen, "Krypton"));
+    type("~");
+    assert_int_equal(pressed, 1);
+    type("h");
+    assert_non_null(strstr(seen, "test key"));
+    type("}");
+    assert_non_null(strstr(seen, "no debug key 0x7d"));
+    type("\xff\x80\001\001\001");
+    assert_int_equal(
+        fake_hypercall(v, console_ops, console_op_count, 0, CONSOLEIO_read, 1, (uintptr_t)buf, NULL), 1);
+    assert_int_equal(buf[0], '~');
+    assert_int_equal(
+        fake_hypercall(v, console_ops, console_op_count, 0, CONSOLEIO_read, 16, (uintptr_t)buf, NULL), 0);
+    for (unsigned i = 0; i < 10000; i++) /* nobody reads: the rest is dropped */
+        console_input('x');
+    for (unsigned n = 0;
+         fake_hypercall(v, console_ops, console_op_count, 0, CONSOLEIO_read, 16, (uintptr_t)buf, NULL);)
+        assert_true(++n <= 4096 / 16);
+}
+
+static void dom0_writes(void **state)
+{
+    struct vcpu *v = fake_vcpu0(hw), *other = fake_vcpu0(fake_domain(5, 0));
+    char text[1000];
+    unsigned again = 0;
+
+    memset(text, 'y', sizeof(text));
+    assert_int_equal(
+        fake_hypercall(v, console_ops, console_op_count, 0, CONSOLEIO_write, 5, (uintptr_t) "hello", NULL),
+        0);
+    assert_string_equal(seen, "hello");
+    fake_preempt_every = 1;
+    assert_int_equal(
+        fake_hypercall(v, console_ops, console_op_count, 0, CONSOLEIO_write, 1000, (uintptr_t)text, &again),
+        0);
+    assert_int_equal(seen_n, 1005);
+    assert_int_equal(again, 7);
+    assert_int_equal(fake_hypercall(other, console_ops, console_op_count, 0, CONSOLEIO_write, 5,
+                                    (uintptr_t) "hello", NULL),
+                     -EPERM);
+    assert_int_equal(fake_hypercall(v, console_ops, console_op_count, 0, CONSOLEIO_write, 5, 8, NULL),
+                     -EFAULT);
+    assert_int_equal(
+        fake_hypercall(v, console_ops, console_op_count, 0, CONSOLEIO_write, 0xffffffff, 8, NULL), -EINVAL);
+    assert_int_equal(fake_hypercall(v, console_ops, console_op_count, 0, CONSOLEIO_read, 0x80000000, 8, NULL),
+                     -EINVAL);
+    assert_int_equal(fake_hypercall(v, console_ops, console_op_count, 0, 2, 0, 0, NULL), -ENOSYS);
+    console_flush();
+    assert_int_equal(flushes, 1);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(lines_reach_drivers_and_ring),
+        T(the_ring_keeps_the_newest),
+        T(late_drivers_get_the_past),
+        T(levels),
+        T(guests_cannot_flood),
+        T(long_lines_are_cut),
+        T(input_goes_where_it_is_switched),
+        T(dom0_writes),
+    };
+
+    return cmocka_run_group_tests_name("console", tests, NULL, NULL);
+}
