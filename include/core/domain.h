@@ -78,11 +78,12 @@ struct domain {
     uint32_t watchdog_used; /* [d] bit per timer */
 };
 
-enum vcpu_pause_flag { /* vcpu.pause_flags bits: not runnable while any is set (or pause counts > 0) */
-                       VPF_BLOCKED = 1,
-                       VPF_DOWN = 2,
-                       VPF_POLLING = 4,
-                       VPF_BROKEN = 8,
+/* vcpu.pause_flags bits: not runnable while any is set (or pause counts > 0). */
+enum vcpu_pause_flag {
+    VPF_BLOCKED = 1,
+    VPF_DOWN = 2,
+    VPF_POLLING = 4,
+    VPF_BROKEN = 8,
 };
 
 struct vcpu {
@@ -97,9 +98,8 @@ struct vcpu {
     bool polling_any;      /* poll on several ports */
     port_t poll_port;
 
-    struct vcpu_info
-        *info;      /* [d] in shared_info, or where register_vcpu_info put it; never NULL for a guest */
-    mfn_t info_mfn; /* referenced frame when registered, else INVALID_MFN */
+    struct vcpu_info *info; /* [d] in shared_info, or where it was registered; never NULL for a guest */
+    mfn_t info_mfn;         /* referenced frame when registered, else INVALID_MFN */
     struct vcpu_info *private_info; /* [c] for ids beyond the shared page, until one is registered */
     struct evtchn_vcpu evtchn;
 
