@@ -21,9 +21,9 @@
 #include "x86/regs.h"
 #include "x86/msr.h"
 
-#define APIC_BASE_BSP    (1u << 8)
-#define APIC_BASE_EXTD   (1u << 10)
-#define APIC_BASE_EN     (1u << 11)
+#define APIC_BASE_BSP  (1u << 8)
+#define APIC_BASE_EXTD (1u << 10)
+#define APIC_BASE_EN   (1u << 11)
 
 enum {
     R_ID = 0x20,

@@ -23,6 +23,7 @@
 #include "core/console.h"
 #include "core/evtchn.h"
 #include "core/log.h"
+#include "core/nospec.h"
 #include "lib/fmt.h"
 #include "lib/string.h"
 #include "private.h"
@@ -217,7 +218,7 @@ int irq_enable_gsi(unsigned gsi)
 
     if (gsi >= irq_gsi_count || !ioapic_has_gsi(gsi))
         return -EINVAL;
-    l = &irq_lines[gsi];
+    l = &irq_lines[array_index(gsi, irq_gsi_count)];
     flags = spin_lock_irq(&l->lock);
     if (!l->vector) {
         if (vectors_take(gsi, 1))
@@ -237,7 +238,7 @@ int irq_setup_gsi(unsigned gsi, bool level, bool low)
 
     if (ret)
         return ret;
-    l = &irq_lines[gsi];
+    l = &irq_lines[array_index(gsi, irq_gsi_count)];
     flags = spin_lock_irq(&l->lock);
     if (l->level == level && l->low == low)
         ret = 0;

@@ -74,8 +74,8 @@ static unsigned mask_off(const struct msi_dev *d)
 /* --- devices
  * -------------------------------------------------------------------------------------------------------- */
 
-/* The table's address by the device's own BAR; hint (what the hardware domain says) for virtual functions,
- * whose BARs read as zero. 0 = none. */
+/* The table's address: by the device's own BAR, or by the BAR's start as the hardware domain gives it (a
+ * virtual function's BARs read as zero). 0 = none. */
 static uint64_t table_address(const struct msi_dev *d, uint64_t hint)
 {
     uint32_t where = cfg_rd(d, MSIX_TABLE, 4), bar;
@@ -90,7 +90,9 @@ static uint64_t table_address(const struct msi_dev *d, uint64_t hint)
     base = bar & ~0xfu;
     if ((bar & 6) == 4 && bir < 5)
         base |= (uint64_t)pci_rd(d->seg, d->bus, d->devfn, (uint16_t)(PCI_BAR0 + 4 * bir + 4), 4) << 32;
-    return base ? base + (where & ~7u) : hint;
+    if (!base)
+        base = hint;
+    return base ? base + (where & ~7u) : 0;
 }
 
 /* May this be a device's table? Never RAM, never Krypton's own registers. */

@@ -22,6 +22,7 @@
 #include "core/alloc.h"
 #include "core/frame.h"
 #include "core/log.h"
+#include "core/nospec.h"
 #include "private.h"
 #include "x86/vcpu.h"
 
@@ -63,7 +64,7 @@ static struct pirq *pirq_of(const struct domain *d, uint32_t nr)
 {
     struct pirq_table *t = table_of(d);
 
-    return t && nr < t->count ? &t->pirq[nr] : NULL;
+    return t && nr < t->count ? &t->pirq[array_index(nr, t->count)] : NULL;
 }
 
 /* --- mapping
@@ -105,6 +106,7 @@ static int map_gsi(struct pirq_table *t, struct pirq_map_request *r)
 
     if (r->gsi >= irq_gsi_count || !ioapic_has_gsi(r->gsi))
         return -EINVAL;
+    r->gsi = (unsigned)array_index(r->gsi, irq_gsi_count);
     if (irq_facts(r->gsi).krypton)
         return -EPERM;
     for (unsigned i = 0; i < t->count; i++)
