@@ -1,4 +1,5 @@
-/* Small objects (8 B .. 2 KiB from slabs; larger: whole frames). May be called with any lock below RANK_SLAB held. */
+/* Small objects (8 B .. 2 KiB from slabs; larger: whole frames). May be called with any lock below RANK_SLAB
+ * held. */
 #ifndef CORE_ALLOC_H
 #define CORE_ALLOC_H
 

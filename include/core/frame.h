@@ -1,12 +1,11 @@
 /*
- * Frames: every 4 KiB piece of RAM has one struct frame. Free lists per node and order, owner, reference count.
- * This room knows neither page types nor p2m formats: `type` and `stamp` belong to the architecture.
+ * Frames: every 4 KiB piece of RAM has one struct frame. Free lists per node and order, owner, reference
+ * count. This room knows neither page types nor p2m formats: `type` and `stamp` belong to the architecture.
  *
- * Reference count word:  bit 63 ALLOCATED  the owner's own reference (dropped once, by whoever clears the bit)
- *                        bit 62 SPECIAL    the hypervisor's, shared with the owner (shared_info, grant frames):
- *                                          never freed through a guest's reference, not on the domain's page list
- *                        bit 61 BROKEN     offlined or bad
- *                        bits 0-47         number of references, the owner's included. 0 = free or hypervisor-private
+ * Reference count word:  bit 63 ALLOCATED  the owner's own reference (dropped once, by whoever clears the
+ * bit) bit 62 SPECIAL    the hypervisor's, shared with the owner (shared_info, grant frames): never freed
+ * through a guest's reference, not on the domain's page list bit 61 BROKEN     offlined or bad bits 0-47
+ * number of references, the owner's included. 0 = free or hypervisor-private
  */
 #ifndef CORE_FRAME_H
 #define CORE_FRAME_H
@@ -20,55 +19,70 @@ struct domain;
 #define FRAME_BROKEN    (1ull << 61)
 #define FRAME_REF_MASK  ((1ull << 48) - 1)
 
-#define FRAME_NO_OWNER 0xffff
+#define FRAME_NO_OWNER  0xffff
 
 struct frame {
-    uint64_t count;      /* [atomic] see above */
-    uint64_t type;       /* [atomic] the architecture's (pv/mmu: page type); 0 after allocation */
-    uint32_t next, prev; /* links by frame index: free list [heap lock] or the owner's list [owner page_lock] */
-    uint32_t stamp;      /* the architecture's TLB time at the last free or type change */
-    uint16_t owner;      /* domain id; FRAME_NO_OWNER = hypervisor or free. Changes only while count == 0 or under page_lock */
-    uint8_t order;       /* free block's order [heap lock] */
-    uint8_t flags;       /* FRAME_F_* and the node in bits 5-7 [heap lock; CLEAN, STALE: whoever has the frame] */
+    uint64_t count; /* [atomic] see above */
+    uint64_t type;  /* [atomic] the architecture's (pv/mmu: page type); 0 after allocation */
+    uint32_t next,
+        prev;       /* links by frame index: free list [heap lock] or the owner's list [owner page_lock] */
+    uint32_t stamp; /* the architecture's TLB time at the last free or type change */
+    uint16_t owner; /* domain id; FRAME_NO_OWNER = hypervisor or free. Changes only while count == 0 or under
+                       page_lock */
+    uint8_t order;  /* free block's order [heap lock] */
+    uint8_t flags;  /* FRAME_F_* and the node in bits 5-7 [heap lock; CLEAN, STALE: whoever has the frame] */
 };
 
-#define FRAME_F_RAM   1 /* Krypton manages it */
-#define FRAME_F_FREE  2 /* inside a free block */
-#define FRAME_F_HEAD  4 /* first frame of a free block; its order is in `order` */
-#define FRAME_F_CLEAN 8 /* contents are zero; only while free */
+#define FRAME_F_RAM   1  /* Krypton manages it */
+#define FRAME_F_FREE  2  /* inside a free block */
+#define FRAME_F_HEAD  4  /* first frame of a free block; its order is in `order` */
+#define FRAME_F_CLEAN 8  /* contents are zero; only while free */
 #define FRAME_F_STALE 16 /* holds what a guest left behind; only while free */
 
-/* The table, indexed by mfn; the entries for holes exist but are never allocated. frame_count = highest RAM mfn + 1. */
+/* The table, indexed by mfn; the entries for holes exist but are never allocated. frame_count = highest RAM
+ * mfn + 1. */
 extern struct frame *frame_table;
 extern uint64_t frame_count;
 
-static inline struct frame *mfn_frame(mfn_t m) { return &frame_table[m.n]; } /* requires mfn_is_ram_range(m) */
-static inline mfn_t frame_mfn(const struct frame *f) { return MFN(f - frame_table); }
-/* True if m has a struct frame and is RAM that Krypton manages (not a hole, not MMIO, not firmware-reserved). */
+static inline struct frame *mfn_frame(mfn_t m)
+{
+    return &frame_table[m.n];
+} /* requires mfn_is_ram_range(m) */
+static inline mfn_t frame_mfn(const struct frame *f)
+{
+    return MFN(f - frame_table);
+}
+/* True if m has a struct frame and is RAM that Krypton manages (not a hole, not MMIO, not firmware-reserved).
+ */
 static inline bool mfn_valid(mfn_t m)
 {
     return m.n < frame_count && (frame_table[m.n].flags & FRAME_F_RAM);
 }
 
-/* --- boot: the architecture hands over memory ---------------------------------------------------------------- */
+/* --- boot: the architecture hands over memory
+ * ---------------------------------------------------------------- */
 /* Sets up the table (zeroed memory for `count` entries, provided by the architecture). Once. */
 void frame_init(struct frame *table, uint64_t count);
-/* Gives [start, end) to the allocator; may be called many times; ranges must not overlap (checked: panics). */
+/* Gives [start, end) to the allocator; may be called many times; ranges must not overlap (checked: panics).
+ */
 void frame_add_range(mfn_t start, mfn_t end, unsigned node);
-/* Marks [start,end) as RAM with a struct frame that is in use by the hypervisor (image, modules) and not free. */
+/* Marks [start,end) as RAM with a struct frame that is in use by the hypervisor (image, modules) and not
+ * free. */
 void frame_reserve_range(mfn_t start, mfn_t end);
 
-/* --- hypervisor-private memory -------------------------------------------------------------------------------- */
+/* --- hypervisor-private memory
+ * -------------------------------------------------------------------------------- */
 #define FRAME_ANY_NODE (~0u)
 enum frame_alloc_flags {
-    FA_ZERO = 1,    /* contents are zero */
-    FA_BELOW_4G = 2,/* the whole block below 4 GiB */
+    FA_ZERO = 1,     /* contents are zero */
+    FA_BELOW_4G = 2, /* the whole block below 4 GiB */
     FA_EXACT_NODE = 4,
-    FA_RESERVE = 8, /* may use the emergency reserve */
-    FA_NO_SCRUB = 16,/* contents may be anything (the caller overwrites all of it: boot only) */
+    FA_RESERVE = 8,   /* may use the emergency reserve */
+    FA_NO_SCRUB = 16, /* contents may be anything (the caller overwrites all of it: boot only) */
 };
 #define FRAME_MAX_ORDER 18 /* 1 GiB */
-/* 2^order contiguous aligned frames, no owner. Returns false when there is none. Any lock below RANK_HEAP may be held. */
+/* 2^order contiguous aligned frames, no owner. Returns false when there is none. Any lock below RANK_HEAP may
+ * be held. */
 bool must_check frame_alloc(unsigned order, unsigned flags, unsigned node, mfn_t *out);
 /* As above, with address bits: every frame's address < 2^bits (bits >= 12; 64 = no limit). */
 bool must_check frame_alloc_bits(unsigned order, unsigned bits, unsigned flags, unsigned node, mfn_t *out);
@@ -77,49 +91,57 @@ void frame_free(mfn_t m, unsigned order);
 void *frame_alloc_va(unsigned order);
 void frame_free_va(void *va, unsigned order);
 
-/* --- a domain's memory ------------------------------------------------------------------------------------------ */
+/* --- a domain's memory
+ * ------------------------------------------------------------------------------------------ */
 /*
  * Allocates 2^order frames for d: zeroed, counted against d->max_frames (-ENOMEM beyond it unless MEMF-like
  * flag FA_NO_LIMIT), ALLOCATED with one reference each, on d's list. bits as above. 0 or -ENOMEM.
  */
 #define FA_NO_LIMIT 32
-int must_check frame_alloc_domain(struct domain *d, unsigned order, unsigned bits, unsigned flags, mfn_t *out);
+int must_check frame_alloc_domain(struct domain *d, unsigned order, unsigned bits, unsigned flags,
+                                  mfn_t *out);
 /* The same from a NUMA node (FA_EXACT_NODE: only from there). */
-int must_check frame_alloc_domain_node(struct domain *d, unsigned order, unsigned bits, unsigned flags, unsigned node,
-                                       mfn_t *out);
-/* Gives an ownerless allocated frame to d (grant transfer, exchange): same counting; -ENOMEM / -EINVAL if d dies. */
+int must_check frame_alloc_domain_node(struct domain *d, unsigned order, unsigned bits, unsigned flags,
+                                       unsigned node, mfn_t *out);
+/* Gives an ownerless allocated frame to d (grant transfer, exchange): same counting; -ENOMEM / -EINVAL if d
+ * dies. */
 int must_check frame_assign(struct domain *d, mfn_t m, unsigned order, unsigned flags);
 /*
- * Takes frame f away from d without freeing it: needs the ALLOCATED reference to be the only one (count 1) and leaves
- * it ownerless and off d's list. Returns false (nothing changed) when somebody else holds a reference.
+ * Takes frame f away from d without freeing it: needs the ALLOCATED reference to be the only one (count 1)
+ * and leaves it ownerless and off d's list. Returns false (nothing changed) when somebody else holds a
+ * reference.
  */
 bool must_check frame_steal(struct domain *d, struct frame *f);
 /* Makes a hypervisor frame visible to d (FRAME_SPECIAL, one reference kept by the hypervisor, owner d). */
 void frame_share(struct domain *d, mfn_t m);
-/* Undoes frame_share. False while a guest still holds references (the caller retries: destruction is preemptible). */
+/* Undoes frame_share. False while a guest still holds references (the caller retries: destruction is
+ * preemptible). */
 bool must_check frame_unshare(mfn_t m);
 
-/* Takes a reference if d owns f and f is in use. The only way to get from a guest's number to memory. Lock-free. */
+/* Takes a reference if d owns f and f is in use. The only way to get from a guest's number to memory.
+ * Lock-free. */
 bool must_check frame_get(struct frame *f, const struct domain *d);
 /* Takes a reference whoever the owner is, if the frame is in use; the owner's id to *owner. */
 bool must_check frame_get_any(struct frame *f, did_t *owner);
 /* One more reference to a frame to which the caller already holds one. */
 void frame_ref(struct frame *f);
-/* Drops a reference; the last one frees the frame (scrubbed, d->frames decreased). Panics when there is none. */
+/* Drops a reference; the last one frees the frame (scrubbed, d->frames decreased). Panics when there is none.
+ */
 void frame_put(struct frame *f);
 /* Clears ALLOCATED; true if this call cleared it: the caller then owes one frame_put(). */
 bool must_check frame_clear_allocated(struct frame *f);
 
 /*
- * Releases up to `budget` of d's listed frames and d's claim; 0 when the list is empty, -EAGAIN when there is more. For
- * dying domains (d->dying set before). Frames that others still refer to are freed by the last frame_put; until then
- * they keep a reference on d.
+ * Releases up to `budget` of d's listed frames and d's claim; 0 when the list is empty, -EAGAIN when there is
+ * more. For dying domains (d->dying set before). Frames that others still refer to are freed by the last
+ * frame_put; until then they keep a reference on d.
  */
 int must_check frame_domain_release(struct domain *d, unsigned budget);
 
 /*
  * XENMEM_claim_pages: promises d that its frames can grow to `pages` in all (0 = gives the claim up).
- * -EINVAL: has a claim already, not more than it owns, more than its limit; -ENOMEM: not that much unpromised.
+ * -EINVAL: has a claim already, not more than it owns, more than its limit; -ENOMEM: not that much
+ * unpromised.
  */
 int must_check frame_claim(struct domain *d, uint64_t pages);
 
@@ -127,7 +149,8 @@ int must_check frame_claim(struct domain *d, uint64_t pages);
 struct frame *frame_domain_first(struct domain *d);
 struct frame *frame_next(struct frame *f);
 
-/* --- figures ------------------------------------------------------------------------------------------------------- */
+/* --- figures
+ * ------------------------------------------------------------------------------------------------------- */
 struct frame_info {
     uint64_t total, free, hypervisor;
     uint64_t scrub_pending; /* free frames that held a guest's data: zeroed before anyone else gets them */
@@ -137,7 +160,8 @@ void frame_info(struct frame_info *out);
 uint64_t frame_free_node(unsigned node);
 /* Invariants of this room; panics with the broken one. Host tests and debug builds. */
 void frame_room_check(void);
-void frame_domain_check(struct domain *d); /* one domain's lists and accounts; nothing may be under way for it */
+void frame_domain_check(
+    struct domain *d); /* one domain's lists and accounts; nothing may be under way for it */
 /* Debug key 'm'. */
 void frame_dump(void);
 

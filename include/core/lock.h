@@ -1,8 +1,8 @@
 /*
- * Spinlocks (ticket) and reader/writer locks. Order: a lock may be taken only while every held lock has a smaller
- * rank; debug and host builds check it at run time (core/lock.c). The table of ranks with reasons is docs/locking.md.
- * spin_lock() never touches the interrupt flag. A lock that is taken in interrupt context is taken with
- * spin_lock_irq() everywhere. Interrupt handlers may take only locks of rank >= RANK_IRQ_SAFE.
+ * Spinlocks (ticket) and reader/writer locks. Order: a lock may be taken only while every held lock has a
+ * smaller rank; debug and host builds check it at run time (core/lock.c). The table of ranks with reasons is
+ * docs/locking.md. spin_lock() never touches the interrupt flag. A lock that is taken in interrupt context is
+ * taken with spin_lock_irq() everywhere. Interrupt handlers may take only locks of rank >= RANK_IRQ_SAFE.
  */
 #ifndef CORE_LOCK_H
 #define CORE_LOCK_H
@@ -16,26 +16,26 @@ enum lock_rank {
     RANK_GRANT = 40,       /* struct grant_table.lock; two of them: lower domain id first */
     RANK_GRANT_ENTRY = 42, /* one active grant entry, inside its table's lock */
     RANK_MAPTRACK = 45,
-    RANK_PV_MMU = 50,      /* x86: page-table lock of a domain, then per-frame page locks */
+    RANK_PV_MMU = 50, /* x86: page-table lock of a domain, then per-frame page locks */
     RANK_PV_FRAME = 52,
     RANK_PHYSMAP = 55,
-    RANK_PIRQ = 57,        /* x86: a domain's table of physical interrupts (map, unmap); sets up devices */
-    RANK_PAGE_ALLOC = 60,  /* struct domain.page_lock: a domain's frame lists and counts */
-    RANK_HEAP = 65,        /* the frame allocator */
-    RANK_VMAP = 61,        /* x86: the hypervisor's own page tables; allocates frames */
-    RANK_SLAB = 63,        /* the small-object allocator: may call the heap */
-    RANK_IRQ_SAFE = 70,    /* from here on: may be taken in interrupt context, so always with interrupts off */
-    RANK_IRQ_DESC = 72,    /* an interrupt line; delivers events */
-    RANK_EVTCHN = 75,      /* struct domain.evtchn.lock; two of them: lower domain id first */
+    RANK_PIRQ = 57,       /* x86: a domain's table of physical interrupts (map, unmap); sets up devices */
+    RANK_PAGE_ALLOC = 60, /* struct domain.page_lock: a domain's frame lists and counts */
+    RANK_HEAP = 65,       /* the frame allocator */
+    RANK_VMAP = 61,       /* x86: the hypervisor's own page tables; allocates frames */
+    RANK_SLAB = 63,       /* the small-object allocator: may call the heap */
+    RANK_IRQ_SAFE = 70,   /* from here on: may be taken in interrupt context, so always with interrupts off */
+    RANK_IRQ_DESC = 72,   /* an interrupt line; delivers events */
+    RANK_EVTCHN = 75,     /* struct domain.evtchn.lock; two of them: lower domain id first */
     RANK_EVTCHN_PORT = 76, /* one port; two of them: lower domain id, then lower port first */
     RANK_EVTCHN_FIFO = 77, /* a FIFO queue */
     RANK_VCPU = 78,
-    RANK_SCHED = 80,       /* a run queue; two of them: lower CPU first */
-    RANK_SCHED_DOMAIN = 82,/* a domain's CPU budget; inside a run queue's lock */
-    RANK_TIMER = 85,       /* a CPU's timers */
+    RANK_SCHED = 80,        /* a run queue; two of them: lower CPU first */
+    RANK_SCHED_DOMAIN = 82, /* a domain's CPU budget; inside a run queue's lock */
+    RANK_TIMER = 85,        /* a CPU's timers */
     RANK_IOAPIC = 90,
-    RANK_PCI = 91,         /* configuration space access */
-    RANK_DOMAIN_REF = 93,  /* a bucket of the table id -> domain: held for a few instructions */
+    RANK_PCI = 91,        /* configuration space access */
+    RANK_DOMAIN_REF = 93, /* a bucket of the table id -> domain: held for a few instructions */
     RANK_CONSOLE = 95,
     RANK_UART = 96,
 };
@@ -43,14 +43,18 @@ enum lock_rank {
 struct spinlock {
     uint16_t next, owner; /* tickets */
     uint16_t rank;
-    uint16_t holder;      /* cpu + 1, debug only */
+    uint16_t holder; /* cpu + 1, debug only */
 };
 
-#define SPINLOCK_INIT(r) {0, 0, (r), 0}
+#define SPINLOCK_INIT(r)                                                                                     \
+    {                                                                                                        \
+        0, 0, (r), 0                                                                                         \
+    }
 
 void spin_init(struct spinlock *l, enum lock_rank rank);
 void spin_lock(struct spinlock *l);
-/* A second lock of the same rank (two domains, two run queues), taken in the order the rank's comment gives. */
+/* A second lock of the same rank (two domains, two run queues), taken in the order the rank's comment gives.
+ */
 void spin_lock_second(struct spinlock *l);
 bool spin_trylock(struct spinlock *l);
 void spin_unlock(struct spinlock *l);

@@ -4,7 +4,8 @@
 
 #include "core/hypercall.h"
 
-/* The sub-operation is in the low bits of arg[0], the extent to go on with above them. Not in libxen-dev's headers. */
+/* The sub-operation is in the low bits of arg[0], the extent to go on with above them. Not in libxen-dev's
+ * headers. */
 #define MEMOP_EXTENT_SHIFT 6
 
 extern const struct hc_op memory_ops[];
