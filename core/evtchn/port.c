@@ -27,7 +27,7 @@ int evtchn_domain_init(struct domain *d, unsigned max_port)
     spin_init(&e->lock, RANK_EVTCHN);
     e->max_port = MIN(max_port, EVTCHN_FIFO_PORTS - 1);
     buckets = e->max_port / EVTCHN_PER_BUCKET + 1;
-    e->bucket = mem_alloc_array(buckets, sizeof(*e->bucket));
+    e->bucket = mem_alloc_array(buckets, sizeof(void *));
     e->free = mem_alloc_array(buckets, EVTCHN_PER_BUCKET / 8);
     if (e->bucket && e->free) {
         if (d->hardware) /* once, at boot */

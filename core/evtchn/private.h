@@ -39,7 +39,8 @@ _Static_assert(sizeof(struct evtchn) == 32, "a bucket is one frame");
 #define EVTCHN_PER_BUCKET 128u
 #define EVTCHN_2L_PORTS   4096u
 #define EVTCHN_FIFO_PORTS 131072u
-_Static_assert(EVTCHN_2L_NR_CHANNELS == EVTCHN_2L_PORTS && EVTCHN_FIFO_NR_CHANNELS == EVTCHN_FIFO_PORTS,
+_Static_assert(sizeof(((struct shared_info *)0)->evtchn_pending) * 8 == EVTCHN_2L_PORTS &&
+                   EVTCHN_FIFO_NR_CHANNELS == EVTCHN_FIFO_PORTS,
                "ABI");
 #define FIFO_WORDS_PER_PAGE 1024u
 #define FIFO_PAGES          (EVTCHN_FIFO_PORTS / FIFO_WORDS_PER_PAGE)

@@ -55,6 +55,43 @@ static void check_tracks(const struct domain *d, const struct grant_table *t)
     BUG_ON(used != t->track_used);
 }
 
+static uint64_t pins_of(const struct grant_table *t)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t ref = 0; ref < refs_max(t); ref++) {
+        const struct active *a = grant_active(t, ref);
+
+        if (!a)
+            ref |= ACTIVE_PER_CHUNK - 1;
+        else
+            sum += (uint64_t)a->read + a->write;
+    }
+    return sum;
+}
+
+static uint64_t handles_on(const struct domain *granter)
+{
+    struct domain *u = domain_get_from(DID(0)), *next;
+    uint64_t sum = 0;
+
+    for (; u; u = next) {
+        const struct track *k;
+
+        for (uint32_t h = 0; u->grant && (k = grant_track(u->grant, h)); h++)
+            sum += k->state != TRACK_FREE && k->granter == granter;
+        next = domain_get_from(DID(u->id.v + 1));
+        domain_put(u);
+    }
+    return sum;
+}
+
+void grant_room_check_sums(const struct domain *granter)
+{
+    if (granter->grant)
+        BUG_ON(pins_of(granter->grant) != handles_on(granter));
+}
+
 static uint32_t free_count(const struct grant_table *t)
 {
     uint32_t n = 0;

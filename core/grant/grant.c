@@ -308,10 +308,10 @@ int grant_domain_init(struct domain *d, unsigned max_frames, unsigned max_maptra
     t->track_free = NO_HANDLE;
     t->max_frames = MAX(1u, MIN(max_frames, GRANT_MAX_FRAMES));
     t->max_track_frames = MAX(1u, MIN(max_maptrack_frames, GRANT_MAX_MAPTRACK_FRAMES));
-    t->shared = mem_alloc_array(t->max_frames, sizeof(*t->shared));
-    t->status = mem_alloc_array(status_frames_for(t->max_frames), sizeof(*t->status));
-    t->active = mem_alloc_array(t->max_frames * (V1_PER_FRAME / ACTIVE_PER_CHUNK), sizeof(*t->active));
-    t->tracks = mem_alloc_array(t->max_track_frames, sizeof(*t->tracks));
+    t->shared = mem_alloc_array(t->max_frames, sizeof(void *));
+    t->status = mem_alloc_array(status_frames_for(t->max_frames), sizeof(void *));
+    t->active = mem_alloc_array(t->max_frames * (V1_PER_FRAME / ACTIVE_PER_CHUNK), sizeof(void *));
+    t->tracks = mem_alloc_array(t->max_track_frames, sizeof(void *));
     d->grant = t;
     if (t->shared && t->status && t->active && t->tracks) {
         write_lock(&t->lock);

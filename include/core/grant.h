@@ -29,12 +29,14 @@ void grant_domain_free(struct domain *d);
  * XENMEM_acquire_resource and add_to_physmap. 0, -EINVAL (beyond the limit, no status frames in version 1, dying), -ENOMEM. */
 int must_check grant_frame(struct domain *d, unsigned i, bool status, mfn_t *out);
 unsigned grant_frame_count(struct domain *d);
-/* How many frames the table may have; core/memory/physmap.c asks for XENMEM_acquire_resource's size query (engineer B defines it). */
+/* How many frames the table may have; for XENMEM_acquire_resource's size query. */
 unsigned grant_frame_limit(const struct domain *d);
 
 extern const struct hc_op grant_ops[];
 extern const unsigned grant_op_count;
 void grant_room_check(const struct domain *d);
+/* All handles of all domains on d's grants = all pins of d's entries. Only while no grant operation runs anywhere. */
+void grant_room_check_sums(const struct domain *granter);
 void grant_dump(void); /* debug key 'g' */
 
 #endif

@@ -699,6 +699,7 @@ static void model(void **state)
         fake_fail_map = fake_fail_alloc = 0;
         grant_room_check(da);
         grant_room_check(db);
+        grant_room_check_sums(da);
         model_check(maps, 64);
     }
     for (unsigned i = 0; i < 64; i++)
@@ -741,6 +742,7 @@ static void hostile(void **state)
         }
         grant_room_check(da);
         grant_room_check(db);
+        grant_room_check_sums(da);
     }
     fake_grant_maps = 0;
 }
