@@ -1,5 +1,6 @@
 /*
- * The dom0 builder: from the boot loader's modules to a paused, complete dom0 (xen/xen.h, "start-of-day memory layout").
+ * The dom0 builder: from the boot loader's modules to a paused, complete dom0 (xen/xen.h, "start-of-day
+ * memory layout").
  *
  *   virt_base  kernel | [ramdisk] | [p2m] | start_info | page tables | stack | padding to the next 4 MiB
  *   unmapped   [ramdisk, when the kernel takes it by pfn]
@@ -29,7 +30,8 @@ PARAM_UINT("dom0_max_vcpus", dom0_max_vcpus, "number of dom0's vCPUs");
 static bool dom0_vcpus_pin;
 PARAM_BOOL("dom0_vcpus_pin", dom0_vcpus_pin, "pin each of dom0's vCPUs to one CPU");
 
-static void layout_make(struct dom0_layout *l, const struct dom0_kernel *k, uint64_t pages, uint64_t initrd_bytes)
+static void layout_make(struct dom0_layout *l, const struct dom0_kernel *k, uint64_t pages,
+                        uint64_t initrd_bytes)
 {
     uint64_t pfn = PAGES(k->phys_high + k->virt_offset - k->virt_base), tables = 1, end;
 
@@ -156,8 +158,8 @@ static void fill_video(struct start_info *si, const struct boot_info *bi)
     }
 }
 
-static void fill_start_info(const struct dom0_memory *m, const struct dom0_layout *l, const struct dom0_kernel *k,
-                            const struct boot_info *bi, const char *cmdline)
+static void fill_start_info(const struct dom0_memory *m, const struct dom0_layout *l,
+                            const struct dom0_kernel *k, const struct boot_info *bi, const char *cmdline)
 {
     struct start_info *si = dom0_va(m, l->start_info_pfn);
 
@@ -189,8 +191,8 @@ static const void *module_data(const struct boot_module *mod, const char *what)
         panic("The %s (boot module) is empty", what);
     for (uint64_t a = mod->start; a < mod->start + mod->size; a += FRAME_SIZE)
         if (!mfn_valid(maddr_to_mfn(MADDR(a))))
-            panic("The %s (boot module at %#lx, %lu bytes) is not in usable memory", what, (unsigned long)mod->start,
-                  (unsigned long)mod->size);
+            panic("The %s (boot module at %#lx, %lu bytes) is not in usable memory", what,
+                  (unsigned long)mod->start, (unsigned long)mod->size);
     return (char *)arch_frame_va(maddr_to_mfn(MADDR(mod->start))) + mod->start % FRAME_SIZE;
 }
 
@@ -204,8 +206,13 @@ static void module_free(const struct boot_module *mod)
 
 static struct domain *make_domain(uint64_t max_pages)
 {
-    struct domain_config c = {.ops = &pv_guest_ops, .privileged = true, .hardware = true, .max_frames = max_pages,
-                              .max_evtchn_port = 131071, .max_grant_frames = 64, .max_maptrack_frames = 1024};
+    struct domain_config c = {.ops = &pv_guest_ops,
+                              .privileged = true,
+                              .hardware = true,
+                              .max_frames = max_pages,
+                              .max_evtchn_port = 131071,
+                              .max_grant_frames = 64,
+                              .max_maptrack_frames = 1024};
     struct domain *d;
     struct vcpu *v;
     int r;
@@ -259,7 +266,8 @@ static void start_vcpu(struct domain *d, const struct dom0_memory *m, const stru
 
 static void check_features(const struct domain *d, const struct dom0_kernel *k)
 {
-    uint32_t missing = k->features & ~arch_features(d);
+    /* "!writable_page_tables" in Linux's note says that it does without them, so it is no requirement. */
+    uint32_t missing = k->features & ~arch_features(d) & ~(1u << XENFEAT_writable_page_tables);
 
     if (missing)
         panic("The dom0 kernel requires interface features that do not exist here (bits %#x)", missing);
@@ -268,11 +276,13 @@ static void check_features(const struct domain *d, const struct dom0_kernel *k)
 static void say(const struct dom0_kernel *k, const struct kernel_image *image, const struct dom0_layout *l,
                 const struct dom0_memory *m)
 {
-    log_info("dom0 kernel: %s %s, %s, ELF %lu KiB, entry %#lx", k->os ? k->os : "?", k->os_version ? k->os_version : "",
-             image->packing, (unsigned long)(image->size >> 10), (unsigned long)k->entry);
-    log_info("dom0 memory: %lu MiB in %u pieces, at most %lu MiB; %u vCPUs", (unsigned long)(m->pages >> 8), m->run_count,
-             (unsigned long)(m->max_pages >> 8), m->d->max_vcpus);
-    log_debug("dom0 layout: mapped pfns 0-%#lx, ramdisk %#lx+%#lx, p2m %#lx+%#lx, start_info %#lx, tables %#lx+%#lx",
+    log_info("dom0 kernel: %s %s, %s, ELF %lu KiB, entry %#lx", k->os ? k->os : "?",
+             k->os_version ? k->os_version : "", image->packing, (unsigned long)(image->size >> 10),
+             (unsigned long)k->entry);
+    log_info("dom0 memory: %lu MiB in %u pieces, at most %lu MiB; %u vCPUs", (unsigned long)(m->pages >> 8),
+             m->run_count, (unsigned long)(m->max_pages >> 8), m->d->max_vcpus);
+    log_debug("dom0 layout: mapped pfns 0-%#lx, ramdisk %#lx+%#lx, p2m %#lx+%#lx, start_info %#lx, tables "
+              "%#lx+%#lx",
               (unsigned long)l->mapped_end, (unsigned long)l->initrd_pfn, (unsigned long)l->initrd_pages,
               (unsigned long)l->p2m_pfn, (unsigned long)(l->p2m_pages + l->p2m_table_pages),
               (unsigned long)l->start_info_pfn, (unsigned long)l->tables_pfn, (unsigned long)l->tables_pages);
@@ -290,7 +300,8 @@ void dom0_build(const struct boot_info *bi)
     const char *why;
 
     if (!bi->module_count)
-        panic("No dom0 kernel: the boot loader gave no module (GRUB: add module2 /vmlinuz ...; QEMU: -initrd vmlinuz)");
+        panic("No dom0 kernel: the boot loader gave no module (GRUB: add module2 /vmlinuz ...; QEMU: -initrd "
+              "vmlinuz)");
     if (!kernel_image_open(module_data(kmod, "dom0 kernel"), kmod->size, &image, &why))
         panic("Cannot use the dom0 kernel (%lu bytes): %s", (unsigned long)kmod->size, why);
     dom0_kernel_parse(&k, &image);
@@ -298,8 +309,9 @@ void dom0_build(const struct boot_info *bi)
     pages = dom0_memory_size(&max_pages);
     layout_make(&l, &k, pages, rmod ? rmod->size : 0);
     if (l.used_end > pages)
-        panic("dom0's %lu MiB of memory are too small for its kernel and ramdisk (%lu MiB needed at the start)",
-              (unsigned long)(pages >> 8), (unsigned long)(l.used_end >> 8) + 1);
+        panic(
+            "dom0's %lu MiB of memory are too small for its kernel and ramdisk (%lu MiB needed at the start)",
+            (unsigned long)(pages >> 8), (unsigned long)(l.used_end >> 8) + 1);
     d = make_domain(max_pages);
     check_features(d, &k);
     dom0_memory_allocate(&m, d, pages, max_pages);
