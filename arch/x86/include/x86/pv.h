@@ -53,6 +53,17 @@ int must_check pv_frame_get_type(mfn_t m, struct domain *d, uint64_t type, bool 
 void pv_frame_put_type(mfn_t m);
 /* new root for a vCPU (0-checked mfn): takes a typed reference, releases the old later. preemptible: -EAGAIN. */
 int must_check pv_set_root(struct vcpu *v, mfn_t l4, bool user);
+/* May a guest's table hold this descriptor? (pure: pv/mmu/descriptor.c) */
+bool pv_descriptor_ok(uint64_t desc);
+/* Kernels write their own code and data descriptors with privilege level 0 and start further vCPUs with them (Linux:
+ * __KERNEL_CS): as the interface has it, a present code or data descriptor gets level 3. Applied before pv_descriptor_ok,
+ * in place when a whole page becomes a descriptor page. */
+static inline uint64_t pv_descriptor_fix(uint64_t desc)
+{
+    bool segment = (desc >> 44 & 1) && (desc >> 47 & 1);
+
+    return segment ? desc | 3ull << 45 : desc;
+}
 int must_check pv_set_gdt_frames(struct vcpu *v, const uint64_t *frames, unsigned entries);
 void pv_clear_gdt(struct vcpu *v);
 /* The LDT window: drop what is mapped (before a new LDT, on type change). Returns true if something was mapped. */

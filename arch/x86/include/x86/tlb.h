@@ -15,6 +15,8 @@ void tlb_flush_local(void);
 /* VEC_FLUSH, interrupts off. */
 void tlb_flush_interrupt(void);
 void tlb_flush_local_va(gva_t va);
+/* WBINVD on the given CPUs, waits (arch/x86/pv/cache_flush.c). */
+void cache_flush_cpus(const struct cpumask *cpus);
 /* Global clock of flushes. */
 uint32_t tlb_stamp(void);
 /* The CPUs of `cpus` which have not flushed since `stamp` are flushed. */

@@ -14,6 +14,12 @@ struct pv_trap {          /* what set_trap_table gave */
 
 #define PV_GDT_FRAMES 14
 
+/* A page table of which one reference pair is held although the work on it was preempted (pv/mmu/pending.c). */
+struct pv_pending {
+    uint64_t mfn;         /* 0 = none */
+    bool put;             /* being dropped (else: being taken) */
+};
+
 struct pv_callback { uint64_t eip; bool mask_events; };
 
 struct pv_vcpu {
@@ -45,9 +51,8 @@ struct pv_vcpu {
     gva_t ldt_base;
     uint32_t ldt_entries;
     uint32_t ldt_mapped;                  /* [a] bit per LDT window page that is mapped */
-    struct spinlock ldt_lock;
-
-    /* pending fixups of TLB work for MMUEXT / update_va_mapping are done synchronously */
+    struct spinlock ldt_lock;             /* RANK_PV_FRAME: ldt_mapped and the LDT part of the window */
+    struct pv_pending pending;            /* [v] a table in which this vCPU was preempted */
 };
 
 struct x86_vcpu {
@@ -59,6 +64,7 @@ struct x86_vcpu {
     struct pv_vcpu pv;
 };
 
+struct e820_entry;
 struct ioport_range { uint16_t first, last; };
 
 struct x86_domain {
@@ -73,7 +79,10 @@ struct x86_domain {
     uint32_t release_step;
     /* device rights: the hardware domain has all but what Krypton keeps (platform: port_allowed_*, iomem_allowed) */
     struct pirq_table *pirq;              /* platform/ : this domain's PIRQs */
-    uint32_t e820_count;
+    struct e820_entry *e820;              /* [d] what XENMEM_set_memory_map gave, or NULL */
+    uint32_t e820_count;                  /* [d] */
+    struct pv_pending release_pending;    /* pv/mmu: only while the domain dies */
+    uint32_t release_cursor;              /* frame from which the search for pins goes on; 0 = from the first */
     void *cpuid_policy;                   /* policy/ */
     uint32_t pci_cf8;                     /* [a] latch of port 0xcf8 */
     bool nx_disabled_unused;

@@ -1,0 +1,99 @@
+/*
+ * The PV MMU: where a preempted hypercall keeps its work. A guest's registers hold only how far a request
+ * list was done; references are never told to a guest, so they wait in a slot of the vCPU (or of a dying
+ * domain).
+ *
+ *    empty --pending_get preempted--> get: one reference pair on a table that is not VALIDATED yet
+ *    get --pending_get of the same--> goes on --> empty          get --anything else--> dropped
+ *    empty or get --pending_put preempted--> put: a reference pair that is being dropped --settled--> empty
+ *
+ * Invariant: at most one pair; a hypercall returns to its guest only when no put is in the slot, so what a
+ * guest was told to be released is released. Locks: the slot is its vCPU's; others use it only while that
+ * vCPU cannot run.
+ */
+#include "types.h"
+#include "core/log.h"
+
+int pending_settle(struct pv_pending *p)
+{
+    struct frame *f;
+
+    if (!p || likely(!p->mfn))
+        return 0;
+    f = mfn_frame(MFN(p->mfn));
+    p->put = true;
+    if (type_unref(f, true))
+        return -EAGAIN;
+    p->mfn = 0;
+    frame_put(f);
+    return 0;
+}
+
+int pending_settle_put(struct pv_pending *p)
+{
+    return p->mfn && p->put ? pending_settle(p) : 0;
+}
+
+void pending_put(struct pv_pending *p, struct frame *f)
+{
+    if (!p) {
+        frame_put_typed(f);
+        return;
+    }
+    BUG_ON(p->mfn);
+    if (type_unref(f, true)) {
+        p->mfn = frame_mfn(f).n;
+        p->put = true;
+        return;
+    }
+    frame_put(f);
+}
+
+/* The slot's own pair, if it is what the caller wants. */
+static bool take_from_slot(struct pv_pending *p, mfn_t m, const struct domain *d, uint64_t type)
+{
+    const struct frame *f = mfn_frame(m);
+
+    if (p->put || p->mfn != m.n || f->owner != d->id.v || pgt_type(type_word(f)) != type)
+        return false;
+    p->mfn = 0;
+    return true;
+}
+
+static int get_fresh(mfn_t m, struct domain *d, uint64_t type)
+{
+    struct frame *f = mfn_frame(m);
+    int r;
+
+    if (!frame_get(f, d))
+        return -EINVAL;
+    r = type_ref(f, type, d);
+    if (r)
+        frame_put(f);
+    return r;
+}
+
+int pending_get(struct pv_pending *p, mfn_t m, struct domain *d, uint64_t type)
+{
+    int r;
+
+    if (!p)
+        return frame_get_typed(m, d, type, d);
+    if (!mfn_valid(m))
+        return -EINVAL;
+    if (!p->mfn || !take_from_slot(p, m, d, type)) {
+        r = pending_settle(p);
+        if (!r)
+            r = get_fresh(m, d, type);
+        if (r)
+            return r;
+    }
+    r = type_finish(mfn_frame(m), d, true);
+    if (r == -EAGAIN) {
+        p->mfn = m.n;
+        p->put = false;
+    } else if (r) {
+        pending_put(p, mfn_frame(m));
+    }
+    return r;
+}

@@ -1,0 +1,54 @@
+/*
+ * The PV MMU: guest frame numbers and freed frames (include/arch/mem.h). A PV guest names machine frames; its
+ * own numbering is recorded in the machine-to-physical table only, for its own use.
+ */
+#include "types.h"
+#include "arch/mem.h"
+#include "core/cpumask.h"
+#include "x86/mm.h"
+#include "x86/tlb.h"
+
+mfn_t arch_gfn_to_mfn(struct domain *d, gfn_t g)
+{
+    return mfn_valid(MFN(g.n)) ? MFN(g.n) : INVALID_MFN;
+}
+
+gfn_t arch_mfn_to_gfn(struct domain *d, mfn_t m)
+{
+    return GFN(m2p_get(m));
+}
+
+int arch_physmap_add(struct domain *d, gfn_t g, mfn_t m, unsigned order)
+{
+    uint64_t last = g.n + (1ull << order) - 1, *max = &x86_domain(d)->p2m_max_pfn;
+    uint64_t was = __atomic_load_n(max, __ATOMIC_RELAXED);
+
+    for (uint64_t i = 0; i < 1ull << order; i++)
+        m2p_set(MFN(m.n + i), g.n + i);
+    while (was < last &&
+           !__atomic_compare_exchange_n(max, &was, last, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        ;
+    return 0;
+}
+
+void arch_physmap_remove(struct domain *d, gfn_t g, mfn_t m, unsigned order)
+{
+    for (uint64_t i = 0; i < 1ull << order; i++)
+        m2p_set(MFN(m.n + i), M2P_INVALID);
+}
+
+void arch_frame_stamp(struct frame *f)
+{
+    __atomic_store_n(&f->stamp, tlb_stamp(), __ATOMIC_RELAXED);
+}
+
+/* Stamp 0: nobody had the frame yet. */
+void arch_frame_settle(struct frame *f, unsigned order)
+{
+    uint32_t newest = 0;
+
+    for (uint64_t i = 0; i < 1ull << order; i++)
+        newest = MAX(newest, f[i].stamp);
+    if (newest)
+        tlb_flush_older(&cpus_online, newest);
+}

@@ -1,0 +1,144 @@
+/*
+ * The PV MMU: validation and release of whole tables. Both work on the range of entries that the type word's
+ * index names, so that each can stop after any entry and the other can go on (theory in types.c). A table
+ * under work is read through the direct map; nobody else writes it meanwhile (invariant 4).
+ *
+ * Preemption: between the children of an L2, L3 or L4. An L1 or a descriptor page (512 entries) is done in
+ * one go; every call gets at least one child done, so that a hypercall that is preempted each time still
+ * ends.
+ */
+#include "types.h"
+#include "core/log.h"
+#include "core/work.h"
+#include "arch/mem.h"
+#include "lib/string.h"
+#include "x86/mm.h"
+
+static uint64_t entry_read(const uint64_t *e)
+{
+    return __atomic_load_n(e, __ATOMIC_RELAXED);
+}
+
+static int l1_validate(uint64_t *t, struct domain *d, unsigned *index)
+{
+    for (; *index < PT_ENTRIES; ++*index) {
+        uint64_t e = entry_read(&t[*index]), want;
+        int r;
+
+        if (!(e & PTE_P))
+            continue;
+        want = entry_adjust(e, 1);
+        r = l1_entry_get(want, d, d);
+        if (r)
+            return r;
+        if (want != e)
+            t[*index] = want;
+    }
+    return 0;
+}
+
+/* Entry i. 0, or an error with *held = whether the entry holds references nevertheless. */
+static int upper_one(struct frame *f, uint64_t *entry, struct domain *d, unsigned level, bool preempt,
+                     bool *held)
+{
+    uint64_t want = entry_adjust(entry_read(entry), level);
+    struct frame *child;
+    int r = upper_entry_ref(want, level, f, d, &child);
+
+    *held = !r;
+    if (r)
+        return r;
+    *entry = want;
+    if (!child)
+        return 0;
+    r = type_finish(child, d, preempt);
+    return !r && preempt && preempt_needed() ? -EAGAIN : r;
+}
+
+static int upper_validate(struct frame *f, uint64_t *t, struct domain *d, unsigned level, unsigned *index,
+                          bool preempt)
+{
+    /* Stopped in the middle of the last child? */
+    if (*index && slot_is_guests(level, *index - 1)) {
+        struct frame *child = upper_entry_child(t[*index - 1], f);
+        int r = child ? type_finish(child, d, preempt) : 0;
+
+        if (r)
+            return r;
+    }
+    for (; *index < PT_ENTRIES; ++*index) {
+        bool held;
+        int r;
+
+        if (!slot_is_guests(level, *index) || !(entry_read(&t[*index]) & PTE_P))
+            continue;
+        r = upper_one(f, &t[*index], d, level, preempt, &held);
+        if (r) {
+            *index += held;
+            return r;
+        }
+    }
+    return 0;
+}
+
+int table_validate(struct frame *f, struct domain *d, unsigned level, unsigned *index, bool preempt)
+{
+    uint64_t *t = arch_frame_va(frame_mfn(f));
+    int r;
+
+    if (level == 1)
+        return l1_validate(t, d, index);
+    r = upper_validate(f, t, d, level, index, preempt);
+    if (!r && level == 4)
+        mm_fill_guest_l4(t, d);
+    return r;
+}
+
+static int upper_devalidate(struct frame *f, const uint64_t *t, unsigned level, unsigned *index, bool preempt)
+{
+    while (*index) {
+        unsigned i = *index - 1;
+        struct frame *child = slot_is_guests(level, i) ? upper_entry_child(t[i], f) : NULL;
+
+        if (child) {
+            if (type_unref(child, preempt))
+                return -EAGAIN;
+            frame_put(child);
+        }
+        *index = i;
+        if (child && preempt && i && preempt_needed())
+            return -EAGAIN;
+    }
+    return 0;
+}
+
+int table_devalidate(struct frame *f, unsigned level, unsigned *index, bool preempt)
+{
+    uint64_t *t = arch_frame_va(frame_mfn(f));
+
+    if (level == 1) {
+        while (*index)
+            l1_entry_put(entry_read(&t[--*index]));
+        return 0;
+    }
+    if (upper_devalidate(f, t, level, index, preempt))
+        return -EAGAIN;
+    if (level == 4) /* Krypton's addresses are no business of whoever reads the page next */
+        memset(&t[HYP_SLOT_FIRST], 0, (HYP_SLOT_LAST - HYP_SLOT_FIRST + 1) * sizeof(*t));
+    return 0;
+}
+
+int descriptors_validate(struct frame *f)
+{
+    uint64_t *t = arch_frame_va(frame_mfn(f));
+
+    for (unsigned i = 0; i < FRAME_SIZE / 8; i++) {
+        uint64_t want = pv_descriptor_fix(t[i]);
+
+        if (!pv_descriptor_ok(want))
+            return -EINVAL;
+        if (want != t[i])
+            t[i] = want;
+    }
+    return 0;
+}

@@ -1,0 +1,309 @@
+/*
+ * The PV MMU: changing single entries of tables in use, and mmu_update (xen/xen.h).
+ *
+ * New references are taken before the table is locked, old ones dropped after it is unlocked; in between the
+ * entry is exchanged atomically, since processors set accessed and dirty bits at any time. What the guest has
+ * to flush is its own business: safety rests on the stamps (types.c, invariant 7), not on guests' flushes.
+ *
+ * Preemption: mmu_update goes on from the request it had reached: arg 0 advanced, arg 1 = requests left, its
+ * upper half = requests done before (for *pdone).
+ */
+#include "types.h"
+#include "core/abi.h"
+#include "core/guest.h"
+#include "core/log.h"
+#include "core/work.h"
+#include "arch/mem.h"
+#include "x86/mm.h"
+
+static uint64_t *entry_of(struct frame *f, unsigned index)
+{
+    return (uint64_t *)arch_frame_va(frame_mfn(f)) + index;
+}
+
+static uint64_t entry_write(uint64_t *p, uint64_t e, bool preserve_ad)
+{
+    uint64_t old, keep = preserve_ad ? PTE_A | PTE_D : 0;
+
+    if (!keep)
+        return __atomic_exchange_n(p, e, __ATOMIC_ACQ_REL);
+    old = __atomic_load_n(p, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(p, &old, e | (old & keep), false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        ;
+    return old;
+}
+
+/* Do both entries hold the same references? */
+static bool same_hold(uint64_t a, uint64_t b)
+{
+    return a & b & PTE_P && !((a ^ b) & (PTE_MFN_MASK | PTE_RW));
+}
+
+int l1_swap(const struct pt_change *c, uint64_t *entry, uint64_t e, uint64_t *old)
+{
+    uint64_t now = __atomic_load_n(entry, __ATOMIC_RELAXED);
+    int r;
+
+    *old = 0;
+    if (e & PTE_P) {
+        e = entry_adjust(e, 1);
+        if (same_hold(now, e)) {
+            if (unlikely(!entry_flags_ok(c->d, e, 1)))
+                return -EINVAL;
+            entry_write(entry, e, c->preserve_ad);
+            return 0;
+        }
+        r = l1_entry_get(e, c->d, c->pg_owner);
+        if (unlikely(r))
+            return r;
+    }
+    *old = entry_write(entry, e, c->preserve_ad);
+    return 0;
+}
+
+int l1_write(const struct pt_change *c, struct frame *f, unsigned index, uint64_t e)
+{
+    uint64_t old;
+    int r;
+
+    if (unlikely(!table_lock(f, c->d)))
+        return -EINVAL;
+    if (unlikely(pgt_type(type_word(f)) != PGT_L1)) {
+        table_unlock(f);
+        return -EINVAL;
+    }
+    r = l1_swap(c, entry_of(f, index), e, &old);
+    table_unlock(f);
+    if (likely(!r))
+        l1_entry_put(old);
+    return r;
+}
+
+/* The entry keeps its child: only flags change. False: it does not, nothing was done. */
+static bool upper_flags_write(const struct pt_change *c, struct frame *f, unsigned level, uint64_t *entry,
+                              uint64_t e)
+{
+    bool done = false;
+
+    if (!table_lock(f, c->d))
+        return false;
+    if (pgt_level(type_word(f)) == level) {
+        uint64_t now = __atomic_load_n(entry, __ATOMIC_RELAXED);
+
+        done = (now & e & PTE_P) && !((now ^ e) & PTE_MFN_MASK) && entry_flags_ok(c->d, e, level) &&
+               !(entry_is_linear(e, level, f) && e & PTE_RW);
+        if (done)
+            entry_write(entry, e, c->preserve_ad);
+    }
+    table_unlock(f);
+    return done;
+}
+
+/* References for the child of a new entry. *child NULL: it needs none. */
+static int upper_child_get(const struct pt_change *c, struct frame *f, unsigned level, uint64_t e,
+                           struct frame **child)
+{
+    int r;
+
+    *child = NULL;
+    if (!(e & PTE_P))
+        return pending_settle(c->pending);
+    if (!entry_flags_ok(c->d, e, level) || !mfn_valid(pte_mfn(e)))
+        return -EINVAL;
+    if (entry_is_linear(e, level, f))
+        return e & PTE_RW ? -EINVAL : pending_settle(c->pending);
+    r = pending_get(c->pending, pte_mfn(e), c->d, pgt_of_level(level - 1));
+    if (!r)
+        *child = mfn_frame(pte_mfn(e));
+    return r;
+}
+
+static int upper_write(const struct pt_change *c, struct frame *f, unsigned level, unsigned index, uint64_t e)
+{
+    uint64_t *entry = entry_of(f, index), old;
+    struct frame *child, *former;
+    int r;
+
+    if (!slot_is_guests(level, index))
+        return -EINVAL;
+    if (e & PTE_P)
+        e = entry_adjust(e, level);
+    if (upper_flags_write(c, f, level, entry, e))
+        return 0;
+    r = upper_child_get(c, f, level, e, &child);
+    if (r)
+        return r;
+    /* The table itself may have been released or become something else while the child was validated. */
+    if (!table_lock(f, c->d))
+        goto gone;
+    if (pgt_level(type_word(f)) != level) {
+        table_unlock(f);
+        goto gone;
+    }
+    old = entry_write(entry, e, c->preserve_ad);
+    table_unlock(f);
+    former = upper_entry_child(old, f);
+    if (former)
+        pending_put(c->pending, former);
+    return 0;
+gone:
+    if (child)
+        pending_put(c->pending, child);
+    return -EINVAL;
+}
+
+int table_write(const struct pt_change *c, struct frame *f, unsigned index, uint64_t e)
+{
+    unsigned level = pgt_level(pgt_type(type_word(f)));
+
+    if (level > 1)
+        return upper_write(c, f, level, index, e);
+    return level ? l1_write(c, f, index, e) : -EINVAL;
+}
+
+/* --- mmu_update
+ * ------------------------------------------------------------------------------------------------- */
+
+/* A request may also name an ordinary page of the guest: a plain store, as if the guest had it mapped
+ * writable. */
+static int plain_write(struct domain *d, mfn_t m, unsigned index, uint64_t value)
+{
+    int r = frame_get_typed(m, d, PGT_WRITABLE, d);
+
+    if (r)
+        return r;
+    __atomic_store_n(entry_of(mfn_frame(m), index), value, __ATOMIC_RELEASE);
+    frame_put_typed(mfn_frame(m));
+    return 0;
+}
+
+static int update_entry(struct pt_change *c, uint64_t ptr, uint64_t value)
+{
+    mfn_t m = maddr_to_mfn(MADDR(ptr));
+    unsigned index = (unsigned)(ptr & (FRAME_SIZE - 1)) / 8;
+    uint64_t x;
+
+    if (unlikely(ptr & 4 || !mfn_valid(m)))
+        return -EINVAL;
+    x = type_word(mfn_frame(m));
+    if (likely(pgt_count(x) && pgt_level(pgt_type(x))))
+        return table_write(c, mfn_frame(m), index, value);
+    return plain_write(c->d, m, index, value);
+}
+
+static int update_m2p(const struct pt_change *c, uint64_t ptr, uint64_t value)
+{
+    mfn_t m = maddr_to_mfn(MADDR(ptr));
+
+    if (!mfn_valid(m) || !frame_get(mfn_frame(m), c->pg_owner))
+        return -EINVAL;
+    m2p_set(m, value);
+    frame_put(mfn_frame(m));
+    return 0;
+}
+
+static int update_one(struct pt_change *c, const mmu_update_t *req)
+{
+    unsigned cmd = req->ptr & 3;
+
+    switch (cmd) {
+    case MMU_NORMAL_PT_UPDATE:
+    case MMU_PT_UPDATE_PRESERVE_AD:
+    case MMU_PT_UPDATE_NO_TRANSLATE:
+        c->preserve_ad = cmd == MMU_PT_UPDATE_PRESERVE_AD;
+        return update_entry(c, req->ptr - cmd, req->val);
+    default: /* MMU_MACHPHYS_UPDATE */
+        return update_m2p(c, req->ptr - cmd, req->val);
+    }
+}
+
+#define BATCH 16
+
+/* Requests from the guest, several at a time; one at a time near the end of what is mapped. */
+struct request_reader {
+    struct vcpu *v;
+    gva_t list;
+    uint32_t count, first, have;
+    mmu_update_t req[BATCH];
+};
+
+static const mmu_update_t *request(struct request_reader *q, uint32_t i)
+{
+    if (i >= q->first + q->have) {
+        q->first = i;
+        q->have = MIN(q->count - i, (uint32_t)BATCH);
+        if (guest_read_at(q->v, q->req, GVA(q->list.a + (uint64_t)i * sizeof(q->req[0])), 0,
+                          q->have * sizeof(q->req[0]))) {
+            q->have = 1;
+            if (guest_read_at(q->v, q->req, q->list, i, sizeof(q->req[0]))) {
+                q->have = 0;
+                return NULL;
+            }
+        }
+    }
+    return &q->req[i - q->first];
+}
+
+/* Runs requests; *done = how many are through. 0, an errno, or HC_AGAIN: preempted. */
+static long run_requests(struct pt_change *c, struct request_reader *q, uint32_t *done)
+{
+    for (*done = 0; *done < q->count;) {
+        const mmu_update_t *req = request(q, *done);
+        int r;
+
+        if (unlikely(!req))
+            return -EFAULT;
+        r = update_one(c, req);
+        if (unlikely(r))
+            return r == -EAGAIN ? HC_AGAIN : r;
+        ++*done;
+        if (unlikely(c->pending->put && c->pending->mfn))
+            return HC_AGAIN;
+        if (!(*done % 32) && *done < q->count && preempt_needed())
+            return HC_AGAIN;
+    }
+    return 0;
+}
+
+/* foreigndom: low half whose frames, high half (minus 1; 0 = the caller's) whose page tables. */
+static int targets(struct hypercall *hc, struct domain **pt_owner, struct domain **pg_owner)
+{
+    uint32_t fd = hc_u32(hc, 3);
+    int r = hc_target(hc, DID(fd >> 16 ? (fd >> 16) - 1 : DOMID_SELF), pt_owner);
+
+    if (r)
+        return r;
+    r = (*pt_owner)->dying && *pt_owner != hc->caller->domain ? -ESRCH
+                                                              : target_frames(hc, (uint16_t)fd, pg_owner);
+    if (r)
+        domain_put(*pt_owner);
+    return r;
+}
+
+long pv_mmu_update(struct hypercall *hc)
+{
+    struct pt_change c = {.pending = &pv_vcpu(hc->caller)->pending};
+    struct request_reader q = {.v = hc->caller, .list = GVA(hc->arg[0]), .count = hc_u32(hc, 1)};
+    uint32_t before = hc_cursor(hc, 1), done;
+    gva_t pdone = GVA(hc->arg[2]);
+    long r;
+
+    if (pending_settle_put(c.pending))
+        return HC_AGAIN;
+    r = targets(hc, &c.d, &c.pg_owner);
+    if (r)
+        return r;
+    r = run_requests(&c, &q, &done);
+    domain_put(c.pg_owner);
+    domain_put(c.d);
+    if (r == HC_AGAIN) {
+        hc->arg[0] += (uint64_t)done * sizeof(mmu_update_t);
+        hc->arg[1] = q.count - done;
+        hc_set_cursor(hc, 1, before + done);
+        return HC_AGAIN;
+    }
+    before += done;
+    if (pdone.a && guest_write(hc->caller, pdone, &before, sizeof(before)))
+        return -EFAULT;
+    return r;
+}
