@@ -14,15 +14,14 @@
 #include "../metal/pvregs.h"
 #include "x86/msr.h"
 
-
-#define EFER_SHOWN         0xd01ull /* SCE LME LMA NXE */
-#define APIC_BASE_SHOWN    0xfee00800ull
-#define APIC_BASE_BSP      0x100ull
+#define EFER_SHOWN      0xd01ull /* SCE LME LMA NXE */
+#define APIC_BASE_SHOWN 0xfee00800ull
+#define APIC_BASE_BSP   0x100ull
 /* MISC_ENABLE: no performance monitoring, no MONITOR; BTS, PEBS unavailable, xTPR off. */
-#define MISC_CLEAR         ((1ull << 7) | (1ull << 18))
-#define MISC_SET           ((1ull << 11) | (1ull << 12) | (1ull << 23))
-#define XCR0_GUEST         0xe7ull
-#define CR4_OSXSAVE        (1ull << 18)
+#define MISC_CLEAR      ((1ull << 7) | (1ull << 18))
+#define MISC_SET        ((1ull << 11) | (1ull << 12) | (1ull << 23))
+#define XCR0_GUEST      0xe7ull
+#define CR4_OSXSAVE     (1ull << 18)
 
 /* --- CPUID --- */
 
@@ -94,6 +93,7 @@ static bool read_by_rule(struct vcpu *v, const struct msr_rule *rule, uint32_t m
         *value = rule->value;
         return true;
     case MSR_HOST_READ:
+    case MSR_HOST_IGNORE:
         return rdmsr_safe(msr, value);
     case MSR_FS_BASE_:
     case MSR_GS_BASE_:
@@ -178,6 +178,7 @@ static bool write_by_rule(struct vcpu *v, const struct msr_rule *rule, uint32_t 
 
     switch (rule->answer) {
     case MSR_IGNORE_WRITE:
+    case MSR_HOST_IGNORE:
         return true;
     case MSR_FS_BASE_:
     case MSR_GS_BASE_:

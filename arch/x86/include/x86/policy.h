@@ -36,6 +36,7 @@ enum msr_answer {
     MSR_FAULT,        /* #GP */
     MSR_CONSTANT,     /* read: .value; write: accepted only if equal to it */
     MSR_IGNORE_WRITE, /* read: .value; writes vanish */
+    MSR_HOST_IGNORE,  /* read: the host's; writes vanish */
     MSR_HOST_READ,    /* read: the host's; write: accepted only if it changes nothing */
     MSR_FS_BASE_, MSR_GS_BASE_, MSR_GS_SHADOW_, MSR_TSC_AUX_, MSR_TSC_, MSR_EFER_, MSR_APIC_BASE_, MSR_MISC_ENABLE_,
     MSR_PRED_CMD_, MSR_HYPERCALL_PAGE_,
