@@ -114,7 +114,6 @@ static void stage2(void)
     run_constructors();
     dom0_build(&boot_info);
     mm_release_init();
-    vga_release();
     log_debug("Boot: starting dom0");
     domain_unpause(dom0);
     metal_resume_idle();
