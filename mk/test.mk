@@ -17,7 +17,7 @@ COMMA := ,
 
 HOST_PV := $(wildcard arch/x86/pv/mmu/*.c)
 HOST_LIB_C := $(filter-out core/console/log.c,$(filter lib/% core/%,$(HV_C))) \
-	$(wildcard arch/x86/policy/*.c) $(wildcard arch/x86/boot/e820.c arch/x86/platform/acpi_parse.c arch/x86/platform/irq.c arch/x86/platform/pirq.c $(addprefix arch/x86/pv/,decode.c emul*.c bounce.c iret.c debugreg.c hypercall_page.c))
+	$(wildcard arch/x86/policy/*.c) $(wildcard arch/x86/boot/e820.c arch/x86/platform/acpi_parse.c arch/x86/platform/irq.c arch/x86/platform/pirq.c arch/x86/pv/decode.c)
 HOST_FAKE_C := $(wildcard test/fake/*.c)
 HOST_TESTS := $(if $(UNIT),$(UNIT:%=test/unit/test_%.c),$(sort $(wildcard test/unit/test_*.c)))
 HOST_BIN := $(HOST_TESTS:test/unit/%.c=$(H)/%)
@@ -55,8 +55,13 @@ $(H)/test_%: $(H)/obj/test/unit/test_%.o $(H)/libfake.a $(H)/libkrypton.a
 	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group \
 	    $(HOST_WRAP) -lcmocka -lpthread
 
-# This test brings its own domain_crash, guest_read, vcpu_block: the first definition counts.
-$(H)/test_pv_emul_entry: HOST_WRAP += -Wl,-z,muldefs
+# This test is the whole machine of a few files: nothing else is linked.
+PV_EMUL_ENTRY := arch/x86/pv/bounce.c arch/x86/pv/iret.c arch/x86/pv/decode.c arch/x86/pv/emul.c arch/x86/pv/emul_io.c \
+	arch/x86/pv/emul_msr.c arch/x86/pv/debugreg.c arch/x86/pv/hypercall_page.c arch/x86/policy/cpuid.c \
+	arch/x86/policy/msr.c lib/fmt.c
+$(H)/test_pv_emul_entry: $(call host_obj,test/unit/test_pv_emul_entry.c $(PV_EMUL_ENTRY))
+	@echo "  HOSTLD  $@"
+	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $^ -lcmocka
 
 .PHONY: unit unit-build check coverage test fuzz-smoke
 unit-build: $(HOST_BIN)

@@ -22,6 +22,9 @@
 #include "x86/cpu.h"
 #include "x86/platform.h"
 #include "x86/pte.h"
+#include "x86/tlb.h"
+#include "core/frame.h"
+#include "arch/mem.h"
 
 #define MEM_BASE 0x7f0000000000ull
 #define MEM_SIZE 0x8000u
@@ -181,6 +184,28 @@ int pv_frame_get_type(mfn_t m, struct domain *d, uint64_t type, bool preemptible
 }
 void pv_frame_put_type(mfn_t m)
 {
+}
+void log_guest(did_t id, enum log_level level, const char *fmt, ...)
+{
+}
+void tlb_flush_local(void)
+{
+}
+void tlb_flush_local_va(gva_t va)
+{
+}
+uint64_t frame_count = 0x100000;
+struct frame *frame_table;
+bool frame_get(struct frame *f, const struct domain *d)
+{
+    return false;
+}
+void frame_put(struct frame *f)
+{
+}
+void *arch_frame_va(mfn_t m)
+{
+    return NULL;
 }
 
 /* --- set-up --- */
