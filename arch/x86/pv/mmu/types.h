@@ -35,9 +35,11 @@ static inline unsigned pgt_index(uint64_t x)
 {
     return (unsigned)((x & PGT_INDEX_MASK) >> PGT_INDEX_SHIFT);
 }
-/* Level of a table type, 1-4; 0 for all others. */
-static inline unsigned pgt_level(uint64_t type)
+/* Level of a table's type word (or of a bare type), 1-4; 0 for all others. */
+static inline unsigned pgt_level(uint64_t x)
 {
+    uint64_t type = pgt_type(x);
+
     return type >= PGT_L1 && type <= PGT_L4 ? (unsigned)(type >> 60) : 0;
 }
 static inline uint64_t pgt_of_level(unsigned level)
