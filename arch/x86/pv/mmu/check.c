@@ -111,12 +111,26 @@ static void tally_vcpu(struct tally *t, struct vcpu *v)
 
     tally_mfn(t, pv->root_kernel);
     tally_mfn(t, pv->root_user);
-    tally_pending(t, &pv->pending);
     for (unsigned i = 0; i < PV_GDT_FRAMES && i * 512 < pv->gdt_entries; i++)
         tally_mfn(t, pv->gdt_frame[i]);
     for (unsigned i = 0; i < 16; i++)
         if (pv->ldt_mapped & (1u << i))
             count_frame(t, pte_mfn(window[16 + i]), true);
+}
+
+/* Whoever was preempted in one of d's tables: also a privileged domain that works for it. */
+static void tally_all_pending(struct tally *t)
+{
+    uint32_t id = 0;
+    struct domain *d;
+
+    while (id <= UINT16_MAX && (d = domain_get_from(DID(id)))) {
+        for_each_vcpu(d, v)
+            tally_pending(t, &pv_vcpu(v)->pending);
+        tally_pending(t, &x86_domain(d)->release_pending);
+        id = d->id.v + 1u;
+        domain_put(d);
+    }
 }
 
 static void compare(struct tally *t, struct frame *f)
@@ -153,7 +167,7 @@ void pv_mmu_room_check(struct domain *d)
     if (t.types && t.refs) {
         each_frame(&t, tally_table);
         for_each_vcpu(d, v) tally_vcpu(&t, v);
-        tally_pending(&t, &x86_domain(d)->release_pending);
+        tally_all_pending(&t);
         each_frame(&t, compare);
     }
     mem_free(t.types);
