@@ -117,7 +117,7 @@ static void domain_end(struct domain *d)
     fake_run_until(fake_now + 1000000000ull);
 }
 
-static struct vcpu *ctl_vcpu[2]; /* so that the leak checker finds them */
+static struct vcpu *volatile ctl_vcpu[2]; /* so that the leak checker finds them */
 
 static int group_setup(void **state)
 {

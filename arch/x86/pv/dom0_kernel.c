@@ -1,6 +1,6 @@
 /*
- * Reads a dom0 kernel: ELF headers and Xen notes (xen/elfnote.h). Pure but for panics, which name what is wrong with
- * the file: at this point there is no one to return an error to.
+ * Reads a dom0 kernel: ELF headers and Xen notes (xen/elfnote.h). Pure but for panics, which name what is
+ * wrong with the file: at this point there is no one to return an error to.
  */
 #include "dom0_private.h"
 #include "core/log.h"
@@ -55,11 +55,13 @@ static void check_notes(const struct elf *e)
 
     if (!note_number(e, XEN_ELFNOTE_ENTRY, &v) && !note_number(e, XEN_ELFNOTE_VIRT_BASE, &v)) {
         if (note_number(e, XEN_ELFNOTE_PHYS32_ENTRY, &v))
-            panic("The dom0 kernel is for PVH only (no PV entry in its Xen ELF notes): PVH dom0 is not supported");
+            panic("The dom0 kernel is for PVH only (no PV entry in its Xen ELF notes): PVH dom0 is not "
+                  "supported");
         panic("The dom0 kernel has no Xen ELF notes: it was built without Xen PV support (CONFIG_XEN_PV)");
     }
     if (!text || strncmp(text, "xen-3.0", 7))
-        panic("The dom0 kernel's ELF notes ask for interface '%s': only xen-3.0 exists", text ? text : "(none)");
+        panic("The dom0 kernel's ELF notes ask for interface '%s': only xen-3.0 exists",
+              text ? text : "(none)");
     text = note_text(e, XEN_ELFNOTE_LOADER);
     if (text && strcmp(text, "generic"))
         panic("The dom0 kernel's ELF notes ask for loader '%s': only 'generic' exists", text);
@@ -75,7 +77,8 @@ static void check_addresses(const struct dom0_kernel *k)
         panic("The dom0 kernel wants to be at %#lx-%#lx: not a usable address range", low, high);
     if (k->entry < low || k->entry >= high)
         panic("The dom0 kernel's entry point %#lx is outside its image %#lx-%#lx", k->entry, low, high);
-    if (k->hypercall_page && (k->hypercall_page < low || k->hypercall_page > high - FRAME_SIZE || k->hypercall_page % FRAME_SIZE))
+    if (k->hypercall_page &&
+        (k->hypercall_page < low || k->hypercall_page > high - FRAME_SIZE || k->hypercall_page % FRAME_SIZE))
         panic("The dom0 kernel's hypercall page %#lx is outside its image", k->hypercall_page);
     if (high - k->virt_base > 0x40000000)
         panic("The dom0 kernel's image ends %#lx above its base: corrupt headers?", high - k->virt_base);

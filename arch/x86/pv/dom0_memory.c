@@ -70,7 +70,8 @@ uint64_t dom0_memory_size(uint64_t *max_pages)
     if (mem_max.given)
         pages = MIN(pages, amount_pages(&mem_max, available));
     if (pages > available)
-        panic("dom0_mem asks for %lu MiB, but only %lu MiB of memory are available for dom0: give a smaller dom0_mem=",
+        panic("dom0_mem asks for %lu MiB, but only %lu MiB of memory are available for dom0: give a smaller "
+              "dom0_mem=",
               (unsigned long)(pages >> (20 - FRAME_SHIFT)), (unsigned long)(available >> (20 - FRAME_SHIFT)));
     if (pages < PAGES_MIB(64))
         panic("dom0 would get %lu MiB of memory (%lu MiB are available): it needs at least 64 MiB",
@@ -86,8 +87,8 @@ static void add_run(struct dom0_memory *m, uint64_t pfn, mfn_t mfn, unsigned ord
     m->run[m->run_count++] = (struct dom0_run){pfn, mfn, order};
 }
 
-/* Largest pieces first: few runs, and superpage-friendly p2m. Contents are what the firmware left: the builder writes or
- * zeroes every frame that it uses, and dom0 may see the rest. */
+/* Largest pieces first: few runs, and superpage-friendly p2m. Contents are what the firmware left: the
+ * builder writes or zeroes every frame that it uses, and dom0 may see the rest. */
 void dom0_memory_allocate(struct dom0_memory *m, struct domain *d, uint64_t pages, uint64_t max_pages)
 {
     unsigned order = FRAME_MAX_ORDER;
@@ -101,7 +102,8 @@ void dom0_memory_allocate(struct dom0_memory *m, struct domain *d, uint64_t page
 
         if ((1ull << order) > pages - pfn || frame_alloc_domain(d, order, 64, FA_NO_SCRUB, &mfn)) {
             if (!order--)
-                panic("Out of memory after giving dom0 %lu of %lu MiB", (unsigned long)(pfn >> 8), (unsigned long)(pages >> 8));
+                panic("Out of memory after giving dom0 %lu of %lu MiB", (unsigned long)(pfn >> 8),
+                      (unsigned long)(pages >> 8));
             continue;
         }
         add_run(m, pfn, mfn, order);

@@ -1,6 +1,6 @@
 /*
- * dom0's first page tables. They are ordinary guest tables: built here by hand in dom0's frames, then validated by
- * pv/mmu like any other, so a mistake in this file ends in a refused pin, not in a hole.
+ * dom0's first page tables. They are ordinary guest tables: built here by hand in dom0's frames, then
+ * validated by pv/mmu like any other, so a mistake in this file ends in a refused pin, not in a hole.
  */
 #include "dom0_private.h"
 #include "core/log.h"
@@ -56,8 +56,8 @@ static bool is_table(const struct dom0_layout *l, uint64_t pfn)
            (pfn >= l->p2m_pfn + l->p2m_pages && pfn < l->p2m_pfn + l->p2m_pages + l->p2m_table_pages);
 }
 
-static void map(const struct dom0_memory *m, const struct dom0_layout *l, struct pool *p, uint64_t va, uint64_t pfn,
-                uint64_t count)
+static void map(const struct dom0_memory *m, const struct dom0_layout *l, struct pool *p, uint64_t va,
+                uint64_t pfn, uint64_t count)
 {
     mfn_t l4 = dom0_mfn(m, l->tables_pfn);
 

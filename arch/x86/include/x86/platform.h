@@ -84,9 +84,8 @@ void time_init_cpu(void);                 /* each AP: its timer and first time r
 /* Once, on the boot CPU, when all CPUs are online, interrupts are on and timers work, before a guest runs: compares the
  * TSCs of all CPUs, corrects the calibration by the time the boot has taken, starts what keeps unstable clocks right. */
 void time_finish(void);
-/* The same moment: hang detection, when `watchdog` is given. True from watchdog_nmi(): this NMI says that this CPU hangs. */
+/* The same moment: hang detection, when `watchdog` is given. */
 void watchdog_init(void);
-bool watchdog_nmi(void);
 extern uint64_t tsc_khz;
 
 /* --- PCI configuration (drivers/pci.c) ------------------------------------------------------------------------------ */
