@@ -1,10 +1,10 @@
 /*
- * 16550A serial ports as console. Output goes through a ring that the transmit interrupt drains, so that a guest's or
- * our own chatter does not stop a CPU for 87 us a character; polled before interrupts work, with sync_console, in a
- * panic, and when the ring is full.
+ * 16550A serial ports as console. Output goes through a ring that the transmit interrupt drains, so that a
+ * guest's or our own chatter does not stop a CPU for 87 us a character; polled before interrupts work, with
+ * sync_console, in a panic, and when the ring is full.
  *
- * Invariants: tx_prod - tx_cons <= TX_SIZE; the transmit interrupt is enabled exactly while the ring is not empty.
- * Locks: uart.lock (RANK_UART, interrupts off), except in a panic.
+ * Invariants: tx_prod - tx_cons <= TX_SIZE; the transmit interrupt is enabled exactly while the ring is not
+ * empty. Locks: uart.lock (RANK_UART, interrupts off), except in a panic.
  */
 #include "drivers/uart.h"
 #include "core/console.h"
@@ -36,13 +36,14 @@ struct uart {
     uint8_t lcr;
     struct spinlock lock;
     uint32_t tx_prod, tx_cons;
-    char tx[TX_SIZE];
+    char *tx; /* TX_SIZE */
     struct console_driver driver;
 };
 
+static char tx_ring[2][TX_SIZE];
 static struct uart uarts[2] = {
-    {.base = 0x3f8, .irq = 4, .baud = 0, .lcr = 3, .lock = SPINLOCK_INIT(RANK_UART)},
-    {.base = 0x2f8, .irq = 3, .baud = 0, .lcr = 3, .lock = SPINLOCK_INIT(RANK_UART)},
+    {.tx = tx_ring[0], .base = 0x3f8, .irq = 4, .baud = 0, .lcr = 3, .lock = SPINLOCK_INIT(RANK_UART)},
+    {.tx = tx_ring[1], .base = 0x2f8, .irq = 3, .baud = 0, .lcr = 3, .lock = SPINLOCK_INIT(RANK_UART)},
 };
 static bool sync_console;
 PARAM_BOOL("sync_console", sync_console, "wait until each console message is sent");
