@@ -107,8 +107,8 @@ static int map_gsi(struct pirq_table *t, struct pirq_map_request *r)
     if (r->gsi >= irq_gsi_count || !ioapic_has_gsi(r->gsi))
         return -EINVAL;
     r->gsi = (unsigned)array_index(r->gsi, irq_gsi_count);
-    if (irq_facts(r->gsi).krypton)
-        return -EPERM;
+    /* Krypton's own lines (the serial console) may be mapped, as kernels map all ISA interrupts; binding them
+     * is refused. */
     for (unsigned i = 0; i < t->count; i++)
         if (t->pirq[i].irq == (int)r->gsi) { /* already: fine if it is the same */
             if (r->pirq >= 0 && (unsigned)r->pirq != i)
