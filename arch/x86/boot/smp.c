@@ -246,7 +246,8 @@ void smp_ap_start(void)
     metal_resume_idle();
 }
 
-static void start_all(unsigned limit)
+/* False: a processor hangs somewhere in the trampoline. */
+static bool start_all(unsigned limit)
 {
     unsigned cpu = 1;
 
@@ -255,7 +256,7 @@ static void start_all(unsigned limit)
             continue;
         if (cpu >= limit) {
             log_info("SMP: further CPUs are not used (maxcpus, or the limit of %u)", MAX_CPUS);
-            return;
+            return true;
         }
         switch (start_one(cpu, acpi.cpu[i].apic_id)) {
         case STARTED:
@@ -264,9 +265,10 @@ static void start_all(unsigned limit)
         case SKIPPED:
             break;
         case LOST:
-            return;
+            return false;
         }
     }
+    return true;
 }
 
 /* Debug key 'd': what each CPU does. */
@@ -307,11 +309,15 @@ void smp_init(void)
         log_err("SMP: no memory for the start of CPUs");
         return;
     }
-    iomem_reserve(MADDR(low_page), FRAME_SIZE, "start of processors");
     make_trampoline(tables[0]);
-    start_all(limit);
-    for (unsigned i = 0; i < 3; i++)
-        frame_free(tables[i], 0);
+    if (start_all(limit)) {
+        /* The first MiB is the hardware domain's to look at. */
+        memset(low, 0, FRAME_SIZE);
+        for (unsigned i = 0; i < 3; i++)
+            frame_free(tables[i], 0);
+    } else {
+        iomem_reserve(MADDR(low_page), FRAME_SIZE, "start of processors");
+    }
     log_info("SMP: %u CPUs", cpu_count());
 }
 
