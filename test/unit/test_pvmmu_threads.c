@@ -1,0 +1,275 @@
+/* The PV MMU under real concurrency: each thread is a processor that runs one vCPU of the same guest. All of
+ * them pin, unpin, load, change and abandon the same few tables at once. Waiting for ever ends by alarm,
+ * wrong counts by the room check after each phase, when all are at rest. */
+#include "fake.h"
+#include "core/sched.h"
+#include "x86/boot.h"
+#include "x86/pte.h"
+#include "x86/pv.h"
+#include "x86/tlb.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define THREADS 4
+#define PHASES  40
+#define ROUNDS  6000
+#define POOL    16
+
+#define RO      (PTE_P | PTE_US | PTE_A | PTE_D)
+#define RW      (RO | PTE_RW)
+
+static __thread unsigned me;
+static __thread bool started, irqs_off;
+static __thread unsigned rng;
+
+struct boot_info boot_info;
+static struct domain *dom;
+static mfn_t pool[POOL];
+static unsigned done_ok;
+
+void pv_root_changed(struct vcpu *v)
+{
+}
+void pv_load_ldt(struct vcpu *v)
+{
+}
+void pv_inject(struct vcpu *v, uint8_t vector, uint32_t error_code, bool has_error)
+{
+}
+void pv_inject_pf(struct vcpu *v, uint64_t addr, uint32_t error_code)
+{
+}
+void cache_flush_cpus(const struct cpumask *cpus)
+{
+}
+unsigned arch_cpu_id(void)
+{
+    return me;
+}
+struct vcpu *arch_current(void)
+{
+    return started ? dom->vcpu[me] : sched_idle_vcpu(0);
+}
+void arch_cpu_relax(void)
+{
+    sched_yield();
+}
+bool arch_irq_enabled(void)
+{
+    return !irqs_off;
+}
+void arch_irq_disable(void)
+{
+    irqs_off = true;
+}
+void arch_irq_enable(void)
+{
+    irqs_off = false;
+}
+unsigned long arch_irq_save(void)
+{
+    unsigned long was = !irqs_off;
+
+    irqs_off = true;
+    return was;
+}
+void arch_irq_restore(unsigned long flags)
+{
+    irqs_off = !flags;
+}
+/* A clock that always moves: every change of type has to flush. */
+static uint32_t now = 1;
+uint32_t tlb_stamp(void)
+{
+    return __atomic_add_fetch(&now, 1, __ATOMIC_SEQ_CST);
+}
+void tlb_flush_older(const struct cpumask *cpus, uint32_t stamp)
+{
+    if (!(rand_r(&rng) % 4))
+        sched_yield();
+}
+void tlb_flush_cpus(const struct cpumask *cpus, unsigned kind, gva_t va)
+{
+}
+void tlb_flush_local(void)
+{
+}
+int arch_domain_init(struct domain *d, uint32_t flags)
+{
+    x86_domain(d)->window_l1 = calloc(MAX(d->max_vcpus, 1u), sizeof(uint64_t *));
+    for (unsigned i = 0; i < d->max_vcpus; i++)
+        x86_domain(d)->window_l1[i] = calloc(32, 8);
+    return 0;
+}
+void arch_domain_free(struct domain *d)
+{
+    for (unsigned i = 0; x86_domain(d)->window_l1 && i < d->max_vcpus; i++)
+        free(x86_domain(d)->window_l1[i]);
+    free(x86_domain(d)->window_l1);
+    free(d);
+}
+int arch_vcpu_init(struct vcpu *v)
+{
+    pv_vcpu(v)->root_kernel = pv_vcpu(v)->root_user = INVALID_MFN;
+    pv_vcpu(v)->kernel_mode = true;
+    spin_init(&pv_vcpu(v)->ldt_lock, RANK_PV_FRAME);
+    return 0;
+}
+int arch_domain_release(struct domain *d)
+{
+    return pv_domain_release_tables(d);
+}
+
+static unsigned rnd(unsigned n)
+{
+    return (unsigned)rand_r(&rng) % n;
+}
+
+static unsigned an_index(void)
+{
+    static const unsigned idx[] = {0, 1, 5, 272, 511};
+
+    return idx[rnd(ARRAY_SIZE(idx))];
+}
+
+static uint64_t an_entry(void)
+{
+    return rnd(5) ? pte_make(pool[rnd(POOL)], rnd(3) ? RW : RO) : 0;
+}
+
+/* The guest writes what it has mapped writable. */
+static void scribble(void)
+{
+    mfn_t m = pool[rnd(POOL)];
+
+    if (pv_frame_get_type(m, dom, PGT_WRITABLE, false))
+        return;
+    for (unsigned i = 0; i < 3; i++)
+        ((uint64_t *)arch_frame_va(m))[an_index()] = an_entry();
+    if (!rnd(4))
+        memset(arch_frame_va(m), 0, FRAME_SIZE);
+    pv_frame_put_type(m);
+}
+
+static void descriptors(struct vcpu *v)
+{
+    uint64_t f[2] = {pool[rnd(POOL)].n, pool[rnd(POOL)].n};
+
+    if (rnd(2))
+        (void)!pv_set_gdt_frames(v, f, rnd(700));
+    else
+        pv_clear_gdt(v);
+}
+
+static void a_hypercall(struct vcpu *v)
+{
+    mfn_t m = pool[rnd(POOL)];
+    struct mmuext_op op = {.cmd = MMUEXT_PIN_L1_TABLE + rnd(4)};
+    mmu_update_t u = {mfn_to_maddr(m).a + an_index() * 8, an_entry()};
+    struct hypercall hc = {.caller = v, .arg = {(uint64_t)&op, 1, 0, DOMID_SELF}};
+    long (*fn)(struct hypercall *) = pv_mmuext_op;
+    unsigned steps = rnd(6) ? 100000 : 1 + rnd(3);
+    long r = HC_AGAIN;
+
+    op.arg1.mfn = m.n;
+    switch (rnd(6)) {
+    case 0:
+        op.cmd = MMUEXT_UNPIN_TABLE;
+        break;
+    case 1:
+        op.cmd = rnd(2) ? MMUEXT_NEW_BASEPTR : MMUEXT_NEW_USER_BASEPTR;
+        break;
+    case 2:
+    case 3:
+        fn = pv_mmu_update;
+        hc.arg[0] = (uint64_t)&u;
+        break;
+    default:
+        break;
+    }
+    while (steps-- && r == HC_AGAIN)
+        r = fn(&hc);
+    if (!r)
+        __atomic_fetch_add(&done_ok, 1, __ATOMIC_RELAXED);
+}
+
+static void *processor(void *arg)
+{
+    me = (unsigned)(uintptr_t)arg & 0xff;
+    rng = (unsigned)(uintptr_t)arg * 7919 + 1;
+    started = true;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        switch (rnd(10)) {
+        case 0:
+        case 1:
+        case 2:
+            scribble();
+            break;
+        case 3:
+            descriptors(dom->vcpu[me]);
+            break;
+        default:
+            a_hypercall(dom->vcpu[me]);
+        }
+    }
+    return NULL;
+}
+
+static void test_threads(void **state)
+{
+    struct domain_config c = {.ops = &fake_guest_ops,
+                              .max_vcpus = THREADS,
+                              .max_evtchn_port = 100,
+                              .max_grant_frames = 4,
+                              .max_maptrack_frames = 2,
+                              .max_frames = 200};
+    struct vcpu *v;
+    int r;
+
+    assert_int_equal(domain_create(DID(2), &c, &dom), 0);
+    for (unsigned i = 0; i < THREADS; i++)
+        assert_int_equal(vcpu_create(dom, i, &v), 0);
+    for (unsigned i = 0; i < POOL; i++)
+        assert_int_equal(frame_alloc_domain(dom, 0, 64, 0, &pool[i]), 0);
+    for (unsigned p = 0; p < PHASES; p++) {
+        pthread_t t[THREADS];
+
+        fake_preempt_every = p % 4;
+        for (unsigned i = 0; i < THREADS; i++)
+            assert_int_equal(pthread_create(&t[i], NULL, processor, (void *)(uintptr_t)(p << 8 | i)), 0);
+        for (unsigned i = 0; i < THREADS; i++)
+            pthread_join(t[i], NULL);
+        fake_preempt_every = 0;
+        pv_mmu_room_check(dom);
+    }
+    assert_true(done_ok > PHASES * ROUNDS / 10);
+    while ((r = domain_kill(dom)) == -EAGAIN)
+        ;
+    assert_int_equal(r, 0);
+    assert_int_equal(dom->frames, 0);
+    domain_put(dom);
+    fake_run_until(fake_now + 1000000000ull);
+}
+
+static int group_setup(void **state)
+{
+    alarm(120);
+    fake_start(4096, THREADS);
+    domain_subsystem_init();
+    sched_init();
+    for (unsigned i = 0; i < THREADS; i++)
+        if (sched_init_cpu(i))
+            return -1;
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_threads)};
+
+    return cmocka_run_group_tests(tests, group_setup, NULL);
+}
