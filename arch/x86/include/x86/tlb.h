@@ -1,13 +1,15 @@
-/* TLB flushes over CPUs, and the stamp clock that lets freed frames wait for lazy flushes. (arch/x86/mm/tlb.c; test/fake on the host) */
+/* TLB flushes over CPUs, and the stamp clock that lets freed frames wait for lazy flushes.
+ * (arch/x86/mm/tlb.c; test/fake on the host) */
 #ifndef X86_TLB_H
 #define X86_TLB_H
 
 #include "core/types.h"
 #include "core/cpumask.h"
 
-#define TLB_FLUSH_ALL  0 /* everything non-global (guests have no global pages) */
-#define TLB_FLUSH_VA   1 /* one page */
-#define TLB_FLUSH_LDT  2 /* also drop the lazily mapped LDT window of the CPU's current vCPU is the caller's job first */
+#define TLB_FLUSH_ALL 0 /* everything non-global (guests have no global pages) */
+#define TLB_FLUSH_VA  1 /* one page */
+#define TLB_FLUSH_LDT                                                                                        \
+    2 /* also drop the lazily mapped LDT window of the CPU's current vCPU is the caller's job first */
 
 /* Flushes on the given CPUs and waits for them; interrupts must be on if other CPUs are named. */
 void tlb_flush_cpus(const struct cpumask *cpus, unsigned kind, gva_t va);
