@@ -113,7 +113,7 @@ static void tally_vcpu(struct tally *t, struct vcpu *v)
     tally_mfn(t, pv->root_user);
     for (unsigned i = 0; i < PV_GDT_FRAMES && i * 512 < pv->gdt_entries; i++)
         tally_mfn(t, pv->gdt_frame[i]);
-    for (unsigned i = 0; i < 16; i++)
+    for (unsigned i = 0; window && i < 16; i++)
         if (pv->ldt_mapped & (1u << i))
             count_frame(t, pte_mfn(window[16 + i]), true);
 }
@@ -125,8 +125,7 @@ static void tally_all_pending(struct tally *t)
     struct domain *d;
 
     while (id <= UINT16_MAX && (d = domain_get_from(DID(id)))) {
-        for_each_vcpu(d, v)
-            tally_pending(t, &pv_vcpu(v)->pending);
+        for_each_vcpu(d, v) tally_pending(t, &pv_vcpu(v)->pending);
         tally_pending(t, &x86_domain(d)->release_pending);
         id = d->id.v + 1u;
         domain_put(d);

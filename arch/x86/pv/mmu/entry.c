@@ -43,9 +43,9 @@ int l1_entry_get(uint64_t e, struct domain *d, struct domain *pg_owner)
 
     if (unlikely(!entry_flags_ok(d, e, 1)))
         return -EINVAL;
-    if (unlikely(!mfn_valid(m)))
+    f = frame_named(m);
+    if (unlikely(!f))
         return mmio_entry_get(m, d, pg_owner);
-    f = mfn_frame(m);
     if (unlikely(!frame_get(f, pg_owner)))
         return -EINVAL;
     if (!(e & PTE_RW))
@@ -81,11 +81,11 @@ int upper_entry_ref(uint64_t e, unsigned level, const struct frame *table, struc
     int r;
 
     *child = NULL;
-    if (!entry_flags_ok(d, e, level) || !mfn_valid(pte_mfn(e)))
+    f = frame_named(pte_mfn(e));
+    if (!entry_flags_ok(d, e, level) || !f)
         return -EINVAL;
     if (entry_is_linear(e, level, table))
         return e & PTE_RW ? -EINVAL : 0;
-    f = mfn_frame(pte_mfn(e));
     if (!frame_get(f, d))
         return -EINVAL;
     r = type_ref(f, pgt_of_level(level - 1), d);

@@ -20,12 +20,10 @@ static uint64_t avail_bits(unsigned flags)
 /* The L1 table and index that the request names. */
 static struct frame *locate(struct vcpu *v, uint64_t addr, unsigned flags, unsigned *index)
 {
-    mfn_t m = maddr_to_mfn(MADDR(addr));
-
     if (!(flags & GNTMAP_contains_pte))
         return walk_l1(pv_vcpu(v)->root_kernel, GVA(addr), index);
     *index = (unsigned)(addr & (FRAME_SIZE - 1)) / 8;
-    return addr & 7 || !mfn_valid(m) ? NULL : mfn_frame(m);
+    return addr & 7 ? NULL : frame_named(maddr_to_mfn(MADDR(addr)));
 }
 
 /* Locks f if it is an L1 of d's. */

@@ -46,15 +46,13 @@ static int op_pin(struct ext_call *c)
 
 static int op_unpin(struct ext_call *c)
 {
-    mfn_t m = MFN(c->op.arg1.mfn);
-    struct frame *f;
+    struct frame *f = frame_named(MFN(c->op.arg1.mfn));
     bool pinned;
 
     if (pending_settle(c->pending))
         return -EAGAIN;
-    if (!mfn_valid(m) || !frame_get(mfn_frame(m), c->pg_owner))
+    if (!f || !frame_get(f, c->pg_owner))
         return -EINVAL;
-    f = mfn_frame(m);
     pinned = type_unpin(f);
     frame_put(f);
     if (!pinned)
@@ -143,17 +141,18 @@ static int op_clear_page(struct ext_call *c)
 
 static int op_copy_page(struct ext_call *c)
 {
-    mfn_t to = MFN(c->op.arg1.mfn), from = MFN(c->op.arg2.src_mfn);
+    struct frame *from = frame_named(MFN(c->op.arg2.src_mfn));
+    mfn_t to = MFN(c->op.arg1.mfn);
     int r;
 
-    if (!mfn_valid(from) || !frame_get(mfn_frame(from), c->pg_owner))
+    if (!from || !frame_get(from, c->pg_owner))
         return -EINVAL;
     r = frame_get_typed(to, c->pg_owner, PGT_WRITABLE, c->pg_owner);
     if (!r) {
-        memmove(arch_frame_va(to), arch_frame_va(from), FRAME_SIZE);
+        memmove(arch_frame_va(to), arch_frame_va(frame_mfn(from)), FRAME_SIZE);
         frame_put_typed(mfn_frame(to));
     }
-    frame_put(mfn_frame(from));
+    frame_put(from);
     return r;
 }
 
@@ -186,7 +185,8 @@ static const struct ext_op {
 
 static int ext_one(struct ext_call *c)
 {
-    const struct ext_op *op = c->op.cmd < ARRAY_SIZE(ext_ops) ? &ext_ops[c->op.cmd] : NULL;
+    const struct ext_op *op =
+        c->op.cmd < ARRAY_SIZE(ext_ops) ? &ext_ops[array_index(c->op.cmd, ARRAY_SIZE(ext_ops))] : NULL;
 
     if (!op || !op->fn)
         return op && op->refused ? -op->refused : -ENOSYS;

@@ -50,19 +50,16 @@ void pending_put(struct pv_pending *p, struct frame *f)
 }
 
 /* The slot's own pair, if it is what the caller wants. */
-static bool take_from_slot(struct pv_pending *p, mfn_t m, const struct domain *d, uint64_t type)
+static bool take_from_slot(struct pv_pending *p, const struct frame *f, const struct domain *d, uint64_t type)
 {
-    const struct frame *f = mfn_frame(m);
-
-    if (p->put || p->mfn != m.n || f->owner != d->id.v || pgt_type(type_word(f)) != type)
+    if (p->put || p->mfn != frame_mfn(f).n || f->owner != d->id.v || pgt_type(type_word(f)) != type)
         return false;
     p->mfn = 0;
     return true;
 }
 
-static int get_fresh(mfn_t m, struct domain *d, uint64_t type)
+static int get_fresh(struct frame *f, struct domain *d, uint64_t type)
 {
-    struct frame *f = mfn_frame(m);
     int r;
 
     if (!frame_get(f, d))
@@ -75,25 +72,26 @@ static int get_fresh(mfn_t m, struct domain *d, uint64_t type)
 
 int pending_get(struct pv_pending *p, mfn_t m, struct domain *d, uint64_t type)
 {
+    struct frame *f = frame_named(m);
     int r;
 
     if (!p)
         return frame_get_typed(m, d, type, d);
-    if (!mfn_valid(m))
+    if (!f)
         return -EINVAL;
-    if (!p->mfn || !take_from_slot(p, m, d, type)) {
+    if (!p->mfn || !take_from_slot(p, f, d, type)) {
         r = pending_settle(p);
         if (!r)
-            r = get_fresh(m, d, type);
+            r = get_fresh(f, d, type);
         if (r)
             return r;
     }
-    r = type_finish(mfn_frame(m), d, true);
+    r = type_finish(f, d, true);
     if (r == -EAGAIN) {
         p->mfn = m.n;
         p->put = false;
     } else if (r) {
-        pending_put(p, mfn_frame(m));
+        pending_put(p, f);
     }
     return r;
 }

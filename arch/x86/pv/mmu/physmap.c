@@ -42,13 +42,15 @@ void arch_frame_stamp(struct frame *f)
     __atomic_store_n(&f->stamp, tlb_stamp(), __ATOMIC_RELAXED);
 }
 
-/* Stamp 0: nobody had the frame yet. */
+/* Stamp 0: nobody had the frame yet. A stamp above the clock is from before a flush of all CPUs; a clock that
+ * stands at 0 knows nothing (tlb.c). */
 void arch_frame_settle(struct frame *f, unsigned order)
 {
-    uint32_t newest = 0;
+    uint32_t newest = 0, now = tlb_stamp();
 
     for (uint64_t i = 0; i < 1ull << order; i++)
-        newest = MAX(newest, f[i].stamp);
-    if (newest)
+        if (f[i].stamp <= now)
+            newest = MAX(newest, f[i].stamp);
+    if (newest || !now)
         tlb_flush_older(&cpus_online, newest);
 }

@@ -248,13 +248,10 @@ void type_unref_now(struct frame *f)
 
 int frame_get_typed(mfn_t m, struct domain *owner, uint64_t type, struct domain *by)
 {
-    struct frame *f;
+    struct frame *f = frame_named(m);
     int r;
 
-    if (!mfn_valid(m))
-        return -EINVAL;
-    f = mfn_frame(m);
-    if (!frame_get(f, owner))
+    if (!f || !frame_get(f, owner))
         return -EINVAL;
     r = type_ref(f, type, by);
     if (!r) {

@@ -6,6 +6,7 @@
 #include "core/errno.h"
 #include "core/frame.h"
 #include "core/hypercall.h"
+#include "core/nospec.h"
 #include "x86/layout.h"
 #include "x86/pte.h"
 #include "x86/pv.h"
@@ -45,6 +46,17 @@ static inline unsigned pgt_level(uint64_t x)
 static inline uint64_t pgt_of_level(unsigned level)
 {
     return (uint64_t)level << 60;
+}
+/* The frame that a guest names, NULL if it is not RAM of ours. Go on with this, not with the number: a
+ * mispredicted check then leads to frame 0 (docs/security.md). */
+static inline struct frame *frame_named(mfn_t m)
+{
+    struct frame *f;
+
+    if (unlikely(m.n >= frame_count))
+        return NULL;
+    f = &frame_table[array_index(m.n, frame_count)];
+    return likely(f->flags & FRAME_F_RAM) ? f : NULL;
 }
 static inline uint64_t type_word(const struct frame *f)
 {

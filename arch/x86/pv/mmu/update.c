@@ -166,39 +166,39 @@ int table_write(const struct pt_change *c, struct frame *f, unsigned index, uint
 
 /* A request may also name an ordinary page of the guest: a plain store, as if the guest had it mapped
  * writable. */
-static int plain_write(struct domain *d, mfn_t m, unsigned index, uint64_t value)
+static int plain_write(struct domain *d, struct frame *f, unsigned index, uint64_t value)
 {
-    int r = frame_get_typed(m, d, PGT_WRITABLE, d);
+    int r = frame_get_typed(frame_mfn(f), d, PGT_WRITABLE, d);
 
     if (r)
         return r;
-    __atomic_store_n(entry_of(mfn_frame(m), index), value, __ATOMIC_RELEASE);
-    frame_put_typed(mfn_frame(m));
+    __atomic_store_n(entry_of(f, index), value, __ATOMIC_RELEASE);
+    frame_put_typed(f);
     return 0;
 }
 
 static int update_entry(struct pt_change *c, uint64_t ptr, uint64_t value)
 {
-    mfn_t m = maddr_to_mfn(MADDR(ptr));
+    struct frame *f = frame_named(maddr_to_mfn(MADDR(ptr)));
     unsigned index = (unsigned)(ptr & (FRAME_SIZE - 1)) / 8;
     uint64_t x;
 
-    if (unlikely(ptr & 4 || !mfn_valid(m)))
+    if (unlikely(ptr & 4 || !f))
         return -EINVAL;
-    x = type_word(mfn_frame(m));
-    if (likely(pgt_count(x) && pgt_level(pgt_type(x))))
-        return table_write(c, mfn_frame(m), index, value);
-    return plain_write(c->d, m, index, value);
+    x = type_word(f);
+    if (likely(pgt_count(x) && pgt_level(x)))
+        return table_write(c, f, index, value);
+    return plain_write(c->d, f, index, value);
 }
 
 static int update_m2p(const struct pt_change *c, uint64_t ptr, uint64_t value)
 {
-    mfn_t m = maddr_to_mfn(MADDR(ptr));
+    struct frame *f = frame_named(maddr_to_mfn(MADDR(ptr)));
 
-    if (!mfn_valid(m) || !frame_get(mfn_frame(m), c->pg_owner))
+    if (!f || !frame_get(f, c->pg_owner))
         return -EINVAL;
-    m2p_set(m, value);
-    frame_put(mfn_frame(m));
+    m2p_set(frame_mfn(f), value);
+    frame_put(f);
     return 0;
 }
 
