@@ -27,8 +27,6 @@ struct pv_vcpu {
     bool kernel_mode;                     /* the guest kernel runs (else its user space) */
     uint64_t kernel_sp, kernel_ss;        /* stack_switch */
     struct pv_callback event, failsafe, syscall, syscall32, sysenter;
-    uint16_t syscall32_cs, sysenter_cs;   /* selectors guests see; kernels use flat */
-    uint64_t nmi_eip;                     /* CALLBACKTYPE_nmi / nmi_op, through trap 2 */
     bool nmi_pending, nmi_masked, mce_pending;
 
     /* segments: selectors and bases while the vCPU is not running (on the CPU while it is) */
@@ -65,7 +63,6 @@ struct x86_vcpu {
 };
 
 struct e820_entry;
-struct ioport_range { uint16_t first, last; };
 
 struct x86_domain {
     struct domain core;                   /* first */
@@ -83,9 +80,7 @@ struct x86_domain {
     uint32_t e820_count;                  /* [d] */
     struct pv_pending release_pending;    /* pv/mmu: only while the domain dies */
     uint32_t release_cursor;              /* frame from which the search for pins goes on; 0 = from the first */
-    void *cpuid_policy;                   /* policy/ */
     uint32_t pci_cf8;                     /* [a] latch of port 0xcf8 */
-    bool nx_disabled_unused;
 };
 
 static inline struct x86_vcpu *x86_vcpu(struct vcpu *v) { return (struct x86_vcpu *)v; }
