@@ -10,13 +10,11 @@
 #include "core/types.h"
 
 enum lock_rank {
-    RANK_CONTROL = 10,     /* one control operation at a time per target (domctl) */
     RANK_DOMAIN_LIST = 20, /* the list of domains */
     RANK_DOMAIN = 30,      /* struct domain.lock: lifecycle, vCPU set-up */
     RANK_GRANT = 40,       /* struct grant_table.lock; two of them: lower domain id first */
     RANK_GRANT_ENTRY = 42, /* one active grant entry, inside its table's lock */
     RANK_MAPTRACK = 45,
-    RANK_PV_MMU = 50, /* x86: page-table lock of a domain, then per-frame page locks */
     RANK_PV_FRAME = 52,
     RANK_PHYSMAP = 55,
     RANK_PIRQ = 57,       /* x86: a domain's table of physical interrupts (map, unmap); sets up devices */
@@ -29,7 +27,6 @@ enum lock_rank {
     RANK_EVTCHN = 75,     /* struct domain.evtchn.lock; two of them: lower domain id first */
     RANK_EVTCHN_PORT = 76, /* one port; two of them: lower domain id, then lower port first */
     RANK_EVTCHN_FIFO = 77, /* a FIFO queue */
-    RANK_VCPU = 78,
     RANK_SCHED = 80,        /* a run queue; two of them: lower CPU first */
     RANK_SCHED_DOMAIN = 82, /* a domain's CPU budget; inside a run queue's lock */
     RANK_TIMER = 85,        /* a CPU's timers */

@@ -60,7 +60,6 @@ int arch_domain_init(struct domain *d, uint32_t flags)
 {
     struct x86_domain *x = x86_domain(d);
 
-    spin_init(&x->mmu_lock, RANK_PV_MMU);
     if (d->system)
         return 0;
     x->perdomain_l3 = frame_alloc_va(0);

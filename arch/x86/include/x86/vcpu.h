@@ -71,7 +71,6 @@ struct x86_domain {
     mfn_t perdomain_l3_mfn;
     uint64_t *perdomain_l2;
     uint64_t **window_l1;                 /* per vCPU: pointer to its 32 PTEs */
-    struct spinlock mmu_lock;             /* RANK_PV_MMU */
     uint64_t p2m_max_pfn;                 /* highest gfn put into the M2P for this domain */
     uint32_t release_step;
     /* device rights: the hardware domain has all but what Krypton keeps (platform: port_allowed_*, iomem_allowed) */
