@@ -787,6 +787,55 @@ static void test_memory_maps(void **state)
     assert_memory_equal(out, &in[1], sizeof(in[0]));
 }
 
+static mfn_t m2p_chunk = {~0ull};
+mfn_t m2p_frame(unsigned i)
+{
+    return i ? INVALID_MFN : m2p_chunk;
+}
+
+/* Privileged domains may read the M2P through DOMID_XEN; nobody may write it. */
+static void test_m2p_shared(void **state)
+{
+    struct space c;
+    xen_pfn_t extent[2] = {9, 9};
+    struct xen_machphys_mfn_list list = {.max_extents = 2};
+    struct hypercall hc = {.caller = ctl->vcpu[0], .arg = {XENMEM_machphys_mfn_list, (uint64_t)&list}};
+    uint64_t pte;
+
+    assert_true(frame_alloc(9, FA_ZERO, FRAME_ANY_NODE, &m2p_chunk));
+    list.extent_start.p = extent;
+    for (unsigned again = 0; again < 2; again++) {
+        assert_int_equal(arch_memory_op(&hc), 0);
+        assert_int_equal(extent[0], m2p_chunk.n);
+    }
+    space_make(ctl, &c);
+    assert_int_equal(ext_as(ctl->vcpu[0], MMUEXT_NEW_BASEPTR, c.l4.n, 0, DOMID_SELF), 0);
+    pte = mfn_to_maddr(c.l1).a + 16 * 8;
+    assert_int_equal(update_as(ctl->vcpu[0], pte, pte_make(MFN(m2p_chunk.n + 7), RO), DOMID_XEN), 0);
+    check();
+    assert_int_equal(update_as(ctl->vcpu[0], pte, pte_make(m2p_chunk, RW), DOMID_XEN), -EINVAL);
+    assert_int_equal(update_as(ctl->vcpu[0], pte, pte_make(m2p_chunk, RO), DOMID_SELF), -EINVAL);
+    assert_int_equal(update_as(ctl->vcpu[0], pte, pte_make(c.data[0], RO), DOMID_XEN), -EINVAL);
+    assert_int_equal(ext_as(ctl->vcpu[0], MMUEXT_PIN_L1_TABLE, m2p_chunk.n, 0, DOMID_XEN), -EINVAL);
+    assert_int_equal(ext_as(ctl->vcpu[0], MMUEXT_CLEAR_PAGE, m2p_chunk.n, 0, DOMID_XEN), -EINVAL);
+    assert_int_equal(update_as(dom->vcpu[0], pte, 0, DOMID_XEN), -EPERM);
+    check();
+    m2p_chunk = INVALID_MFN;
+}
+
+static void test_physmap(void **state)
+{
+    mfn_t m = page(dom);
+
+    assert_int_equal(arch_physmap_add(dom, GFN(0x55), m, 0), 0);
+    assert_int_equal(arch_mfn_to_gfn(dom, m).n, 0x55);
+    assert_int_equal(arch_gfn_to_mfn(dom, GFN(m.n)).n, m.n); /* PV guests name machine frames */
+    assert_true(mfn_eq(arch_gfn_to_mfn(dom, GFN(frame_count)), INVALID_MFN));
+    assert_int_equal(x86_domain(dom)->p2m_max_pfn >= 0x55, true);
+    arch_physmap_remove(dom, GFN(0x55), m, 0);
+    assert_int_equal(arch_mfn_to_gfn(dom, m).n, M2P_INVALID);
+}
+
 /* --- grants --- */
 
 static void test_grants(void **state)
@@ -1311,6 +1360,8 @@ int main(void)
         T(test_foreign),
         T(test_devices),
         T(test_m2p_list),
+        T(test_m2p_shared),
+        T(test_physmap),
         T(test_memory_maps),
         T(test_grants),
         T(test_descriptor_rules),
