@@ -150,6 +150,10 @@ void vcpu_block(struct vcpu *v)
 void vcpu_kick(struct vcpu *v)
 {
 }
+
+void vcpu_unblock(struct vcpu *v)
+{
+}
 void pv_set_fpu_ts(struct vcpu *v, bool set)
 {
     vcpu.pv.ts = set;

@@ -104,6 +104,7 @@ static void stage2(void)
     sched_init();
     cpu_info()->current = sched_idle_vcpu(0);
     console_input_init();
+    pv_hardware_nmi_init();
     hw_sti();
     uart_irq_init();
     log_debug("Boot: interrupts on");

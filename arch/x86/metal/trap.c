@@ -132,6 +132,7 @@ static void nmi(struct guest_regs *r)
     } else {
         log_warn("NMI on CPU 0 of unknown source");
     }
+    pv_hardware_nmi();
 }
 
 /* Prints what the banks hold and clears them. True: the CPU's state is lost. */
@@ -166,6 +167,7 @@ static void machine_check(struct guest_regs *r)
               (unsigned long long)status);
     }
     wrmsr(MSR_MCG_STATUS, 0);
+    pv_hardware_mce();
 }
 
 /* --- from a guest

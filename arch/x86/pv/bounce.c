@@ -169,6 +169,7 @@ void pv_inject_pf(struct vcpu *v, uint64_t addr, uint32_t error_code)
 void pv_nmi(struct vcpu *v)
 {
     __atomic_store_n(&pv_vcpu(v)->nmi_pending, true, __ATOMIC_SEQ_CST);
+    vcpu_unblock(v);
     vcpu_kick(v);
 }
 

@@ -39,6 +39,10 @@ struct vcpu_guest_context;
 int must_check pv_vcpu_set_context(struct vcpu *v, const struct vcpu_guest_context *c);
 /* A non-maskable interrupt for v's kernel, delivered by its NMI callback. Interrupt-safe. */
 void pv_nmi(struct vcpu *v);
+/* The hardware's NMI or recoverable machine check, for the hardware domain; called in that context. */
+void pv_hardware_nmi(void);
+void pv_hardware_mce(void);
+void pv_hardware_nmi_init(void); /* once, before interrupts are on */
 
 /* --- pv/mmu --------------------------------------------------------------------------------------------------------------- */
 /* Hypercalls (rows in the arch table). */
