@@ -19,11 +19,31 @@ uint64_t param_size(const char *s, const char **end)
 
     if (e != s) {
         switch (*e) {
-        case 'T': case 't': shift = 40; e++; break;
-        case 'G': case 'g': shift = 30; e++; break;
-        case 'M': case 'm': shift = 20; e++; break;
-        case 'K': case 'k': shift = 10; e++; break;
-        case 'B': case 'b': shift = 0; e++; break;
+        case 'T':
+        case 't':
+            shift = 40;
+            e++;
+            break;
+        case 'G':
+        case 'g':
+            shift = 30;
+            e++;
+            break;
+        case 'M':
+        case 'm':
+            shift = 20;
+            e++;
+            break;
+        case 'K':
+        case 'k':
+            shift = 10;
+            e++;
+            break;
+        case 'B':
+        case 'b':
+            shift = 0;
+            e++;
+            break;
         }
     }
     if (end)

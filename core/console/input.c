@@ -25,7 +25,8 @@ static struct spinlock input_lock = SPINLOCK_INIT(RANK_CONSOLE);
 static bool to_krypton;
 static unsigned switch_count;
 static char conswitch[4] = "a";
-PARAM_STRING("conswitch", conswitch, "letter of the key that switches console input when typed 3 times with Ctrl");
+PARAM_STRING("conswitch", conswitch,
+             "letter of the key that switches console input when typed 3 times with Ctrl");
 
 struct key {
     const char *what;

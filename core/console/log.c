@@ -66,7 +66,8 @@ static bool opt_loglvl(const char *value)
 {
     return console_set_level(value, false);
 }
-PARAM_CUSTOM("loglvl", opt_loglvl, "hypervisor messages to print: none|error|warning|info|debug|all[/rate-limited]");
+PARAM_CUSTOM("loglvl", opt_loglvl,
+             "hypervisor messages to print: none|error|warning|info|debug|all[/rate-limited]");
 
 static bool opt_guest_loglvl(const char *value)
 {
@@ -98,8 +99,8 @@ static bool rate_allows(void)
     return true;
 }
 
-static void line(const struct threshold *t, enum log_level level, const char *who, bool limited, const char *fmt,
-                 va_list ap)
+static void line(const struct threshold *t, enum log_level level, const char *who, bool limited,
+                 const char *fmt, va_list ap)
 {
     char buf[640];
     size_t n = strlcpy(buf, PREFIX, sizeof(buf));

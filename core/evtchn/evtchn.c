@@ -300,8 +300,7 @@ static void close_alone(struct domain *d, struct evtchn *c, uint32_t port)
     spin_unlock(&c->lock);
 }
 
-/* -EINVAL: no open port; -EBUSY: another CPU is opening or closing it; -EAGAIN: it changed under our hands.
- */
+/* -EINVAL: no open port; -EBUSY: another CPU is opening or closing it; -EAGAIN: it changed under our hands. */
 static int close_once(struct domain *d, struct evtchn *c, uint32_t port)
 {
     unsigned long flags = spin_lock_irq(&d->evtchn.lock);

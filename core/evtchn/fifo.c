@@ -99,8 +99,7 @@ static bool chain(event_word_t *tail, uint32_t port)
     }
     if (w & BIT32(EVTCHN_FIFO_BUSY))
         (void)__atomic_fetch_and(tail, ~BIT32(EVTCHN_FIFO_BUSY), __ATOMIC_SEQ_CST);
-    /* Still LINKED: the event is lost, by the guest's own doing. Not "empty": its head would be overwritten.
-     */
+    /* Still LINKED: the event is lost, by the guest's own doing. Not "empty": its head would be overwritten. */
     return w & BIT32(EVTCHN_FIFO_LINKED);
 }
 

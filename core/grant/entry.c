@@ -130,8 +130,7 @@ static int pin_first(struct grant_table *t, struct grant_use *u, struct active *
     return r;
 }
 
-/* The entry is pinned: what was read then counts; only for writing the guest is asked again. Entry lock held.
- */
+/* The entry is pinned: what was read then counts; only for writing the guest is asked again. Entry lock held. */
 static int pin_more(struct grant_table *t, struct grant_use *u, struct active *a)
 {
     uint32_t word;

@@ -64,8 +64,7 @@ static inline uint32_t grant_refs(const struct grant_table *t)
 {
     return (uint32_t)(t->frames * (t->version == 1 ? V1_PER_FRAME : V2_PER_FRAME));
 }
-/* First word of an entry: flags in the low half, domid above; both versions. ref < grant_refs(t), lock held.
- */
+/* First word of an entry: flags in the low half, domid above; both versions. ref < grant_refs(t), lock held. */
 uint32_t *grant_header(const struct grant_table *t, uint32_t ref);
 static inline grant_entry_v1_t *grant_v1(const struct grant_table *t, uint32_t ref)
 {

@@ -23,7 +23,8 @@ static bool element(gva_t array, uint64_t i, size_t bytes, gva_t *out)
 {
     uint64_t off;
 
-    return !__builtin_mul_overflow(i, (uint64_t)bytes, &off) && !__builtin_add_overflow(array.a, off, &out->a);
+    return !__builtin_mul_overflow(i, (uint64_t)bytes, &off) &&
+           !__builtin_add_overflow(array.a, off, &out->a);
 }
 
 int guest_read_at(struct vcpu *caller, void *to, gva_t array, uint64_t i, size_t bytes)

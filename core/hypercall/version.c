@@ -84,7 +84,8 @@ static long ver_guest_handle(struct hypercall *hc)
 /* Other guests learn nothing about the machine's command line. */
 static long ver_commandline(struct hypercall *hc)
 {
-    return put_text(hc, hc->caller->domain->privileged ? saved_cmdline : "<denied>", sizeof(xen_commandline_t));
+    return put_text(hc, hc->caller->domain->privileged ? saved_cmdline : "<denied>",
+                    sizeof(xen_commandline_t));
 }
 
 const struct hc_op version_ops[] = {
@@ -97,7 +98,8 @@ const struct hc_op version_ops[] = {
     {XENVER_get_features, PERM_ANY, "XENVER_get_features", ver_features, 0, NULL},
     {XENVER_pagesize, PERM_ANY, "XENVER_pagesize", ver_pagesize, 0, NULL},
     {XENVER_guest_handle, PERM_ANY, "XENVER_guest_handle", ver_guest_handle, 0, NULL},
-    {XENVER_commandline, PERM_ANY, "XENVER_commandline", ver_commandline, 0, "privileged domains; others read <denied>"},
+    {XENVER_commandline, PERM_ANY, "XENVER_commandline", ver_commandline, 0,
+     "privileged domains; others read <denied>"},
     {XENVER_build_id, PERM_ANY, "XENVER_build_id", NULL, ENODATA, "images carry no build id"},
 };
 const unsigned version_op_count = ARRAY_SIZE(version_ops);

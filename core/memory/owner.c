@@ -125,8 +125,7 @@ static void list_del(struct domain *d, struct frame *f)
 
 /* --- charging --- */
 
-/* Counts n frames against d's limit and uses up to n of its claim (*claimed). -ENOMEM, -EINVAL when d dies.
- */
+/* Counts n frames against d's limit and uses up to n of its claim (*claimed). -ENOMEM, -EINVAL when d dies. */
 static int charge(struct domain *d, uint64_t n, unsigned flags, bool use_claim, uint64_t *claimed)
 {
     int rc = 0;
@@ -323,8 +322,7 @@ static void claim_drop(struct domain *d)
     budget_give(n);
 }
 
-/* Next frame of the page list, moved to the special list so that those in use elsewhere do not come up again.
- */
+/* Next frame of the page list, moved to the special list so that those in use elsewhere do not come up again. */
 static struct frame *release_next(struct domain *d)
 {
     struct frame *f = NULL;

@@ -10,8 +10,7 @@ struct domain;
 /* --- heap.c: blocks of frames, knows no owners --- */
 #define HEAP_NODES 8u
 
-/* A block of 2^order frames with every address < 2^bits. exact: from this node only. Not settled, not zeroed.
- */
+/* A block of 2^order frames with every address < 2^bits. exact: from this node only. Not settled, not zeroed. */
 bool heap_take(unsigned order, unsigned bits, unsigned node, bool exact, mfn_t *out);
 /* The block must not be free; frames whose contents are zero carry FRAME_F_CLEAN. */
 void heap_give(mfn_t m, unsigned order);

@@ -128,8 +128,7 @@ static bool take_from(struct runq *from, struct runq *to, int64_t limit)
     spin_unlock_irq(&from->lock, flags);
     if (!v)
         return false;
-    /* In between others may have queued it here, put it to sleep or forbidden it this CPU: then it is theirs.
-     */
+    /* In between others may have queued it here, put it to sleep or forbidden it this CPU: then it is theirs. */
     to = vcpu_rq_lock(v, &flags);
     if (vcpu_may_queue(v, to) && cpu_allowed(v, to->cpu)) {
         policy->enqueue(to, v);

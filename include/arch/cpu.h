@@ -6,17 +6,18 @@
 
 struct vcpu;
 
-unsigned arch_cpu_id(void);               /* the CPU this runs on: 0 .. cpu_count()-1 */
-unsigned arch_cpu_node(unsigned cpu);     /* NUMA node */
-struct vcpu *arch_current(void);          /* read only at entry and dispatch */
+unsigned arch_cpu_id(void);           /* the CPU this runs on: 0 .. cpu_count()-1 */
+unsigned arch_cpu_node(unsigned cpu); /* NUMA node */
+struct vcpu *arch_current(void);      /* read only at entry and dispatch */
 bool arch_irq_enabled(void);
 void arch_irq_disable(void);
 void arch_irq_enable(void);
-unsigned long arch_irq_save(void);        /* disables; returns what restore needs */
+unsigned long arch_irq_save(void); /* disables; returns what restore needs */
 void arch_irq_restore(unsigned long flags);
 void arch_cpu_relax(void);
-void arch_cpu_kick(unsigned cpu);         /* IPI: the target runs its deferred work / looks for events. Interrupt-safe */
-void arch_cpu_idle(void);                 /* called with interrupts off and no work pending; returns with them on */
+void arch_cpu_kick(
+    unsigned cpu);        /* IPI: the target runs its deferred work / looks for events. Interrupt-safe */
+void arch_cpu_idle(void); /* called with interrupts off and no work pending; returns with them on */
 
 /* Saves prev's registers, calls sched_context_saved(prev), makes next current and resumes it: does not return
  * unless prev == next. next may be this CPU's idle vCPU. Interrupts are off on entry. */

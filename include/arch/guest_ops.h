@@ -9,23 +9,23 @@ struct vcpu;
 struct hypercall;
 
 struct guest_ops {
-    const char *name;             /* "pv", "hvm" */
-    bool translated;              /* gfn != mfn: has a p2m of its own */
-    bool (*copy_in)(struct vcpu *v, void *to, gva_t from, size_t n);   /* false = fault */
+    const char *name;                                                /* "pv", "hvm" */
+    bool translated;                                                 /* gfn != mfn: has a p2m of its own */
+    bool (*copy_in)(struct vcpu *v, void *to, gva_t from, size_t n); /* false = fault */
     bool (*copy_out)(struct vcpu *v, gva_t to, const void *from, size_t n);
     bool (*zero)(struct vcpu *v, gva_t to, size_t n);
-    void (*kick)(struct vcpu *v); /* extra work beyond the IPI when events arrive; may be NULL */
+    void (*kick)(struct vcpu *v);    /* extra work beyond the IPI when events arrive; may be NULL */
     void (*crashed)(struct vcpu *v); /* dump its registers into the log; may be NULL */
 };
 extern const struct guest_ops pv_guest_ops;
 
 /* The architecture's part of life. Objects are allocated by the architecture: its struct begins with the core's. */
-struct domain *arch_domain_alloc(void);            /* zeroed */
+struct domain *arch_domain_alloc(void); /* zeroed */
 void arch_domain_free(struct domain *d);
 struct vcpu *arch_vcpu_alloc(struct domain *d);
 void arch_vcpu_free(struct vcpu *v);
 int must_check arch_domain_init(struct domain *d, uint32_t flags); /* after the core's parts exist */
-int must_check arch_vcpu_init(struct vcpu *v);     /* also for idle vCPUs */
+int must_check arch_vcpu_init(struct vcpu *v);                     /* also for idle vCPUs */
 /* Destruction: drop page tables, special references, device rights. Preemptible: -EAGAIN = again. */
 int must_check arch_domain_release(struct domain *d);
 /* VCPUOP_initialise: takes a vcpu_guest_context from the guest (caller's memory). -EINVAL, -EFAULT, -EAGAIN (preempted: call again). */
@@ -38,12 +38,13 @@ int must_check arch_vcpu_nmi(struct vcpu *v);
 void arch_vcpu_dump(struct vcpu *v);
 /* Features of XENVER_get_features for d, submap 0. */
 uint32_t arch_features(const struct domain *d);
-const char *arch_capabilities(void);               /* "xen-3.0-x86_64 ..." */
-uint64_t arch_virt_start(const struct domain *d);  /* XENVER_platform_parameters */
+const char *arch_capabilities(void);              /* "xen-3.0-x86_64 ..." */
+uint64_t arch_virt_start(const struct domain *d); /* XENVER_platform_parameters */
 /* Global VIRQs and physical interrupts: evtchn bind_pirq / unbind / unmask for a guest. */
 int must_check arch_pirq_bind(struct vcpu *v, uint32_t pirq, bool will_share);
 void arch_pirq_unbind(struct domain *d, uint32_t pirq);
-void arch_pirq_unmask(struct domain *d, uint32_t pirq); /* EVTCHNOP_unmask of a PIRQ port = end of interrupt if level */
+void arch_pirq_unmask(struct domain *d,
+                      uint32_t pirq); /* EVTCHNOP_unmask of a PIRQ port = end of interrupt if level */
 /* May d's event channel be bound to this pirq? */
 bool arch_pirq_allowed(const struct domain *d, uint32_t pirq);
 /* Moves the interrupt to the CPU of v (bind_vcpu of a PIRQ port); best effort. */

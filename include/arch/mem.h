@@ -9,8 +9,8 @@ struct vcpu;
 struct frame;
 struct hypercall;
 
-void *arch_frame_va(mfn_t m);             /* the direct map; any frame with a struct frame */
-mfn_t arch_va_mfn(const void *va);        /* inverse, for direct-map addresses */
+void *arch_frame_va(mfn_t m);      /* the direct map; any frame with a struct frame */
+mfn_t arch_va_mfn(const void *va); /* inverse, for direct-map addresses */
 void arch_frame_zero(mfn_t m);
 
 /* A frame left an owner (freed or retyped): remember the TLB time; before a new owner sees it: flush who may hold it. */
@@ -18,7 +18,7 @@ void arch_frame_stamp(struct frame *f);
 void arch_frame_settle(struct frame *f, unsigned order);
 
 /* Guest frame numbers. For PV, gfn == mfn of the caller's choosing and the machine-to-physical table is Krypton's. */
-mfn_t arch_gfn_to_mfn(struct domain *d, gfn_t g);          /* INVALID_MFN: nothing there */
+mfn_t arch_gfn_to_mfn(struct domain *d, gfn_t g); /* INVALID_MFN: nothing there */
 /* Enters/removes 2^order frames at g: PV = M2P entries, translated = p2m. -ENOMEM, -EINVAL. */
 int must_check arch_physmap_add(struct domain *d, gfn_t g, mfn_t m, unsigned order);
 void arch_physmap_remove(struct domain *d, gfn_t g, mfn_t m, unsigned order);
@@ -33,7 +33,8 @@ long arch_memory_op(struct hypercall *hc);
  */
 int must_check arch_grant_map(struct vcpu *v, uint64_t addr, mfn_t m, unsigned flags, bool readonly);
 /* Removes exactly that mapping (PTE must still point to m, else -EINVAL / GNTST_general_error); new_addr for unmap_and_replace or 0. */
-int must_check arch_grant_unmap(struct vcpu *v, uint64_t addr, mfn_t m, unsigned flags, bool readonly, uint64_t new_addr);
+int must_check arch_grant_unmap(struct vcpu *v, uint64_t addr, mfn_t m, unsigned flags, bool readonly,
+                                uint64_t new_addr);
 /* Takes/drops the references a mapping of owner's frame needs (writable: also a writable type). False: not allowed now. */
 bool must_check arch_grant_pin(struct domain *owner, mfn_t m, bool readonly);
 void arch_grant_unpin(mfn_t m, bool readonly);

@@ -7,8 +7,9 @@
 struct vcpu;
 struct domain;
 
-uint64_t arch_time_ns(void);              /* ns since boot, monotonic on all CPUs */
-void arch_timer_program(uint64_t deadline_ns); /* this CPU: WORK_TIMER at about this time; ~0ull = off. Interrupts off */
+uint64_t arch_time_ns(void); /* ns since boot, monotonic on all CPUs */
+void arch_timer_program(
+    uint64_t deadline_ns); /* this CPU: WORK_TIMER at about this time; ~0ull = off. Interrupts off */
 void arch_wallclock(uint64_t *sec, uint32_t *nsec); /* UTC now */
 void arch_wallclock_set(uint64_t sec, uint32_t nsec, uint64_t system_time_ns);
 /* Writes the wall clock (version protocol) into d's shared_info. */

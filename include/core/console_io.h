@@ -8,9 +8,9 @@
 extern const struct hc_op console_ops[];
 extern const unsigned console_op_count;
 
-void console_input_init(void);  /* once, after work.h is usable */
+void console_input_init(void); /* once, after work.h is usable */
 void console_unregister(struct console_driver *drv);
-void console_flush(void);       /* waits until the drivers have sent everything */
+void console_flush(void); /* waits until the drivers have sent everything */
 /* Is the console named in console=? (drivers/uart.c) */
 bool console_wanted(const char *name);
 

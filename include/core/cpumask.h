@@ -4,7 +4,9 @@
 
 #include "core/types.h"
 
-struct cpumask { uint64_t w[MAX_CPUS / 64]; };
+struct cpumask {
+    uint64_t w[MAX_CPUS / 64];
+};
 
 static inline bool cpumask_test(const struct cpumask *m, unsigned cpu)
 {
@@ -56,6 +58,9 @@ static inline void cpumask_or(struct cpumask *r, const struct cpumask *a, const 
 }
 /* CPUs that run Krypton now: numbers are 0 .. cpu_count()-1 without holes. */
 extern struct cpumask cpus_online;
-static inline unsigned cpu_count(void) { return cpumask_count(&cpus_online); }
+static inline unsigned cpu_count(void)
+{
+    return cpumask_count(&cpus_online);
+}
 
 #endif

@@ -121,8 +121,7 @@ struct vcpu {
  * ----------------------------------------------------------------------------------------- */
 extern struct domain *dom0, *dom_io, *dom_xen,
     *dom_idle; /* dom_io owns MMIO frames, dom_xen what Krypton shows to guests */
-/* The domain with a reference, or NULL. DOMID_SELF etc. are not resolved here. dying domains are found too.
- */
+/* The domain with a reference, or NULL. DOMID_SELF etc. are not resolved here. dying domains are found too. */
 struct domain *domain_get(did_t id);
 void domain_ref(struct domain *d);
 void domain_put(struct domain *d);

@@ -53,8 +53,7 @@ void evtchn_virq_global(struct domain *d, uint32_t virq);
 void evtchn_virq_dom0(uint32_t virq); /* to the domain that handles global VIRQs */
 /* A physical interrupt bound with bind_pirq came in. Interrupt-safe. False if not bound. */
 bool evtchn_pirq(struct domain *d, uint32_t pirq);
-/* Does the port have its pending bit set (SCHEDOP_poll)? False for a port that does not exist; *valid tells.
- */
+/* Does the port have its pending bit set (SCHEDOP_poll)? False for a port that does not exist; *valid tells. */
 bool evtchn_is_pending(struct domain *d, port_t port, bool *valid);
 
 /* For tools and the builder: like EVTCHNOP_alloc_unbound / bind_virq done by d itself. */

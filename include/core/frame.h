@@ -52,8 +52,7 @@ static inline mfn_t frame_mfn(const struct frame *f)
 {
     return MFN(f - frame_table);
 }
-/* True if m has a struct frame and is RAM that Krypton manages (not a hole, not MMIO, not firmware-reserved).
- */
+/* True if m has a struct frame and is RAM that Krypton manages (not a hole, not MMIO, not firmware-reserved). */
 static inline bool mfn_valid(mfn_t m)
 {
     return m.n < frame_count && (frame_table[m.n].flags & FRAME_F_RAM);
@@ -63,8 +62,7 @@ static inline bool mfn_valid(mfn_t m)
  * ---------------------------------------------------------------- */
 /* Sets up the table (zeroed memory for `count` entries, provided by the architecture). Once. */
 void frame_init(struct frame *table, uint64_t count);
-/* Gives [start, end) to the allocator; may be called many times; ranges must not overlap (checked: panics).
- */
+/* Gives [start, end) to the allocator; may be called many times; ranges must not overlap (checked: panics). */
 void frame_add_range(mfn_t start, mfn_t end, unsigned node);
 /* Marks [start,end) as RAM with a struct frame that is in use by the hypervisor (image, modules) and not
  * free. */
@@ -125,8 +123,7 @@ bool must_check frame_get(struct frame *f, const struct domain *d);
 bool must_check frame_get_any(struct frame *f, did_t *owner);
 /* One more reference to a frame to which the caller already holds one. */
 void frame_ref(struct frame *f);
-/* Drops a reference; the last one frees the frame (scrubbed, d->frames decreased). Panics when there is none.
- */
+/* Drops a reference; the last one frees the frame (scrubbed, d->frames decreased). Panics when there is none. */
 void frame_put(struct frame *f);
 /* Clears ALLOCATED; true if this call cleared it: the caller then owes one frame_put(). */
 bool must_check frame_clear_allocated(struct frame *f);

@@ -21,8 +21,7 @@ int must_check grant_domain_release_mappings(struct domain *d);
 /* Dying domain: gives the table's frames back. False while others use its grants or map the frames (call
  * again later: the frames keep the domain). Nothing to do = true. */
 bool must_check grant_domain_release_table(struct domain *d);
-/* After the last reference; grant_domain_release_table must have said true, or d never have been published.
- */
+/* After the last reference; grant_domain_release_table must have said true, or d never have been published. */
 void grant_domain_free(struct domain *d);
 
 /* Frame i of d's grant table (status frame when status), growing the table up to its limit: for the builder,

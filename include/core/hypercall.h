@@ -14,8 +14,9 @@
 struct vcpu;
 struct domain;
 
-#define HC_AGAIN (-0x7fff0000L)    /* never returned to a guest */
-#define HC_NO_RESULT (-0x7fff0001L)/* the operation has set the guest's registers itself (iret): do not store rax */
+#define HC_AGAIN (-0x7fff0000L) /* never returned to a guest */
+#define HC_NO_RESULT                                                                                         \
+    (-0x7fff0001L) /* the operation has set the guest's registers itself (iret): do not store rax */
 
 struct hypercall {
     struct vcpu *caller;
@@ -25,10 +26,10 @@ struct hypercall {
 };
 
 enum hc_perm {
-    PERM_ANY,        /* every domain, acts on itself only */
-    PERM_TARGET,     /* the handler resolves its target with hc_target(): itself, or any if the caller is privileged */
-    PERM_CONTROL,    /* control domain only */
-    PERM_HARDWARE,   /* the domain that owns the hardware */
+    PERM_ANY, /* every domain, acts on itself only */
+    PERM_TARGET, /* the handler resolves its target with hc_target(): itself, or any if the caller is privileged */
+    PERM_CONTROL,  /* control domain only */
+    PERM_HARDWARE, /* the domain that owns the hardware */
 };
 
 typedef long (*hc_fn)(struct hypercall *hc);
@@ -36,22 +37,22 @@ typedef long (*hc_fn)(struct hypercall *hc);
 struct hc_op {
     uint32_t nr;
     enum hc_perm perm;
-    const char *name;   /* as in the interface header */
-    hc_fn fn;           /* NULL: refused with .refused */
-    int refused;        /* positive errno for a row without fn; 0 = -ENOSYS */
-    const char *note;   /* for docs: why refused, or a limit */
+    const char *name; /* as in the interface header */
+    hc_fn fn;         /* NULL: refused with .refused */
+    int refused;      /* positive errno for a row without fn; 0 = -ENOSYS */
+    const char *note; /* for docs: why refused, or a limit */
 };
 
-struct hc_entry {          /* one hypercall */
-    uint32_t nr;           /* __HYPERVISOR_* */
+struct hc_entry { /* one hypercall */
+    uint32_t nr;  /* __HYPERVISOR_* */
     enum hc_perm perm;
     const char *name;
-    hc_fn fn;              /* direct handler, or NULL with ops */
-    const struct hc_op *ops; /* sub-operations, chosen by (uint32_t)arg[0] & op_mask */
+    hc_fn fn;                 /* direct handler, or NULL with ops */
+    const struct hc_op *ops;  /* sub-operations, chosen by (uint32_t)arg[0] & op_mask */
     const unsigned *op_count; /* address of the table's count */
     uint16_t nargs;
-    uint32_t op_mask;      /* 0 = all 32 bits; memory_op: low 6 bits (the rest is the start extent) */
-    int unknown;           /* positive errno for an unknown sub-operation; 0 = ENOSYS */
+    uint32_t op_mask; /* 0 = all 32 bits; memory_op: low 6 bits (the rest is the start extent) */
+    int unknown;      /* positive errno for an unknown sub-operation; 0 = ENOSYS */
     const char *note;
 };
 
@@ -71,8 +72,14 @@ extern const unsigned arch_hypercall_count;
  * 0, -ESRCH (no such domain), -EPERM. */
 int must_check hc_target(struct hypercall *hc, did_t id, struct domain **out);
 
-static inline uint32_t hc_u32(const struct hypercall *hc, unsigned i) { return (uint32_t)hc->arg[i]; }
-static inline uint32_t hc_cursor(const struct hypercall *hc, unsigned i) { return (uint32_t)(hc->arg[i] >> 32); }
+static inline uint32_t hc_u32(const struct hypercall *hc, unsigned i)
+{
+    return (uint32_t)hc->arg[i];
+}
+static inline uint32_t hc_cursor(const struct hypercall *hc, unsigned i)
+{
+    return (uint32_t)(hc->arg[i] >> 32);
+}
 static inline void hc_set_cursor(struct hypercall *hc, unsigned i, uint32_t c)
 {
     hc->arg[i] = (uint32_t)hc->arg[i] | ((uint64_t)c << 32);

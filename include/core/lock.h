@@ -25,8 +25,8 @@ enum lock_rank {
     RANK_IRQ_SAFE = 70,   /* from here on: may be taken in interrupt context, so always with interrupts off */
     RANK_IRQ_DESC = 72,   /* an interrupt line; delivers events */
     RANK_EVTCHN = 75,     /* struct domain.evtchn.lock; two of them: lower domain id first */
-    RANK_EVTCHN_PORT = 76, /* one port; two of them: lower domain id, then lower port first */
-    RANK_EVTCHN_FIFO = 77, /* a FIFO queue */
+    RANK_EVTCHN_PORT = 76,  /* one port; two of them: lower domain id, then lower port first */
+    RANK_EVTCHN_FIFO = 77,  /* a FIFO queue */
     RANK_SCHED = 80,        /* a run queue; two of them: lower CPU first */
     RANK_SCHED_DOMAIN = 82, /* a domain's CPU budget; inside a run queue's lock */
     RANK_TIMER = 85,        /* a CPU's timers */
@@ -50,8 +50,7 @@ struct spinlock {
 
 void spin_init(struct spinlock *l, enum lock_rank rank);
 void spin_lock(struct spinlock *l);
-/* A second lock of the same rank (two domains, two run queues), taken in the order the rank's comment gives.
- */
+/* A second lock of the same rank (two domains, two run queues), taken in the order the rank's comment gives. */
 void spin_lock_second(struct spinlock *l);
 bool spin_trylock(struct spinlock *l);
 void spin_unlock(struct spinlock *l);

@@ -21,10 +21,10 @@ void log_guest(did_t id, enum log_level level, const char *fmt, ...) printf_like
 /* We are wrong: print registers and a call trace, stop every CPU, stay on the screen (or reboot by reboot=). */
 __attribute__((noreturn)) void panic(const char *fmt, ...) printf_like(1, 2);
 
-#define BUG_ON(c)                                                                                           \
-    do {                                                                                                    \
-        if (unlikely(c))                                                                                    \
-            panic("BUG at %s:%d: %s", __FILE__, __LINE__, #c);                                              \
+#define BUG_ON(c)                                                                                            \
+    do {                                                                                                     \
+        if (unlikely(c))                                                                                     \
+            panic("BUG at %s:%d: %s", __FILE__, __LINE__, #c);                                               \
     } while (0)
 #ifdef DEBUG
 #define ASSERT(c) BUG_ON(!(c))

@@ -13,7 +13,7 @@ static inline uint64_t array_index(uint64_t index, uint64_t size)
     uint64_t mask;
 
     __asm__("" : "+r"(index)); /* the compiler must not use what the bounds check taught it */
-    mask = (uint64_t)((int64_t)~(index | (size - 1 - index)) >> 63);
+    mask = (uint64_t)((int64_t) ~(index | (size - 1 - index)) >> 63);
     return index & mask;
 }
 

@@ -13,20 +13,22 @@ enum param_kind { PARAM_K_BOOL, PARAM_K_UINT, PARAM_K_SIZE, PARAM_K_STRING, PARA
 struct param {
     const char *name;
     const char *help;
-    void *var;            /* bool *, unsigned *, uint64_t *, char[len] */
+    void *var; /* bool *, unsigned *, uint64_t *, char[len] */
     bool (*fn)(const char *value);
     uint32_t len;
     uint32_t kind;
 } __attribute__((aligned(8)));
 
-#define PARAM_DEFINE(id, ...)                                                                               \
-    static const struct param param_##id __attribute__((used, section("krypton_params"), aligned(8))) = {__VA_ARGS__}
-#define PARAM_CAT2(a, b) a##b
-#define PARAM_CAT(a, b)  PARAM_CAT2(a, b)
-#define PARAM_BOOL(n, v, h)   PARAM_DEFINE(v, .name = n, .help = h, .var = &v, .kind = PARAM_K_BOOL)
-#define PARAM_UINT(n, v, h)   PARAM_DEFINE(v, .name = n, .help = h, .var = &v, .kind = PARAM_K_UINT)
-#define PARAM_SIZE(n, v, h)   PARAM_DEFINE(v, .name = n, .help = h, .var = &v, .kind = PARAM_K_SIZE)
-#define PARAM_STRING(n, v, h) PARAM_DEFINE(v, .name = n, .help = h, .var = v, .len = sizeof(v), .kind = PARAM_K_STRING)
+#define PARAM_DEFINE(id, ...)                                                                                \
+    static const struct param param_##id                                                                     \
+        __attribute__((used, section("krypton_params"), aligned(8))) = {__VA_ARGS__}
+#define PARAM_CAT2(a, b)    a##b
+#define PARAM_CAT(a, b)     PARAM_CAT2(a, b)
+#define PARAM_BOOL(n, v, h) PARAM_DEFINE(v, .name = n, .help = h, .var = &v, .kind = PARAM_K_BOOL)
+#define PARAM_UINT(n, v, h) PARAM_DEFINE(v, .name = n, .help = h, .var = &v, .kind = PARAM_K_UINT)
+#define PARAM_SIZE(n, v, h) PARAM_DEFINE(v, .name = n, .help = h, .var = &v, .kind = PARAM_K_SIZE)
+#define PARAM_STRING(n, v, h)                                                                                \
+    PARAM_DEFINE(v, .name = n, .help = h, .var = v, .len = sizeof(v), .kind = PARAM_K_STRING)
 #define PARAM_CUSTOM(n, f, h) PARAM_DEFINE(f, .name = n, .help = h, .fn = f, .kind = PARAM_K_CUSTOM)
 
 /* Parses a whole command line; says once, plainly, what it does not know or does not implement. */

@@ -1,5 +1,4 @@
-/* Timers on arch_time_ns(): one queue per CPU; functions run from WORK_TIMER (interrupts on, no locks held).
- */
+/* Timers on arch_time_ns(): one queue per CPU; functions run from WORK_TIMER (interrupts on, no locks held). */
 #ifndef CORE_TIMER_H
 #define CORE_TIMER_H
 

@@ -68,8 +68,7 @@ extern unsigned fake_fail_mem;     /* mem_alloc and mem_alloc_array */
 extern unsigned fake_fail_copy;    /* guest copies */
 extern unsigned fake_fail_physmap; /* arch_physmap_add */
 extern unsigned fake_fail_map;     /* arch_grant_map */
-/* preempt_needed() says yes at the nth call from now and at each nth after it (0 = the product's own answer).
- */
+/* preempt_needed() says yes at the nth call from now and at each nth after it (0 = the product's own answer). */
 extern unsigned fake_preempt_every;
 extern unsigned fake_copies; /* guest copies so far */
 

@@ -6,18 +6,18 @@
 
 static uint64_t overhead;
 
-#define MEASURE(name, n, stmt)                                                                              \
-    do {                                                                                                    \
-        uint64_t _start, _ticks;                                                                            \
-        for (unsigned _i = 0; _i < 16; _i++) {                                                              \
-            stmt;                                                                                           \
-        }                                                                                                   \
-        _start = rdtsc();                                                                                   \
-        for (unsigned _i = 0; _i < (n); _i++) {                                                             \
-            stmt;                                                                                           \
-        }                                                                                                   \
-        _ticks = rdtsc() - _start - overhead;                                                               \
-        print("bench %s %lu\n", name, (unsigned long)(_ticks / (n)));                                       \
+#define MEASURE(name, n, stmt)                                                                               \
+    do {                                                                                                     \
+        uint64_t _start, _ticks;                                                                             \
+        for (unsigned _i = 0; _i < 16; _i++) {                                                               \
+            stmt;                                                                                            \
+        }                                                                                                    \
+        _start = rdtsc();                                                                                    \
+        for (unsigned _i = 0; _i < (n); _i++) {                                                              \
+            stmt;                                                                                            \
+        }                                                                                                    \
+        _ticks = rdtsc() - _start - overhead;                                                                \
+        print("bench %s %lu\n", name, (unsigned long)(_ticks / (n)));                                        \
     } while (0)
 
 static void hook_skip2(struct trap_frame *f)
@@ -75,7 +75,8 @@ static void bench_mmu(void)
 {
     char *page = page_alloc(), *table = page_alloc();
     uint64_t pte = va_mfn(page) * PAGE | PTE_KERNEL, table_mfn = va_mfn(table);
-    struct mmuext_op pin[2] = {{.cmd = MMUEXT_PIN_L1_TABLE, .arg1.mfn = table_mfn}, {.cmd = MMUEXT_UNPIN_TABLE, .arg1.mfn = table_mfn}};
+    struct mmuext_op pin[2] = {{.cmd = MMUEXT_PIN_L1_TABLE, .arg1.mfn = table_mfn},
+                               {.cmd = MMUEXT_UNPIN_TABLE, .arg1.mfn = table_mfn}};
     struct mmuext_op root = {.cmd = MMUEXT_NEW_BASEPTR, .arg1.mfn = va_mfn((void *)start_info->pt_base)};
     struct mmuext_op inv = {.cmd = MMUEXT_INVLPG_LOCAL, .arg1.linear_addr = (unsigned long)page};
     static struct mmu_update u[64];
@@ -109,7 +110,9 @@ static void bench_traps(void)
     trap_hook = hook_skip2;
     MEASURE("ud_bounce_iret", 1000, __asm__ volatile("ud2" ::: "memory"));
     trap_hook = hook_pf;
-    MEASURE("pf_bounce_iret", 1000, __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); movq $0, 8; 1:" ::: "rax", "memory"));
+    MEASURE("pf_bounce_iret", 1000,
+            __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); movq $0, 8; 1:" ::
+                                 : "rax", "memory"));
     trap_hook = NULL;
     trap_resume = 0;
     MEASURE("cpuid_emulated", 1000, {
@@ -128,7 +131,8 @@ static void bench_grants(void)
     static struct gnttab_copy copy[32];
     grant_entry_v1_t *table = (grant_entry_v1_t *)scratch_va(100);
     char *page = page_alloc(), *dest = page_alloc();
-    struct gnttab_map_grant_ref map = {.flags = GNTMAP_host_map, .ref = 8, .dom = 0, .host_addr = (uint64_t)scratch_va(101)};
+    struct gnttab_map_grant_ref map = {
+        .flags = GNTMAP_host_map, .ref = 8, .dom = 0, .host_addr = (uint64_t)scratch_va(101)};
     struct gnttab_unmap_grant_ref unmap = {.host_addr = map.host_addr};
 
     set_xen_guest_handle(setup.frame_list, frames);
@@ -143,7 +147,8 @@ static void bench_grants(void)
     });
     print("bench-status grant_map %d unmap %d\n", map.status, unmap.status);
     for (unsigned i = 0; i < 32; i++) {
-        copy[i] = (struct gnttab_copy){.source.domid = DOMID_SELF, .dest.domid = DOMID_SELF, .len = 1500, .flags = GNTCOPY_source_gref};
+        copy[i] = (struct gnttab_copy){
+            .source.domid = DOMID_SELF, .dest.domid = DOMID_SELF, .len = 1500, .flags = GNTCOPY_source_gref};
         copy[i].source.u.ref = 8;
         copy[i].dest.u.gmfn = va_mfn(dest);
     }

@@ -14,7 +14,8 @@ void (*event_hook)(void);
 volatile unsigned events_seen;
 bool test_failed;
 
-extern char _end[], event_callback[], failsafe_callback[], syscall_callback[], vcpu_start[], user_trap_stack_top[];
+extern char _end[], event_callback[], failsafe_callback[], syscall_callback[], vcpu_start[],
+    user_trap_stack_top[];
 static uint64_t *p2m;
 static uint64_t next_pfn;
 
@@ -125,7 +126,8 @@ void *scratch_va(unsigned page)
     static char *base;
 
     if (!base) {
-        char *va = (char *)VIRT_BASE + (1ul << 30) - (1ul << 21); /* the end of the 1 GiB that our L3 entry covers */
+        char *va =
+            (char *)VIRT_BASE + (1ul << 30) - (1ul << 21); /* the end of the 1 GiB that our L3 entry covers */
         uint64_t *l1 = page_alloc(), m;
         struct mmu_update u;
 
@@ -141,7 +143,11 @@ void *scratch_va(unsigned page)
 }
 
 /* --- traps ---- */
-#define TRAP_STUBS(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(16) X(17) X(18) X(19) X(32) X(128)
+/* clang-format off */
+#define TRAP_STUBS(X) \
+    X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(16) X(17) X(18) X(19) \
+    X(32) X(128)
+/* clang-format on */
 #define DECLARE(n) extern char trap_##n[];
 TRAP_STUBS(DECLARE)
 #define ROW(n) {n, n == 3 || n == 4 || n == 128 ? 3 : 0, FLAT_KERNEL_CS, (unsigned long)trap_##n},
@@ -152,7 +158,9 @@ static void traps_init(void)
     struct callback_register cb[] = {
         {.type = CALLBACKTYPE_event, .address = (unsigned long)event_callback},
         {.type = CALLBACKTYPE_failsafe, .address = (unsigned long)failsafe_callback},
-        {.type = CALLBACKTYPE_syscall, .flags = CALLBACKF_mask_events, .address = (unsigned long)syscall_callback},
+        {.type = CALLBACKTYPE_syscall,
+         .flags = CALLBACKF_mask_events,
+         .address = (unsigned long)syscall_callback},
     };
 
     if (HC1(set_trap_table, table))
@@ -168,15 +176,22 @@ void guest_trap(struct trap_frame *f)
         trap_hook(f);
         return;
     }
-    last_trap = (struct trap_record){.happened = true, .nr = f->nr, .error = f->error, .rip = f->rip, .cs = f->cs, .rflags = f->rflags,
-                                     .rsp = f->rsp, .cr2 = shared->vcpu_info[0].arch.cr2};
+    last_trap = (struct trap_record){.happened = true,
+                                     .nr = f->nr,
+                                     .error = f->error,
+                                     .rip = f->rip,
+                                     .cs = f->cs,
+                                     .rflags = f->rflags,
+                                     .rsp = f->rsp,
+                                     .cr2 = shared->vcpu_info[0].arch.cr2};
     if (trap_resume) {
         f->rip = trap_resume;
         f->rflags &= ~0x100ull; /* a single-stepping test steps once */
         return;
     }
-    print("FAIL framework: unexpected trap %llu error %llx rip %llx cs %llx cr2 %llx\n", (unsigned long long)f->nr,
-          (unsigned long long)f->error, (unsigned long long)f->rip, (unsigned long long)f->cs, (unsigned long long)last_trap.cr2);
+    print("FAIL framework: unexpected trap %llu error %llx rip %llx cs %llx cr2 %llx\n",
+          (unsigned long long)f->nr, (unsigned long long)f->error, (unsigned long long)f->rip,
+          (unsigned long long)f->cs, (unsigned long long)last_trap.cr2);
     guest_shutdown(SHUTDOWN_crash);
 }
 
@@ -186,10 +201,11 @@ bool read_faults(const void *p, uint64_t *out)
     bool t;
 
     last_trap.happened = false;
-    __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); mov (%1), %0; 1: movq $0, trap_resume(%%rip)"
-                     : "+r"(v)
-                     : "r"(p)
-                     : "rax", "memory");
+    __asm__ volatile(
+        "lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); mov (%1), %0; 1: movq $0, trap_resume(%%rip)"
+        : "+r"(v)
+        : "r"(p)
+        : "rax", "memory");
     t = last_trap.happened;
     if (!t)
         *out = v;
@@ -199,8 +215,11 @@ bool read_faults(const void *p, uint64_t *out)
 bool write_faults(void *p, uint64_t v)
 {
     last_trap.happened = false;
-    __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); mov %0, (%1); 1: movq $0, trap_resume(%%rip)" ::"r"(v), "r"(p)
-                     : "rax", "memory");
+    __asm__ volatile(
+        "lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); mov %0, (%1); 1: movq $0, trap_resume(%%rip)" ::
+            "r"(v),
+        "r"(p)
+        : "rax", "memory");
     return last_trap.happened;
 }
 

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define __XEN_INTERFACE_VERSION__ __XEN_LATEST_INTERFACE_VERSION__
-#define __XEN_TOOLS__ 1
+#define __XEN_TOOLS__             1
 #include <xen/xen.h>
 #include <xen/callback.h>
 #include <xen/event_channel.h>
@@ -30,8 +30,8 @@
 #include "lib/fmt.h"
 #include "lib/string.h"
 
-#define PAGE 4096ul
-#define VIRT_BASE 0xffffffff80000000ul
+#define PAGE          4096ul
+#define VIRT_BASE     0xffffffff80000000ul
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 extern struct start_info *start_info;
@@ -50,10 +50,11 @@ static inline long hypercall(unsigned nr, uint64_t a, uint64_t b, uint64_t c, ui
                      : "rcx", "r11", "memory");
     return ret;
 }
-#define HC1(nr, a)          hypercall(__HYPERVISOR_##nr, (uint64_t)(a), 0, 0, 0, 0)
-#define HC2(nr, a, b)       hypercall(__HYPERVISOR_##nr, (uint64_t)(a), (uint64_t)(b), 0, 0, 0)
-#define HC3(nr, a, b, c)    hypercall(__HYPERVISOR_##nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), 0, 0)
-#define HC4(nr, a, b, c, d) hypercall(__HYPERVISOR_##nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d), 0)
+#define HC1(nr, a)       hypercall(__HYPERVISOR_##nr, (uint64_t)(a), 0, 0, 0, 0)
+#define HC2(nr, a, b)    hypercall(__HYPERVISOR_##nr, (uint64_t)(a), (uint64_t)(b), 0, 0, 0)
+#define HC3(nr, a, b, c) hypercall(__HYPERVISOR_##nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), 0, 0)
+#define HC4(nr, a, b, c, d)                                                                                  \
+    hypercall(__HYPERVISOR_##nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), (uint64_t)(d), 0)
 
 static inline uint64_t rdtsc(void)
 {
@@ -79,7 +80,7 @@ uint64_t pte_machine(const void *va);
 uint64_t pte_read(const void *va);
 /* update_va_mapping with INVLPG. */
 long pte_set(const void *va, uint64_t pte);
-#define PTE_KERNEL 0x67ull  /* P RW US A D */
+#define PTE_KERNEL    0x67ull /* P RW US A D */
 #define PTE_KERNEL_RO 0x65ull
 /* An address range without mappings but with an L1 table, for tests to map things: 512 pages. */
 void *scratch_va(unsigned page);
@@ -95,18 +96,19 @@ struct trap_record {
     uint64_t nr, error, rip, cr2, cs, rflags, rsp;
 };
 extern struct trap_record last_trap;
-extern uint64_t trap_resume;                     /* address to go on at; 0 = unexpected trap: fail and stop */
-extern void (*trap_hook)(struct trap_frame *f);  /* sees each trap first; NULL = none. It may change *f; sets last_trap itself */
+extern uint64_t trap_resume; /* address to go on at; 0 = unexpected trap: fail and stop */
+extern void (*trap_hook)(
+    struct trap_frame *f); /* sees each trap first; NULL = none. It may change *f; sets last_trap itself */
 extern volatile unsigned events_seen;
 extern void (*event_hook)(void);
 /* Runs an instruction sequence with faults caught: true if it trapped. */
-#define TRAPS(insn, ...)                                                                                    \
-    ({                                                                                                      \
-        last_trap.happened = false;                                                                         \
-        __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); " insn                       \
-                         "; 1: movq $0, trap_resume(%%rip)" ::__VA_ARGS__                                   \
-                         : "rax", "rcx", "rdx", "memory", "cc");                                            \
-        last_trap.happened;                                                                                 \
+#define TRAPS(insn, ...)                                                                                     \
+    ({                                                                                                       \
+        last_trap.happened = false;                                                                          \
+        __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); " insn                        \
+                         "; 1: movq $0, trap_resume(%%rip)" ::__VA_ARGS__                                    \
+                         : "rax", "rcx", "rdx", "memory", "cc");                                             \
+        last_trap.happened;                                                                                  \
     })
 /* Reads / writes 8 bytes; true if it faulted. */
 bool read_faults(const void *p, uint64_t *out);
@@ -135,27 +137,29 @@ struct test {
     const char *name;
     void (*fn)(void);
 };
-#define TEST(id)                                                                                            \
-    static void test_##id(void);                                                                            \
-    static const struct test entry_##id __attribute__((used, section("tests"), aligned(8))) = {#id, test_##id}; \
+#define TEST(id)                                                                                             \
+    static void test_##id(void);                                                                             \
+    static const struct test entry_##id                                                                      \
+        __attribute__((used, section("tests"), aligned(8))) = {#id, test_##id};                              \
     static void test_##id(void)
 
 void test_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 extern bool test_failed;
-#define CHECK(c)                                                                                            \
-    do {                                                                                                    \
-        if (!(c)) {                                                                                         \
-            test_fail("%s:%d: %s", __FILE__, __LINE__, #c);                                                 \
-            return;                                                                                         \
-        }                                                                                                   \
+#define CHECK(c)                                                                                             \
+    do {                                                                                                     \
+        if (!(c)) {                                                                                          \
+            test_fail("%s:%d: %s", __FILE__, __LINE__, #c);                                                  \
+            return;                                                                                          \
+        }                                                                                                    \
     } while (0)
-#define CHECK_EQ(a, b)                                                                                      \
-    do {                                                                                                    \
-        long long _a = (long long)(a), _b = (long long)(b);                                                 \
-        if (_a != _b) {                                                                                     \
-            test_fail("%s:%d: %s is %lld (%llx), expected %s = %lld", __FILE__, __LINE__, #a, _a, _a, #b, _b); \
-            return;                                                                                         \
-        }                                                                                                   \
+#define CHECK_EQ(a, b)                                                                                       \
+    do {                                                                                                     \
+        long long _a = (long long)(a), _b = (long long)(b);                                                  \
+        if (_a != _b) {                                                                                      \
+            test_fail("%s:%d: %s is %lld (%llx), expected %s = %lld", __FILE__, __LINE__, #a, _a, _a, #b,    \
+                      _b);                                                                                   \
+            return;                                                                                          \
+        }                                                                                                    \
     } while (0)
 
 /* Provided by the program that is linked with the framework: tests_main.c or bench. */

@@ -35,8 +35,8 @@ TEST(version_bad_pointers_fault)
     CHECK_EQ(HC2(xen_version, XENVER_extraversion, 0xffff830000000000ul), -14); /* Krypton's */
     CHECK_EQ(HC2(xen_version, XENVER_extraversion, 0xffff7ffffffffff8ul), -14); /* straddles into it */
     CHECK_EQ(HC2(xen_version, XENVER_extraversion, 0x0000800000000000ul), -14); /* not canonical */
-    CHECK_EQ(HC2(xen_version, XENVER_extraversion, 0x10), -14);                  /* not mapped */
-    CHECK_EQ(HC2(xen_version, XENVER_extraversion, -8ul), -14);                  /* wraps */
+    CHECK_EQ(HC2(xen_version, XENVER_extraversion, 0x10), -14);                 /* not mapped */
+    CHECK_EQ(HC2(xen_version, XENVER_extraversion, -8ul), -14);                 /* wraps */
 }
 
 TEST(multicall_runs_all)

@@ -76,11 +76,11 @@ TEST(cpuid_shows_the_hypervisor)
     a = 1;
     c = 0;
     __asm__ volatile("ud2a; .ascii \"xen\"; cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    CHECK(!(c & (1u << 5)));  /* VMX */
-    CHECK(c & (1u << 31));    /* a hypervisor is present */
+    CHECK(!(c & (1u << 5))); /* VMX */
+    CHECK(c & (1u << 31));   /* a hypervisor is present */
     a = 0x80000001;
     __asm__ volatile("ud2a; .ascii \"xen\"; cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
-    CHECK(!(c & (1u << 2)));  /* SVM */
+    CHECK(!(c & (1u << 2))); /* SVM */
 }
 
 TEST(debug_registers_checked)
@@ -98,9 +98,11 @@ TEST(debug_breakpoint_hits)
     static volatile uint64_t watched;
 
     CHECK_EQ(HC2(set_debugreg, 0, &watched), 0);
-    CHECK_EQ(HC2(set_debugreg, 7, 0x000d0002ul | 1), 0); /* write, 8 bytes would be 0xd|0x9: len 4, global 0 */
+    CHECK_EQ(HC2(set_debugreg, 7, 0x000d0002ul | 1),
+             0); /* write, 8 bytes would be 0xd|0x9: len 4, global 0 */
     last_trap.happened = false;
-    __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); movl $1, %0; nop; 1: movq $0, trap_resume(%%rip)"
+    __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); movl $1, %0; nop; 1: movq $0, "
+                     "trap_resume(%%rip)"
                      : "=m"(watched)::"rax", "memory");
     CHECK(last_trap.happened);
     CHECK_EQ(last_trap.nr, 1);
@@ -112,7 +114,10 @@ TEST(debug_breakpoint_hits)
 TEST(single_step_traps)
 {
     last_trap.happened = false;
-    __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); pushfq; orq $0x100, (%%rsp); popfq; nop; 1: nop; movq $0, trap_resume(%%rip); pushfq; andq $~0x100, (%%rsp); popfq" ::: "rax", "memory", "cc");
+    __asm__ volatile(
+        "lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); pushfq; orq $0x100, (%%rsp); popfq; nop; 1: "
+        "nop; movq $0, trap_resume(%%rip); pushfq; andq $~0x100, (%%rsp); popfq" ::
+            : "rax", "memory", "cc");
     CHECK(last_trap.happened);
     CHECK_EQ(last_trap.nr, 1);
 }
@@ -137,11 +142,11 @@ TEST(segment_bases)
 TEST(descriptors_checked)
 {
     static const uint64_t bad[] = {
-        0x00cf9b000000ffffull,  /* ring-0 code */
-        0x00cf93000000ffffull,  /* ring-0 data */
-        0x0000e90000000067ull,  /* TSS */
-        0x0000ec0000000000ull,  /* call gate to selector 0 */
-        0x0000820000000fffull,  /* LDT */
+        0x00cf9b000000ffffull, /* ring-0 code */
+        0x00cf93000000ffffull, /* ring-0 data */
+        0x0000e90000000067ull, /* TSS */
+        0x0000ec0000000000ull, /* call gate to selector 0 */
+        0x0000820000000fffull, /* LDT */
     };
     uint64_t *gdt = page_alloc();
     xen_pfn_t frames[1] = {va_mfn(gdt)};
@@ -229,8 +234,8 @@ TEST(user_syscall_reaches_the_kernel)
 
 TEST(user_cannot_make_hypercalls_or_io)
 {
-    CHECK_EQ(in_user("\xe4\x80\x0f\x0b", 4, 0xe033), 13); /* in $0x80, %al */
-    CHECK_EQ(in_user("\xfa\x0f\x0b", 3, 0xe033), 13);     /* cli */
+    CHECK_EQ(in_user("\xe4\x80\x0f\x0b", 4, 0xe033), 13);     /* in $0x80, %al */
+    CHECK_EQ(in_user("\xfa\x0f\x0b", 3, 0xe033), 13);         /* cli */
     CHECK_EQ(in_user("\x0f\x20\xc0\x0f\x0b", 5, 0xe033), 13); /* mov %cr0, %rax */
 }
 
@@ -242,7 +247,9 @@ TEST(user_int80_by_its_gate)
 
 TEST(iret_forged_frames)
 {
-    struct { uint64_t cs, ss; } bad[] = {{0xe008, 0xe010}, {0xe030, 0xe028}, {0, 0}, {0x10, 0x18}};
+    struct {
+        uint64_t cs, ss;
+    } bad[] = {{0xe008, 0xe010}, {0xe030, 0xe028}, {0, 0}, {0x10, 0x18}};
 
     /* Ring 0 selectors never stick: the guest continues in ring 3 or gets a fault, the machine goes on. */
     for (unsigned i = 0; i < 2; i++) {

@@ -38,7 +38,8 @@ TEST(grant_query_and_setup)
 
 TEST(grant_map_reads_the_page_and_unmaps)
 {
-    struct gnttab_map_grant_ref m = {.host_addr = (uint64_t)scratch_va(201), .flags = GNTMAP_host_map, .ref = 8, .dom = 0};
+    struct gnttab_map_grant_ref m = {
+        .host_addr = (uint64_t)scratch_va(201), .flags = GNTMAP_host_map, .ref = 8, .dom = 0};
     struct gnttab_unmap_grant_ref u = {.host_addr = m.host_addr};
     uint64_t v;
 
@@ -63,7 +64,8 @@ TEST(grant_map_reads_the_page_and_unmaps)
 
 TEST(grant_readonly_is_readonly)
 {
-    struct gnttab_map_grant_ref m = {.host_addr = (uint64_t)scratch_va(202), .flags = GNTMAP_host_map, .ref = 9, .dom = 0};
+    struct gnttab_map_grant_ref m = {
+        .host_addr = (uint64_t)scratch_va(202), .flags = GNTMAP_host_map, .ref = 9, .dom = 0};
     struct gnttab_unmap_grant_ref u = {.host_addr = m.host_addr};
 
     CHECK(setup());
@@ -82,7 +84,8 @@ TEST(grant_readonly_is_readonly)
 
 TEST(grant_of_a_page_table_never_writable)
 {
-    struct gnttab_map_grant_ref m = {.host_addr = (uint64_t)scratch_va(203), .flags = GNTMAP_host_map, .ref = 10, .dom = 0};
+    struct gnttab_map_grant_ref m = {
+        .host_addr = (uint64_t)scratch_va(203), .flags = GNTMAP_host_map, .ref = 10, .dom = 0};
 
     CHECK(setup());
     give(10, (void *)start_info->pt_base, GTF_permit_access);
@@ -94,13 +97,22 @@ TEST(grant_of_a_page_table_never_writable)
 
 TEST(grant_hostile_references)
 {
-    static const struct { unsigned ref, dom, flags; } bad[] = {
-        {0xffffffff, 0, GNTMAP_host_map}, {511, 0, GNTMAP_host_map}, {8, 12345, GNTMAP_host_map}, {1000000, 0, GNTMAP_host_map}, {11, 0, 0},
+    static const struct {
+        unsigned ref, dom, flags;
+    } bad[] = {
+        {0xffffffff, 0, GNTMAP_host_map},
+        {511, 0, GNTMAP_host_map},
+        {8, 12345, GNTMAP_host_map},
+        {1000000, 0, GNTMAP_host_map},
+        {11, 0, 0},
     };
 
     CHECK(setup());
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
-        struct gnttab_map_grant_ref m = {.host_addr = (uint64_t)scratch_va(204), .flags = bad[i].flags, .ref = bad[i].ref, .dom = (domid_t)bad[i].dom};
+        struct gnttab_map_grant_ref m = {.host_addr = (uint64_t)scratch_va(204),
+                                         .flags = bad[i].flags,
+                                         .ref = bad[i].ref,
+                                         .dom = (domid_t)bad[i].dom};
 
         CHECK_EQ(HC3(grant_table_op, GNTTABOP_map_grant_ref, &m, 1), 0);
         CHECK(m.status != GNTST_okay);
@@ -117,7 +129,8 @@ TEST(grant_map_into_hypervisor_or_table_refused)
     CHECK(setup());
     give(12, target, GTF_permit_access);
     for (unsigned i = 0; i < ARRAY_SIZE(where); i++) {
-        struct gnttab_map_grant_ref m = {.host_addr = where[i], .flags = GNTMAP_host_map, .ref = 12, .dom = 0};
+        struct gnttab_map_grant_ref m = {
+            .host_addr = where[i], .flags = GNTMAP_host_map, .ref = 12, .dom = 0};
 
         CHECK_EQ(HC3(grant_table_op, GNTTABOP_map_grant_ref, &m, 1), 0);
         CHECK(m.status != GNTST_okay);
@@ -128,7 +141,8 @@ TEST(grant_map_into_hypervisor_or_table_refused)
 
 TEST(grant_overwritten_mapping_keeps_counts)
 {
-    struct gnttab_map_grant_ref m = {.host_addr = (uint64_t)scratch_va(205), .flags = GNTMAP_host_map, .ref = 13, .dom = 0};
+    struct gnttab_map_grant_ref m = {
+        .host_addr = (uint64_t)scratch_va(205), .flags = GNTMAP_host_map, .ref = 13, .dom = 0};
     struct gnttab_unmap_grant_ref u = {.host_addr = m.host_addr};
 
     CHECK(setup());
@@ -145,7 +159,11 @@ TEST(grant_overwritten_mapping_keeps_counts)
 
 static struct gnttab_copy copy_of(unsigned ref, const void *dest, unsigned offset, unsigned len)
 {
-    struct gnttab_copy c = {.source.u.ref = ref, .source.domid = 0, .source.offset = (uint16_t)offset, .dest.domid = DOMID_SELF, .len = (uint16_t)len,
+    struct gnttab_copy c = {.source.u.ref = ref,
+                            .source.domid = 0,
+                            .source.offset = (uint16_t)offset,
+                            .dest.domid = DOMID_SELF,
+                            .len = (uint16_t)len,
                             .flags = GNTCOPY_source_gref};
 
     c.dest.u.gmfn = va_mfn(dest);

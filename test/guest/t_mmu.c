@@ -57,7 +57,7 @@ TEST(mmu_writable_page_cannot_become_table)
     CHECK_EQ(pte_set(page, pte_of(page, PTE_KERNEL_RO)), 0);
     CHECK_EQ(ext(MMUEXT_PIN_L1_TABLE, va_mfn(page), 0), 0);
     CHECK(pte_set(page, pte_of(page, PTE_KERNEL)) < 0);
-    CHECK(ext(MMUEXT_PIN_L2_TABLE, va_mfn(page), 0) < 0); /* one type at a time */
+    CHECK(ext(MMUEXT_PIN_L2_TABLE, va_mfn(page), 0) < 0);     /* one type at a time */
     CHECK_EQ(ext(MMUEXT_PIN_L1_TABLE, va_mfn(page), 0), -22); /* pinned already */
     CHECK_EQ(ext(MMUEXT_UNPIN_TABLE, va_mfn(page), 0), 0);
     CHECK_EQ(ext(MMUEXT_UNPIN_TABLE, va_mfn(page), 0), -22);
@@ -151,7 +151,8 @@ TEST(mmu_superpage_and_reserved_bits_refused)
     uint64_t l2 = pte_machine(scratch_va(0)) & ~0xffful; /* the L1's frame */
     char *page = page_alloc();
 
-    CHECK(update(l2 + 8 * 9, pte_of(page, PTE_KERNEL | 0x80)) <= 0); /* PAT in an L1: a matter of cache attributes */
+    CHECK(update(l2 + 8 * 9, pte_of(page, PTE_KERNEL | 0x80)) <=
+          0); /* PAT in an L1: a matter of cache attributes */
     update(l2 + 8 * 9, 0);
     CHECK(pte_set(scratch_va(9), pte_of(page, PTE_KERNEL) | (1ul << 51)) < 0); /* beyond the address width */
 }
@@ -241,7 +242,8 @@ TEST(memory_exchange_below_4g)
     static xen_pfn_t in[1], out[1];
     char *page = page_alloc();
     struct xen_memory_exchange x = {
-        .in = {.nr_extents = 1, .domid = DOMID_SELF}, .out = {.nr_extents = 1, .domid = DOMID_SELF, .mem_flags = XENMEMF_address_bits(32)}};
+        .in = {.nr_extents = 1, .domid = DOMID_SELF},
+        .out = {.nr_extents = 1, .domid = DOMID_SELF, .mem_flags = XENMEMF_address_bits(32)}};
 
     in[0] = va_mfn(page);
     out[0] = va_pfn(page);

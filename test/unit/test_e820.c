@@ -39,7 +39,8 @@ static void ordinary_map_stays(void **state)
 
 static void unsorted_and_neighbours_merge(void **state)
 {
-    const struct e820_entry raw[] = {{0x3000, 0x1000, E820_RAM}, {0x1000, 0x2000, E820_RAM}, {0x8000, 0, E820_RAM}};
+    const struct e820_entry raw[] = {
+        {0x3000, 0x1000, E820_RAM}, {0x1000, 0x2000, E820_RAM}, {0x8000, 0, E820_RAM}};
     struct e820_entry out[8];
 
     assert_int_equal(e820_sanitize(raw, 3, out, 8), 1);
@@ -49,8 +50,10 @@ static void unsorted_and_neighbours_merge(void **state)
 
 static void the_more_restrictive_type_wins(void **state)
 {
-    const struct e820_entry raw[] = {
-        {0, 0x100000, E820_RAM}, {0x1000, 0x1000, E820_RESERVED}, {0x1800, 0x1800, E820_ACPI}, {0x5000, 0x1000, 77}};
+    const struct e820_entry raw[] = {{0, 0x100000, E820_RAM},
+                                     {0x1000, 0x1000, E820_RESERVED},
+                                     {0x1800, 0x1800, E820_ACPI},
+                                     {0x5000, 0x1000, 77}};
     struct e820_entry out[16];
     unsigned n = e820_sanitize(raw, 4, out, 16);
 
@@ -59,12 +62,14 @@ static void the_more_restrictive_type_wins(void **state)
     assert_int_equal(type_in(out, n, 0x1fff), E820_RESERVED);
     assert_int_equal(type_in(out, n, 0x2000), E820_ACPI);
     assert_int_equal(type_in(out, n, 0x3000), E820_RAM);
-    assert_int_equal(type_in(out, n, 0x5000), E820_RESERVED); /* a type that nobody knows is not ours to use */
+    assert_int_equal(type_in(out, n, 0x5000),
+                     E820_RESERVED); /* a type that nobody knows is not ours to use */
 }
 
 static void wrapping_entry_ends_at_the_end(void **state)
 {
-    const struct e820_entry raw[] = {{0xfffffffffffff000ull, 0x2000, E820_RAM}, {0x1000, ~0ull, E820_RESERVED}};
+    const struct e820_entry raw[] = {{0xfffffffffffff000ull, 0x2000, E820_RAM},
+                                     {0x1000, ~0ull, E820_RESERVED}};
     struct e820_entry out[8];
     unsigned n = e820_sanitize(raw, 2, out, 8);
 
@@ -74,7 +79,8 @@ static void wrapping_entry_ends_at_the_end(void **state)
 
 static void limit_cuts_ram_only(void **state)
 {
-    struct e820_entry map[] = {{0, 0x1000, E820_RAM}, {0x1000, 0x9000, E820_RESERVED}, {0xa000, 0x6000, E820_RAM}};
+    struct e820_entry map[] = {
+        {0, 0x1000, E820_RAM}, {0x1000, 0x9000, E820_RESERVED}, {0xa000, 0x6000, E820_RAM}};
     unsigned n = e820_limit(map, 3, 0xc000);
 
     assert_int_equal(n, 3);
@@ -114,7 +120,8 @@ static void random_maps_agree_with_the_definition(void **state)
             uint32_t want = 0;
 
             for (unsigned i = 0; i < 12; i++)
-                if (raw[i].addr <= at && at - raw[i].addr < raw[i].size && (!want || rank[raw[i].type] > rank[want]))
+                if (raw[i].addr <= at && at - raw[i].addr < raw[i].size &&
+                    (!want || rank[raw[i].type] > rank[want]))
                     want = raw[i].type;
             assert_int_equal(type_in(out, n, at), want);
         }

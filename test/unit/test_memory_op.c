@@ -360,8 +360,7 @@ static void exchange_is_preempted(void **state)
     free(s);
 }
 
-/* Whatever fails, the domain has all its frames, nr_exchanged says what was done, and the rest is untouched.
- */
+/* Whatever fails, the domain has all its frames, nr_exchanged says what was done, and the rest is untouched. */
 static void exchange_fails_anywhere(void **state)
 {
     for (unsigned kind = 0; kind < 3; kind++)

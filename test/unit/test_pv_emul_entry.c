@@ -725,7 +725,7 @@ static void test_debug_registers(void **state)
     assert_int_equal(pv_set_debugreg(&vcpu.core, 0, 0x400000), 0);
     assert_int_equal(pv_set_debugreg(&vcpu.core, 7, 0x2000), -EPERM);  /* GD */
     assert_int_equal(pv_set_debugreg(&vcpu.core, 7, 0x20002), -EPERM); /* I/O without DE */
-    assert_int_equal(pv_set_debugreg(&vcpu.core, 5, 0x1), 0); /* alias of 7 */
+    assert_int_equal(pv_set_debugreg(&vcpu.core, 5, 0x1), 0);          /* alias of 7 */
     assert_int_equal(pv_get_debugreg(&vcpu.core, 7, &v), 0);
     assert_true(v == 0x401);
     assert_int_equal(pv_set_debugreg(&vcpu.core, 6, ~0ull), 0);

@@ -185,8 +185,7 @@ static void test_against_processor(void **state)
     }
 }
 
-/* Every form of a memory operand has the right length; a register operand is none; a cut instruction is none.
- */
+/* Every form of a memory operand has the right length; a register operand is none; a cut instruction is none. */
 static void test_operands(void **state)
 {
     static const struct {

@@ -73,8 +73,7 @@ static void map_boot_stack(void)
         panic("no memory for the boot CPU's stack");
 }
 
-/* The 8259 is not used. Silent before the APIC stops listening to it, it leaves no interrupt half delivered.
- */
+/* The 8259 is not used. Silent before the APIC stops listening to it, it leaves no interrupt half delivered. */
 static void mask_8259(void)
 {
     out8(0x21, 0xff);

@@ -53,8 +53,7 @@ HW_SEG(es)
 HW_SEG(fs)
 HW_SEG(gs)
 
-/* Loads a selector; false (and the null selector loaded) when the descriptor does not allow it. (segload.S)
- */
+/* Loads a selector; false (and the null selector loaded) when the descriptor does not allow it. (segload.S) */
 bool hw_load_ds(uint16_t sel);
 bool hw_load_es(uint16_t sel);
 bool hw_load_fs(uint16_t sel);

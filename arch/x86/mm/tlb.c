@@ -124,8 +124,7 @@ static void flush(const struct cpumask *cpus, unsigned kind, gva_t va)
     wait_for_answers();
 }
 
-/* The clock has come to its end: when every CPU has flushed, no stamp of the old era means anything any more.
- */
+/* The clock has come to its end: when every CPU has flushed, no stamp of the old era means anything any more. */
 static void new_era(void)
 {
     static uint32_t busy;

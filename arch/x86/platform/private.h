@@ -99,12 +99,10 @@ int must_check irq_enable_gsi(unsigned gsi);
 int must_check irq_alloc_msi(uint16_t seg, uint8_t bus, uint8_t devfn, bool msix, unsigned entry,
                              unsigned count, uint64_t table_base, unsigned *first);
 void irq_free_msi(unsigned irq);
-/* A guest's PIRQ joins or leaves its line. -EINVAL: not mapped; -EBUSY: not shareable. *level: needs an EOI.
- */
+/* A guest's PIRQ joins or leaves its line. -EINVAL: not mapped; -EBUSY: not shareable. *level: needs an EOI. */
 int must_check irq_bind_guest(struct pirq *p, struct vcpu *v, bool share, bool *level);
 void irq_unbind_guest(struct pirq *p);
-/* Unbinds and unmaps in one step: p->irq is -1 afterwards. Table lock held. Returns the line it had, or -1.
- */
+/* Unbinds and unmaps in one step: p->irq is -1 afterwards. Table lock held. Returns the line it had, or -1. */
 int irq_drop_guest(struct pirq *p);
 /* The guest has finished with an interrupt. */
 void irq_guest_eoi(struct pirq *p);

@@ -38,8 +38,7 @@ static inline void timeline_set_rate(struct timeline *r, uint64_t hz)
     if (shift > 0) {
         r->mul = (uint32_t)((TIMELINE_BILLION << 32) / (hz << shift));
     } else {
-        /* hz is divided by 2^-shift without losing its low bits: the quotient gets them from the remainder.
-         */
+        /* hz is divided by 2^-shift without losing its low bits: the quotient gets them from the remainder. */
         quotient = (TIMELINE_BILLION << 32) / hz;
         rest = (TIMELINE_BILLION << 32) % hz;
         quotient = (quotient << -shift) + ((rest << -shift) / hz);
@@ -58,8 +57,7 @@ static inline uint64_t timeline_bend(uint64_t hz, uint64_t local, uint64_t truth
     int64_t error = (int64_t)(truth - local), limit = (int64_t)(TIMELINE_RENEW_NS / 10);
     int64_t step = error > limit ? limit : error < -limit ? -limit : error;
 
-    /* Behind by `step`: fewer cycles must make a nanosecond. hz * (1 - step/s), near enough for small steps.
-     */
+    /* Behind by `step`: fewer cycles must make a nanosecond. hz * (1 - step/s), near enough for small steps. */
     return (uint64_t)((int64_t)hz - (int64_t)(hz / 1000) * step / (int64_t)(TIMELINE_RENEW_NS / 1000));
 }
 

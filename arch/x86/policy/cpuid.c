@@ -23,32 +23,29 @@
     (B(0) | B(2) | B(4) | B(5) | B(6) | B(7) | B(8) | B(9) | B(11) | B(14) | B(15) | B(16) | B(19) | B(22) | \
      B(23) | B(24) | B(25) | B(26) |                                                                         \
      B(27)) /* FPU DE TSC MSR PAE MCE CX8 APIC SEP MCA CMOV PAT CLFSH ACPI MMX FXSR SSE SSE2 SS */
-#define L1C_PLAIN                                                                                            \
-    (B(0) | B(1) | B(9) | B(13) | B(19) | B(20) | B(22) | B(23) | B(25) | B(30)) /* SSE3 PCLMUL SSSE3 CX16   \
-                                                                                    SSE4.1 SSE4.2 MOVBE      \
-                                                                                    POPCNT AESNI RDRAND */
+/* SSE3 PCLMUL SSSE3 CX16 SSE4.1 SSE4.2 MOVBE POPCNT AESNI RDRAND */
+#define L1C_PLAIN      (B(0) | B(1) | B(9) | B(13) | B(19) | B(20) | B(22) | B(23) | B(25) | B(30))
 #define L1C_XSAVE      B(26)
 #define L1C_AVX        (B(12) | B(28) | B(29)) /* FMA AVX F16C */
 #define L1C_OSXSAVE    B(27)
 #define L1C_HYPERVISOR B(31)
 
 /* leaf 7.0 */
-#define L7B_PLAIN                                                                                            \
-    (B(0) | B(3) | B(8) | B(9) | B(18) | B(19) | B(23) | B(24) | B(29)) /* FSGSBASE BMI1 BMI2 ERMS RDSEED    \
-                                                                           ADX CLFLUSHOPT CLWB SHA */
-#define L7B_AVX      B(5)
-#define L7B_AVX512   (B(16) | B(17) | B(21) | B(26) | B(27) | B(28) | B(30) | B(31))
-#define L7C_PLAIN    (B(0) | B(8) | B(22) | B(25)) /* PREFETCHWT1 GFNI RDPID CLDEMOTE */
-#define L7C_AVX      (B(9) | B(10))                /* VAES VPCLMULQDQ */
-#define L7C_AVX512   (B(1) | B(6) | B(11) | B(12) | B(14))
-#define L7D_PLAIN    (B(4) | B(10) | B(14)) /* FSRM MD_CLEAR SERIALIZE */
-#define L7D_AVX512   (B(2) | B(3))
-#define L7_1A_PLAIN  (B(10) | B(11) | B(12)) /* fast short rep forms */
-#define L7_1A_AVX    B(4)
-#define L7_1A_AVX512 B(5)
+/* FSGSBASE BMI1 BMI2 ERMS RDSEED ADX CLFLUSHOPT CLWB SHA */
+#define L7B_PLAIN      (B(0) | B(3) | B(8) | B(9) | B(18) | B(19) | B(23) | B(24) | B(29))
+#define L7B_AVX        B(5)
+#define L7B_AVX512     (B(16) | B(17) | B(21) | B(26) | B(27) | B(28) | B(30) | B(31))
+#define L7C_PLAIN      (B(0) | B(8) | B(22) | B(25)) /* PREFETCHWT1 GFNI RDPID CLDEMOTE */
+#define L7C_AVX        (B(9) | B(10))                /* VAES VPCLMULQDQ */
+#define L7C_AVX512     (B(1) | B(6) | B(11) | B(12) | B(14))
+#define L7D_PLAIN      (B(4) | B(10) | B(14)) /* FSRM MD_CLEAR SERIALIZE */
+#define L7D_AVX512     (B(2) | B(3))
+#define L7_1A_PLAIN    (B(10) | B(11) | B(12)) /* fast short rep forms */
+#define L7_1A_AVX      B(4)
+#define L7_1A_AVX512   B(5)
 
 /* extended leaves */
-#define E1D_MASK     (B(11) | B(20) | B(22) | B(25) | B(27) | B(29) | B(30) | B(31))
+#define E1D_MASK       (B(11) | B(20) | B(22) | B(25) | B(27) | B(29) | B(30) | B(31))
 #define E1C_PLAIN                                                                                            \
     (B(0) | B(5) | B(6) | B(7) | B(8) | B(26)) /* LAHF ABM SSE4A MISALIGNSSE 3DNOWPREFETCH DBEXT */
 #define E1C_AVX   (B(11) | B(16) | B(21))      /* XOP FMA4; TBM rides along */

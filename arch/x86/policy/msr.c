@@ -4,7 +4,9 @@
  * Invariants
  *  1. No write reaches the hardware but by a named answer (bases, TSC_AUX, PRED_CMD): a guest cannot change
  * how Krypton or another guest runs.
- *  2. No read of the host's registers but those listed: what identifies or times other guests' activity stays
+ *  2. No entry point of the hardware (STAR, LSTAR, CSTAR, SFMASK, SYSENTER_*) has a row: callback_op is the way,
+ * and a guest that believes it changed one would be wrong in silence.
+ *  3. No read of the host's registers but those listed: what identifies or times other guests' activity stays
  * hidden.
  */
 #include "x86/policy.h"
@@ -27,7 +29,6 @@ static const struct msr_rule rules[] = {
     {0x000000ce, 0x000000ce, MSR_CONSTANT, false, V_INTEL, 0},     /* PLATFORM_INFO: no CPUID faulting */
     {0x000000fe, 0x000000fe, MSR_HOST_READ, HW, V_ANY, 0},         /* MTRRcap */
     {0x00000140, 0x00000140, MSR_CONSTANT, false, V_INTEL, 0},     /* MISC_FEATURES_ENABLES */
-    {0x00000174, 0x00000176, MSR_IGNORE_WRITE, false, V_ANY, 0},   /* SYSENTER_*: done with callback_op */
     {0x00000179, 0x0000017a, MSR_IGNORE_WRITE, false, V_ANY, 0},   /* MCG_CAP: no banks; MCG_STATUS */
     {0x000001a0, 0x000001a0, MSR_MISC_ENABLE_, false, V_INTEL, 0},
     {0x00000200, 0x0000020f, MSR_HOST_READ, HW, V_ANY, 0}, /* variable MTRRs */
@@ -39,7 +40,6 @@ static const struct msr_rule rules[] = {
     {0x40000000, 0x40000000, MSR_HYPERCALL_PAGE_, false, V_ANY, 0},
     {0x40000001, 0x40000001, MSR_CONSTANT, false, V_ANY, 0},
     {0xc0000080, 0xc0000080, MSR_EFER_, false, V_ANY, 0},
-    {0xc0000081, 0xc0000084, MSR_IGNORE_WRITE, false, V_ANY, 0}, /* STAR LSTAR CSTAR SFMASK: callback_op */
     {0xc0000100, 0xc0000100, MSR_FS_BASE_, false, V_ANY, 0},
     {0xc0000101, 0xc0000101, MSR_GS_BASE_, false, V_ANY, 0},
     {0xc0000102, 0xc0000102, MSR_GS_SHADOW_, false, V_ANY, 0},

@@ -31,16 +31,15 @@
 #include "../metal/pvregs.h"
 #include "x86/msr.h"
 
+#define CR0_TS       0x8ull
+#define CR4_TSD      0x4ull
+#define CR4_DE       0x8ull
+#define CR4_FSGSBASE 0x10000ull
+#define CR4_PER_VCPU (CR4_TSD | CR4_DE | CR4_FSGSBASE)
 
-#define CR0_TS             0x8ull
-#define CR4_TSD            0x4ull
-#define CR4_DE             0x8ull
-#define CR4_FSGSBASE       0x10000ull
-#define CR4_PER_VCPU       (CR4_TSD | CR4_DE | CR4_FSGSBASE)
-
-#define DR6_DEFAULT        0xffff0ff0ull
-#define DR7_DEFAULT        0x400ull
-#define DR7_ENABLES        0xffull
+#define DR6_DEFAULT  0xffff0ff0ull
+#define DR7_DEFAULT  0x400ull
+#define DR7_ENABLES  0xffull
 
 struct guest_regs *vcpu_regs(struct vcpu *v)
 {

@@ -14,10 +14,10 @@ struct dom0_kernel {
     uint64_t virt_base;           /* where pfn 0 is mapped */
     uint64_t virt_offset;         /* virtual = p_paddr + virt_offset */
     uint64_t entry;
-    uint64_t hypercall_page;      /* 0 = none wanted */
-    uint64_t init_p2m;            /* 0 = p2m goes behind the kernel */
-    bool initrd_unmapped;         /* MOD_START_PFN: ramdisk by pfn, not mapped */
-    uint32_t features;            /* XENFEAT bits the kernel requires */
+    uint64_t hypercall_page; /* 0 = none wanted */
+    uint64_t init_p2m;       /* 0 = p2m goes behind the kernel */
+    bool initrd_unmapped;    /* MOD_START_PFN: ramdisk by pfn, not mapped */
+    uint32_t features;       /* XENFEAT bits the kernel requires */
     const char *os, *os_version;
 };
 
@@ -29,7 +29,7 @@ struct dom0_run {
 };
 struct dom0_memory {
     struct domain *d;
-    uint64_t pages;      /* dom0's size now */
+    uint64_t pages; /* dom0's size now */
     uint64_t max_pages;
     struct dom0_run *run;
     unsigned run_count, run_max, run_order; /* run[] is 2^run_order frames */
@@ -38,12 +38,12 @@ struct dom0_memory {
 /* The initial layout, in pfns (virtual = virt_base + pfn * 4096 for those below mapped_end). */
 struct dom0_layout {
     uint64_t initrd_pfn, initrd_pages, initrd_bytes;
-    uint64_t p2m_pfn, p2m_pages;           /* the list itself */
-    uint64_t p2m_table_pages;              /* page tables behind it, when it has an area of its own */
+    uint64_t p2m_pfn, p2m_pages; /* the list itself */
+    uint64_t p2m_table_pages;    /* page tables behind it, when it has an area of its own */
     uint64_t start_info_pfn, stack_pfn;
     uint64_t tables_pfn, tables_pages;
-    uint64_t mapped_end;                   /* pfns [0, mapped_end) are mapped at virt_base */
-    uint64_t used_end;                     /* first pfn that holds nothing */
+    uint64_t mapped_end; /* pfns [0, mapped_end) are mapped at virt_base */
+    uint64_t used_end;   /* first pfn that holds nothing */
     uint64_t p2m_va;
 };
 

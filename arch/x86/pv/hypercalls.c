@@ -6,8 +6,7 @@
 #include "x86/platform.h"
 #include <xen/pmu.h>
 
-/* Without performance counters for guests every operation is refused as on a hypervisor started without them.
- */
+/* Without performance counters for guests every operation is refused as on a hypervisor started without them. */
 #define PMU_REFUSED(op)                                                                                      \
     {                                                                                                        \
         op, PERM_ANY, #op, NULL, EOPNOTSUPP, "no performance counters for guests"                            \

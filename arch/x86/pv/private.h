@@ -18,17 +18,18 @@ bool pv_copy_out_kernel(struct vcpu *v, gva_t to, const void *from, size_t n);
 
 /* --- bounce.c: frames on the guest kernel's stack --- */
 struct pv_bounce {
-    uint64_t address;  /* where the kernel goes on; 0 = crash */
+    uint64_t address; /* where the kernel goes on; 0 = crash */
     uint32_t error_code;
     bool has_error;
     bool mask_events;
-    bool segments;     /* failsafe: ds, es, fs, gs too */
-    const char *what;  /* for the message when it cannot be delivered */
+    bool segments;    /* failsafe: ds, es, fs, gs too */
+    const char *what; /* for the message when it cannot be delivered */
 };
 /* Switches v (current) into its kernel as the frame says. False: the domain was crashed. */
 bool pv_bounce(struct vcpu *v, struct guest_regs *r, const struct pv_bounce *b);
 /* Trap through the trap table. */
-bool pv_bounce_trap(struct vcpu *v, struct guest_regs *r, uint8_t vector, uint32_t error_code, bool has_error);
+bool pv_bounce_trap(struct vcpu *v, struct guest_regs *r, uint8_t vector, uint32_t error_code,
+                    bool has_error);
 /* Category 1/2 failures on the way to the guest: bad selectors, bad return frame. */
 bool pv_bounce_failsafe(struct vcpu *v, struct guest_regs *r);
 /* INT n from the guest. False: not permitted or no handler. */
@@ -41,8 +42,8 @@ mfn_t pv_active_root(const struct vcpu *v);
 void pv_load_debug_registers(struct vcpu *v);
 /* A selector into the LDT is about to be loaded: map its page of the window. v current. */
 void pv_prefault_ldt(struct vcpu *v, uint16_t sel);
-void pv_set_fpu_ts(struct vcpu *v, bool set);   /* v current */
-void pv_load_cr4(struct vcpu *v);               /* v current */
+void pv_set_fpu_ts(struct vcpu *v, bool set);     /* v current */
+void pv_load_cr4(struct vcpu *v);                 /* v current */
 void pv_set_xcr0(struct vcpu *v, uint64_t value); /* v current, value checked */
 
 /* --- segment.c --- */
@@ -60,8 +61,18 @@ int must_check pv_get_debugreg(struct vcpu *v, unsigned reg, uint64_t *value);
 int must_check pv_set_trap(struct vcpu *v, const struct trap_info *t);
 
 /* --- emulation --- */
-enum pv_verdict { PVE_DONE, PVE_RETRY /* rip unchanged: run the instruction again */, PVE_FAULT /* .vector */, PVE_NOT_OURS };
-struct pv_fault { uint8_t vector; bool has_error; uint32_t error_code; uint64_t cr2; };
+enum pv_verdict {
+    PVE_DONE,
+    PVE_RETRY /* rip unchanged: run the instruction again */,
+    PVE_FAULT /* .vector */,
+    PVE_NOT_OURS
+};
+struct pv_fault {
+    uint8_t vector;
+    bool has_error;
+    uint32_t error_code;
+    uint64_t cr2;
+};
 /* After #GP with error code 0: emulates the privileged instruction at rip if the guest may use it. */
 enum pv_verdict pv_emulate_privileged(struct vcpu *v, struct guest_regs *r, struct pv_fault *f);
 /* After #UD: ud2a "xen" cpuid. True if it was that and has been done. */

@@ -15,12 +15,11 @@
 #include "../metal/pvregs.h"
 #include "x86/msr.h"
 
-
-#define DESC_P             (1ull << 47)
-#define DESC_S             (1ull << 44)
-#define DESC_CODE          (1ull << 43)
-#define DESC_L             (1ull << 53)
-#define DESC_D             (1ull << 54)
+#define DESC_P    (1ull << 47)
+#define DESC_S    (1ull << 44)
+#define DESC_CODE (1ull << 43)
+#define DESC_L    (1ull << 53)
+#define DESC_D    (1ull << 54)
 
 /* --- looking up --- */
 

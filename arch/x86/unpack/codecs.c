@@ -11,7 +11,8 @@
 
 size_t unpack_gzip(void *out, size_t out_size, const void *in, size_t in_size, const char **why)
 {
-    z_stream s = {.next_in = (Bytef *)in, .avail_in = (uInt)in_size, .next_out = out, .avail_out = (uInt)out_size};
+    z_stream s = {
+        .next_in = (Bytef *)in, .avail_in = (uInt)in_size, .next_out = out, .avail_out = (uInt)out_size};
     int r;
 
     if (inflateInit2(&s, 15 + 16) != Z_OK) {
@@ -27,7 +28,8 @@ size_t unpack_gzip(void *out, size_t out_size, const void *in, size_t in_size, c
     return out_size - s.avail_out;
 }
 
-static size_t run_lzma(lzma_stream *s, void *out, size_t out_size, const void *in, size_t in_size, const char **why)
+static size_t run_lzma(lzma_stream *s, void *out, size_t out_size, const void *in, size_t in_size,
+                       const char **why)
 {
     lzma_ret r;
 
@@ -39,8 +41,9 @@ static size_t run_lzma(lzma_stream *s, void *out, size_t out_size, const void *i
     lzma_end(s);
     if (r == LZMA_STREAM_END || (r == LZMA_OK && !s->avail_out))
         return out_size - s->avail_out;
-    *why = r == LZMA_MEM_ERROR ? "xz: not enough memory"
-                               : r == LZMA_OPTIONS_ERROR ? "xz: unsupported filter" : "xz: corrupt data";
+    *why = r == LZMA_MEM_ERROR       ? "xz: not enough memory"
+           : r == LZMA_OPTIONS_ERROR ? "xz: unsupported filter"
+                                     : "xz: corrupt data";
     return 0;
 }
 

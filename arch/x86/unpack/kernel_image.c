@@ -22,7 +22,7 @@
 #define BZ_PAYLOAD_LENGTH 0x24c
 #define BZ_MIN_SIZE       0x260
 
-#define ELF_LIMIT (512ul << 20) /* larger kernels do not exist; a corrupt size shall not ask for all memory */
+#define ELF_LIMIT         (512ul << 20) /* larger kernels do not exist; a corrupt size shall not ask for all memory */
 
 struct packing {
     const char *name;
@@ -32,12 +32,9 @@ struct packing {
 };
 
 static const struct packing packings[] = {
-    {"gzip", {0x1f, 0x8b}, 2, unpack_gzip},
-    {"xz", {0xfd, '7', 'z', 'X', 'Z', 0}, 6, unpack_xz},
-    {"lzma", {0x5d, 0x00, 0x00}, 3, unpack_lzma},
-    {"zstd", {0x28, 0xb5, 0x2f, 0xfd}, 4, unpack_zstd},
-    {"lz4", {0x02, 0x21, 0x4c, 0x18}, 4, unpack_lz4},
-    {"bzip2", {'B', 'Z', 'h'}, 3, NULL},
+    {"gzip", {0x1f, 0x8b}, 2, unpack_gzip},           {"xz", {0xfd, '7', 'z', 'X', 'Z', 0}, 6, unpack_xz},
+    {"lzma", {0x5d, 0x00, 0x00}, 3, unpack_lzma},     {"zstd", {0x28, 0xb5, 0x2f, 0xfd}, 4, unpack_zstd},
+    {"lz4", {0x02, 0x21, 0x4c, 0x18}, 4, unpack_lz4}, {"bzip2", {'B', 'Z', 'h'}, 3, NULL},
     {"lzo", {0x89, 'L', 'Z', 'O', 0}, 5, NULL},
 };
 
@@ -49,8 +46,8 @@ static uint32_t le32(const uint8_t *p)
     return v;
 }
 
-static size_t unpack_guarded(const struct packing *p, void *out, size_t out_size, const void *in, size_t in_size,
-                             const char **why)
+static size_t unpack_guarded(const struct packing *p, void *out, size_t out_size, const void *in,
+                             size_t in_size, const char **why)
 {
     static uint64_t fs_area[8];
     unsigned long flags = arch_irq_save();
@@ -73,7 +70,8 @@ static bool unpack_payload(const uint8_t *in, size_t size, struct kernel_image *
         if (size > 8 && !memcmp(in, packings[i].magic, packings[i].magic_size))
             p = &packings[i];
     if (!p || !p->unpack) {
-        *why = p ? "compression not supported (bzip2, lzo): use gzip, xz, zstd or lz4" : "unknown compression or corrupt payload";
+        *why = p ? "compression not supported (bzip2, lzo): use gzip, xz, zstd or lz4"
+                 : "unknown compression or corrupt payload";
         return false;
     }
     unpacked = le32(in + size - 4);

@@ -11,8 +11,7 @@ extern uint64_t *hyp_l4; /* master root; slots 256-271 are fixed after mm_init *
 extern mfn_t hyp_l4_mfn;
 /* Direct map, frame table, M2P, memory handed to the frame allocator. */
 void mm_init(const struct boot_info *bi);
-/* Hands the rest of the memory to the frame allocator, by node: after acpi_init, before anything allocates.
- */
+/* Hands the rest of the memory to the frame allocator, by node: after acpi_init, before anything allocates. */
 void mm_release_memory(const struct boot_info *bi);
 /* Memory of use only while booting goes to the allocator; interrupts on. */
 void mm_release_init(void);

@@ -12,12 +12,32 @@ struct vcpu;
 struct guest_regs;
 
 /* --- ACPI ---------------------------------------------------------------------------------------------------------- */
-struct acpi_cpu { uint32_t apic_id, acpi_id; bool enabled; uint32_t node; };
-struct acpi_ioapic { uint8_t id; maddr_t base; uint32_t gsi_base; };
-struct acpi_override { uint8_t irq; uint32_t gsi; bool level, low; };
-struct acpi_mcfg { maddr_t base; uint16_t segment; uint8_t bus_first, bus_last; };
+struct acpi_cpu {
+    uint32_t apic_id, acpi_id;
+    bool enabled;
+    uint32_t node;
+};
+struct acpi_ioapic {
+    uint8_t id;
+    maddr_t base;
+    uint32_t gsi_base;
+};
+struct acpi_override {
+    uint8_t irq;
+    uint32_t gsi;
+    bool level, low;
+};
+struct acpi_mcfg {
+    maddr_t base;
+    uint16_t segment;
+    uint8_t bus_first, bus_last;
+};
 /* A local APIC input that is an NMI; acpi_id ~0u = every CPU. */
-struct acpi_nmi { uint32_t acpi_id; uint8_t lint; bool level, low; };
+struct acpi_nmi {
+    uint32_t acpi_id;
+    uint8_t lint;
+    bool level, low;
+};
 #define ACPI_MAX_NODES 64
 struct acpi_facts {
     maddr_t rsdp;
@@ -28,17 +48,31 @@ struct acpi_facts {
     struct acpi_mcfg mcfg[8];
     maddr_t lapic_base;
     bool pcat_compat;
-    maddr_t hpet_base;            /* 0 = none */
-    uint32_t pm_timer_port; bool pm_timer_32;
-    uint16_t pm1a_cnt, pm1b_cnt, pm1a_evt, pm1b_evt; uint8_t pm1_evt_len; uint16_t smi_cmd, sci_irq;
-    struct { uint8_t space, width, offset, access; uint64_t address; } reset_reg; uint8_t reset_value; bool reset_valid;
-    uint8_t s5_typ_a, s5_typ_b; bool s5_valid;
+    maddr_t hpet_base; /* 0 = none */
+    uint32_t pm_timer_port;
+    bool pm_timer_32;
+    uint16_t pm1a_cnt, pm1b_cnt, pm1a_evt, pm1b_evt;
+    uint8_t pm1_evt_len;
+    uint16_t smi_cmd, sci_irq;
+    struct {
+        uint8_t space, width, offset, access;
+        uint64_t address;
+    } reset_reg;
+    uint8_t reset_value;
+    bool reset_valid;
+    uint8_t s5_typ_a, s5_typ_b;
+    bool s5_valid;
     unsigned node_count;
-    struct { maddr_t base; uint64_t size; uint32_t node; } node_mem[64]; unsigned node_mem_count;
+    struct {
+        maddr_t base;
+        uint64_t size;
+        uint32_t node;
+    } node_mem[64];
+    unsigned node_mem_count;
     bool hw_reduced;
     unsigned nmi_count;
     struct acpi_nmi nmi[8];
-    uint8_t rtc_century;          /* CMOS index of the century; 0 = none */
+    uint8_t rtc_century; /* CMOS index of the century; 0 = none */
     bool node_distance_valid;
     uint8_t node_distance[ACPI_MAX_NODES][ACPI_MAX_NODES]; /* SLIT: 10 = local */
 };
@@ -51,10 +85,10 @@ void acpi_power_off(void);
 uint32_t acpi_id_of_apic(uint32_t apic_id);
 
 /* --- local APIC ------------------------------------------------------------------------------------------------------ */
-void apic_init_bsp(void);                 /* chooses x2APIC if present and allowed */
-void apic_init_cpu(void);                 /* each AP */
+void apic_init_bsp(void); /* chooses x2APIC if present and allowed */
+void apic_init_cpu(void); /* each AP */
 uint32_t apic_id(void);
-extern uint32_t cpu_apic_id[MAX_CPUS];    /* by CPU number */
+extern uint32_t cpu_apic_id[MAX_CPUS]; /* by CPU number */
 void apic_eoi(void);
 void apic_send_ipi(unsigned cpu, uint8_t vector);
 void apic_send_ipi_mask(const struct cpumask *m, uint8_t vector); /* not to self */
@@ -62,25 +96,26 @@ void apic_send_init_sipi(uint32_t apic_id, uint8_t page);
 void apic_send_nmi_others(void);
 void apic_send_nmi(unsigned cpu);
 /* From the entry code, interrupts off; each does its own EOI. VEC_SPURIOUS needs nothing, not even an EOI. */
-void apic_timer_interrupt(void);          /* VEC_TIMER */
-void apic_error_interrupt(void);          /* VEC_ERROR */
-void apic_timer_setup_cpu(void);          /* vector VEC_TIMER, one-shot or TSC deadline */
+void apic_timer_interrupt(void); /* VEC_TIMER */
+void apic_error_interrupt(void); /* VEC_ERROR */
+void apic_timer_setup_cpu(void); /* vector VEC_TIMER, one-shot or TSC deadline */
 
 /* --- interrupt lines -------------------------------------------------------------------------------------------------- */
-void irq_init(void);                      /* IO-APICs masked, vectors assigned, 8259 off */
+void irq_init(void); /* IO-APICs masked, vectors assigned, 8259 off */
 /* Device vector arrived (interrupts off): handler or guest delivery, EOI. */
 void irq_handle(uint8_t vector);
 /* A line for Krypton itself (serial): gsi by ISA irq number. */
 int must_check irq_request_isa(unsigned isa_irq, void (*fn)(void *), void *data);
 /* For the guest side (physdev_op): core/evtchn reaches these through arch_pirq_* of include/arch/guest_ops.h. */
-void irq_dump(void);                      /* debug key 'i' */
+void irq_dump(void); /* debug key 'i' */
 int must_check pirq_domain_init(struct domain *d);
-void pirq_domain_release(struct domain *d);   /* unmaps everything; no mapping after it. Event channels are closed */
-void pirq_domain_free(struct domain *d);      /* with the domain's memory (arch_domain_free) */
+void pirq_domain_release(
+    struct domain *d); /* unmaps everything; no mapping after it. Event channels are closed */
+void pirq_domain_free(struct domain *d); /* with the domain's memory (arch_domain_free) */
 
 /* --- time -------------------------------------------------------------------------------------------------------------- */
-void time_init(void);                     /* boot CPU: clock source, TSC calibration, wall clock */
-void time_init_cpu(void);                 /* each AP: its timer and first time record */
+void time_init(void);     /* boot CPU: clock source, TSC calibration, wall clock */
+void time_init_cpu(void); /* each AP: its timer and first time record */
 /* Once, on the boot CPU, when all CPUs are online, interrupts are on and timers work, before a guest runs: compares the
  * TSCs of all CPUs, corrects the calibration by the time the boot has taken, starts what keeps unstable clocks right. */
 void time_finish(void);
@@ -90,33 +125,35 @@ extern uint64_t tsc_khz;
 
 /* --- PCI configuration (drivers/pci.c) ------------------------------------------------------------------------------ */
 uint32_t pci_read(uint16_t seg, uint8_t bus, uint8_t dev, uint8_t fn, uint16_t reg, unsigned bytes);
-void pci_write(uint16_t seg, uint8_t bus, uint8_t dev, uint8_t fn, uint16_t reg, unsigned bytes, uint32_t value);
+void pci_write(uint16_t seg, uint8_t bus, uint8_t dev, uint8_t fn, uint16_t reg, unsigned bytes,
+               uint32_t value);
 /* dom0's access by ports 0xcf8/0xcfc after Krypton's own filter: emulation calls these. */
 /* --- rights ---------------------------------------------------------------------------------------------------------------- */
 /* May d touch this port range / this machine frame as MMIO? Krypton keeps: its serial ports, PIC, PIT counter 0-2 as needed,
  * IO-APICs, local APICs, HPET if used, MSI address range, IOMMUs. */
 bool port_allowed(const struct domain *d, uint16_t port, unsigned bytes);
 bool iomem_allowed(const struct domain *d, mfn_t m);
-void port_reserve(uint16_t first, uint16_t last, const char *why);   /* Krypton's own */
+void port_reserve(uint16_t first, uint16_t last, const char *why); /* Krypton's own */
 void iomem_reserve(maddr_t base, uint64_t bytes, const char *why);
 /* Port-I/O on behalf of a guest that may do it. */
 uint32_t port_in(uint16_t port, unsigned bytes);
 void port_out(uint16_t port, unsigned bytes, uint32_t value);
 
 /* --- hypercalls (rows for the table in arch/x86/pv) ---------------------------------------------------------------- */
-extern const struct hc_op physdev_ops[];  /* PHYSDEVOP_*: arg[0] = command, arg[1] = structure */
+extern const struct hc_op physdev_ops[]; /* PHYSDEVOP_*: arg[0] = command, arg[1] = structure */
 extern const unsigned physdev_op_count;
-extern const struct hc_op platform_ops[]; /* XENPF_*: chosen by do_platform_op from the structure; listed for docs */
+extern const struct hc_op
+    platform_ops[]; /* XENPF_*: chosen by do_platform_op from the structure; listed for docs */
 extern const unsigned platform_op_count;
 long do_platform_op(struct hypercall *hc);
-extern const struct hc_op mca_ops[];      /* XEN_MC_*: chosen by do_mca from the structure */
+extern const struct hc_op mca_ops[]; /* XEN_MC_*: chosen by do_mca from the structure */
 extern const unsigned mca_op_count;
 long do_mca(struct hypercall *hc);
 
 /* --- SMP ---------------------------------------------------------------------------------------------------------------------- */
-void smp_init(void);                      /* starts the APs; maxcpus= */
+void smp_init(void); /* starts the APs; maxcpus= */
 /* Runs fn(data) on all CPUs of the mask (self too if named) and waits. Interrupts on. */
 void smp_call(const struct cpumask *m, void (*fn)(void *), void *data);
-void smp_call_interrupt(void);            /* VEC_CALL */
+void smp_call_interrupt(void); /* VEC_CALL */
 
 #endif

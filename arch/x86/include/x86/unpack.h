@@ -8,9 +8,9 @@
 #include "core/types.h"
 
 struct kernel_image {
-    const void *elf;     /* the ELF file: inside the module, or in frames of ours */
+    const void *elf; /* the ELF file: inside the module, or in frames of ours */
     size_t size;
-    void *frames;        /* != NULL: to be freed with kernel_image_free */
+    void *frames; /* != NULL: to be freed with kernel_image_free */
     unsigned order;
     const char *packing; /* "gzip", ... or "none" */
 };

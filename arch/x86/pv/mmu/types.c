@@ -94,8 +94,7 @@ static uint64_t foreign_bit(const struct frame *f, uint64_t type, const struct d
     return type == PGT_WRITABLE && f->owner != by->id.v ? PGT_FOREIGN : 0;
 }
 
-/* May this frame ever have that type? Krypton's own data are no tables, what it shows to all is not writable.
- */
+/* May this frame ever have that type? Krypton's own data are no tables, what it shows to all is not writable. */
 static bool type_possible(const struct frame *f, uint64_t type)
 {
     if (f->owner == DOMID_XEN)

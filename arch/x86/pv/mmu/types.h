@@ -77,8 +77,7 @@ int must_check type_finish(struct frame *f, struct domain *d, bool preempt);
 /* Drops a type reference. -EAGAIN (only with preempt): it is still held, call again. */
 int must_check type_unref(struct frame *f, bool preempt);
 void type_unref_now(struct frame *f);
-/* Both references by frame number: frame_get + type_ref + type_finish, not preemptible. 0, -EINVAL, -EBUSY.
- */
+/* Both references by frame number: frame_get + type_ref + type_finish, not preemptible. 0, -EINVAL, -EBUSY. */
 int must_check frame_get_typed(mfn_t m, struct domain *owner, uint64_t type, struct domain *by);
 void frame_put_typed(struct frame *f);
 /* The lock of a VALIDATED table of any level that d owns; false: it is no such table. Short sections, no
@@ -173,8 +172,7 @@ mfn_t walk_root(struct vcpu *v);
 
 /* --- target.c: whose tables, whose frames
  * ----------------------------------------------------------------------------- */
-/* Domain whose frames are meant, referenced. DOMID_IO for all, DOMID_XEN for the privileged, else hc_target.
- */
+/* Domain whose frames are meant, referenced. DOMID_IO for all, DOMID_XEN for the privileged, else hc_target. */
 int must_check target_frames(struct hypercall *hc, uint16_t id, struct domain **out);
 
 /* --- segments.c

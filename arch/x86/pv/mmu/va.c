@@ -1,5 +1,4 @@
-/* The PV MMU: update_va_mapping (xen/xen.h): one L1 entry by virtual address, with the flush that it needs.
- */
+/* The PV MMU: update_va_mapping (xen/xen.h): one L1 entry by virtual address, with the flush that it needs. */
 #include "types.h"
 #include "core/abi.h"
 #include "x86/tlb.h"
