@@ -677,8 +677,9 @@ static void test_msrs(void **state)
     assert_false(pv_wrmsr(&vcpu.core, 0x1b, v | 1 << 10));
     assert_false(pv_rdmsr(&vcpu.core, 0xdeadbeef, &v));
     assert_false(pv_wrmsr(&vcpu.core, 0xc0000100, 0x800000000000)); /* not canonical */
-    assert_true(pv_wrmsr(&vcpu.core, 0xc0000082, 0x1234));          /* LSTAR: vanishes */
-    assert_true(pv_rdmsr(&vcpu.core, 0xc0000082, &v) && v == 0);
+    assert_false(pv_wrmsr(&vcpu.core, 0xc0000082, 0x1234));         /* LSTAR: callback_op is the way */
+    assert_false(pv_rdmsr(&vcpu.core, 0xc0000082, &v));
+    assert_false(pv_wrmsr(&vcpu.core, 0x176, 0x1234));
 }
 
 /* Before a kernel has a #GP handler, an unknown MSR reads as zero; with one, it faults. */
