@@ -14,8 +14,11 @@ void (*event_hook)(void);
 volatile unsigned events_seen;
 bool test_failed;
 
-extern char _end[], event_callback[], failsafe_callback[], syscall_callback[], vcpu_start[],
-    user_trap_stack_top[];
+extern char event_callback[], failsafe_callback[], syscall_callback[], syscall32_callback[], sysenter_callback[];
+extern char vcpu_start[], user_trap_stack_top[], probe_read_insn[], probe_write_insn[], probe_fixup[];
+struct trap_frame user_frame;
+uint64_t user_code, user_stack;
+long guest_enter_user_flags(uint64_t rip, uint64_t rsp, uint64_t cs, uint64_t ss, uint64_t rflags);
 static uint64_t *p2m;
 static uint64_t next_pfn;
 
@@ -66,21 +69,46 @@ void *mfn_va(uint64_t mfn)
     return pfn_va(m2p[mfn]);
 }
 
-/* The builder maps at least 512 KiB behind the stack; pages come from there, then from further pfns mapped by hand. */
+/* Maps the 2 MiB around va, which have no L1 table, with a table made in `spare`. */
+static bool map_region(char *va, uint64_t *spare)
+{
+    uint64_t first = va_pfn(va) & ~511ull, m;
+
+    for (unsigned i = 0; i < 512 && first + i < start_info->nr_pages; i++)
+        spare[i] = p2m[first + i] * PAGE | PTE_KERNEL;
+    table_entry(va, 2, &m);
+    return m && !page_protect(spare) && !mmu_one(m, va_mfn(spare) * PAGE | PTE_KERNEL);
+}
+
+/* The builder maps at least 512 KiB behind the stack; pages come from there, then from pfns mapped by ourselves. */
 void *page_alloc(void)
 {
-    void *va = pfn_va(next_pfn++);
+    static uint64_t *spare;
+    char *va = pfn_va(next_pfn++);
     uint64_t ignored;
+    bool ok = true;
 
+    if (!spare) {
+        spare = pfn_va(next_pfn++);
+        memset(spare, 0, PAGE);
+    }
     if (read_faults(va, &ignored)) {
-        print("FAIL framework: out of mapped pages at pfn %llx\n", (unsigned long long)next_pfn);
+        if (table_entry(va, 2, &ignored) & 1) {
+            ok = !pte_set(va, va_mfn(va) * PAGE | PTE_KERNEL);
+        } else {
+            ok = map_region(va, spare);
+            spare = NULL;
+        }
+    }
+    if (!ok || va_pfn(va) >= start_info->nr_pages) {
+        print("FAIL framework: out of pages at pfn %llx\n", (unsigned long long)next_pfn);
         guest_shutdown(SHUTDOWN_crash);
     }
     memset(va, 0, PAGE);
     return va;
 }
 
-static uint64_t table_entry(const void *va, unsigned level, uint64_t *machine)
+uint64_t table_entry(const void *va, unsigned level, uint64_t *machine)
 {
     uint64_t table = start_info->pt_base, e = 0;
 
@@ -142,6 +170,21 @@ void *scratch_va(unsigned page)
     return base + page * PAGE;
 }
 
+/* Maps n fresh pages at a low address, below 2 GiB, with tables of our own. */
+static long low_pages(char *va, unsigned n)
+{
+    uint64_t *l3 = page_alloc(), *l2 = page_alloc(), *l1 = page_alloc(), m;
+
+    for (unsigned i = 0; i < n; i++)
+        l1[(uint64_t)va / PAGE % 512 + i] = pte_of(page_alloc(), PTE_KERNEL);
+    l2[(uint64_t)va / PAGE / 512 % 512] = pte_of(l1, PTE_KERNEL);
+    l3[(uint64_t)va / PAGE / 512 / 512 % 512] = pte_of(l2, PTE_KERNEL);
+    if (page_protect(l1) || page_protect(l2) || page_protect(l3))
+        return -1;
+    table_entry(va, 4, &m);
+    return mmu_one(m, pte_of(l3, PTE_KERNEL));
+}
+
 /* --- traps ---- */
 /* clang-format off */
 #define TRAP_STUBS(X) \
@@ -152,9 +195,16 @@ void *scratch_va(unsigned page)
 TRAP_STUBS(DECLARE)
 #define ROW(n) {n, n == 3 || n == 4 || n == 128 ? 3 : 0, FLAT_KERNEL_CS, (unsigned long)trap_##n},
 
+static const struct trap_info trap_table[] = {TRAP_STUBS(ROW){0, 0, 0, 0}};
+
+static void traps_fill(struct trap_info *by_vector)
+{
+    for (const struct trap_info *t = trap_table; t->address; t++)
+        by_vector[t->vector] = *t;
+}
+
 static void traps_init(void)
 {
-    const struct trap_info table[] = {TRAP_STUBS(ROW){0, 0, 0, 0}};
     struct callback_register cb[] = {
         {.type = CALLBACKTYPE_event, .address = (unsigned long)event_callback},
         {.type = CALLBACKTYPE_failsafe, .address = (unsigned long)failsafe_callback},
@@ -163,7 +213,7 @@ static void traps_init(void)
          .address = (unsigned long)syscall_callback},
     };
 
-    if (HC1(set_trap_table, table))
+    if (HC1(set_trap_table, trap_table))
         print("FAIL framework: set_trap_table\n");
     for (unsigned i = 0; i < ARRAY_SIZE(cb); i++)
         if (HC2(callback_op, CALLBACKOP_register, &cb[i]))
@@ -172,6 +222,10 @@ static void traps_init(void)
 
 void guest_trap(struct trap_frame *f)
 {
+    if (f->rip == (uint64_t)probe_read_insn || f->rip == (uint64_t)probe_write_insn) {
+        f->rip = (uint64_t)probe_fixup;
+        return;
+    }
     if (trap_hook) {
         trap_hook(f);
         return;
@@ -223,6 +277,40 @@ bool write_faults(void *p, uint64_t v)
     return last_trap.happened;
 }
 
+/* --- user mode ---- */
+static void leave_hook(struct trap_frame *f)
+{
+    user_frame = *f;
+    guest_leave_user((long)f->nr);
+}
+
+long user_run_flags(const void *code, size_t bytes, uint64_t cs, uint64_t ss, uint64_t rflags)
+{
+    static char *page, *stack;
+    long r;
+
+    if (!page) {
+        page = (char *)0x40000000; /* low: 32-bit code can run there */
+        stack = page + PAGE;
+        if (low_pages(page, 2))
+            return -1;
+    }
+    memcpy(page, code, bytes);
+    if (mmu_ext(MMUEXT_NEW_USER_BASEPTR, va_mfn((void *)start_info->pt_base), 0))
+        return -1;
+    user_code = (uint64_t)page;
+    user_stack = (uint64_t)stack + PAGE - 64;
+    trap_hook = leave_hook;
+    r = guest_enter_user_flags(user_code, user_stack, cs, ss, rflags);
+    trap_hook = NULL;
+    return r;
+}
+
+long user_run(const void *code, size_t bytes, uint64_t cs)
+{
+    return user_run_flags(code, bytes, cs, 0xe02b, 0x202);
+}
+
 /* --- events ---- */
 void guest_event(struct trap_frame *f)
 {
@@ -267,19 +355,51 @@ void port_unmask(unsigned port)
     HC2(event_channel_op, EVTCHNOP_unmask, &u);
 }
 
+uint64_t time_ns(void)
+{
+    volatile struct vcpu_time_info *t = &shared->vcpu_info[0].time;
+    uint32_t version;
+    uint64_t ns, delta;
+
+    do {
+        version = t->version & ~1u;
+        __asm__ volatile("" ::: "memory");
+        delta = rdtsc() - t->tsc_timestamp;
+        delta = t->tsc_shift < 0 ? delta >> -t->tsc_shift : delta << t->tsc_shift;
+        ns = t->system_time + (uint64_t)((unsigned __int128)delta * t->tsc_to_system_mul >> 32);
+        __asm__ volatile("" ::: "memory");
+    } while (t->version != version);
+    return ns;
+}
+
 /* --- vCPUs ---- */
-long vcpu_run(unsigned n, void (*fn)(void *), void *arg)
+static struct {
+    void (*fn)(void *);
+    void *arg;
+    bool started;
+} job[4];
+
+/* What a further vCPU does all its life: a job each time it is brought up. */
+static void vcpu_loop(void *n)
+{
+    for (;;) {
+        job[(uint64_t)n].fn(job[(uint64_t)n].arg);
+        HC3(vcpu_op, VCPUOP_down, n, NULL);
+    }
+}
+
+static long vcpu_initialise(uint64_t n)
 {
     static struct vcpu_guest_context ctx;
     char *stack = page_alloc();
-    long r;
 
     memset(&ctx, 0, sizeof(ctx));
+    traps_fill(ctx.trap_ctxt);
     ctx.flags = VGCF_in_kernel;
     ctx.user_regs.rip = (uint64_t)vcpu_start;
     ctx.user_regs.rsp = (uint64_t)stack + PAGE;
-    ctx.user_regs.rdi = (uint64_t)fn;
-    ctx.user_regs.rsi = (uint64_t)arg;
+    ctx.user_regs.rdi = (uint64_t)vcpu_loop;
+    ctx.user_regs.rsi = n;
     ctx.user_regs.rflags = 0x202;
     ctx.user_regs.cs = FLAT_KERNEL_CS;
     ctx.user_regs.ss = FLAT_KERNEL_SS;
@@ -290,14 +410,40 @@ long vcpu_run(unsigned n, void (*fn)(void *), void *arg)
     ctx.event_callback_eip = (uint64_t)event_callback;
     ctx.failsafe_callback_eip = (uint64_t)failsafe_callback;
     ctx.syscall_callback_eip = (uint64_t)syscall_callback;
-    r = HC3(vcpu_op, VCPUOP_initialise, n, &ctx);
-    return r ? r : HC3(vcpu_op, VCPUOP_up, n, NULL);
+    return HC3(vcpu_op, VCPUOP_initialise, n, &ctx);
 }
 
-void vcpu_exit(unsigned n)
+bool vcpu_exists(unsigned n)
 {
-    for (;;)
-        HC3(vcpu_op, VCPUOP_down, n, NULL);
+    return HC3(vcpu_op, VCPUOP_is_up, n, NULL) >= 0;
+}
+
+long vcpu_run(unsigned n, void (*fn)(void *), void *arg)
+{
+    long r = 0;
+
+    if (!n || n >= ARRAY_SIZE(job))
+        return -1;
+    job[n].fn = fn;
+    job[n].arg = arg;
+    if (!job[n].started)
+        r = vcpu_initialise(n);
+    if (r)
+        return r;
+    job[n].started = true;
+    return HC3(vcpu_op, VCPUOP_up, n, NULL);
+}
+
+bool vcpu_wait(unsigned n)
+{
+    uint64_t end = time_ns() + 20000000000ull;
+
+    while (HC3(vcpu_op, VCPUOP_is_up, n, NULL) == 1) {
+        if (time_ns() > end)
+            return false;
+        HC2(sched_op, SCHEDOP_yield, NULL);
+    }
+    return true;
 }
 
 /* --- start ---- */

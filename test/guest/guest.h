@@ -71,6 +71,12 @@ __attribute__((noreturn)) void guest_shutdown(unsigned reason);
 /* --- memory --------------------------------------------------------------------------------------------------------------- */
 /* Fresh zeroed pages, mapped writable at their kernel address; never freed. */
 void *page_alloc(void);
+/* The entry at `level` for va, and where it is (0: nowhere). */
+uint64_t table_entry(const void *va, unsigned level, uint64_t *machine);
+/* The M2P, as mapped in every guest. */
+#define M2P ((volatile uint64_t *)0xffff800000000000ul)
+/* An address of the hypervisor's. */
+#define HV_ADDRESS 0xffff830000000000ul
 uint64_t va_pfn(const void *va);
 uint64_t va_mfn(const void *va);
 void *pfn_va(uint64_t pfn);
@@ -84,6 +90,32 @@ long pte_set(const void *va, uint64_t pte);
 #define PTE_KERNEL_RO 0x65ull
 /* An address range without mappings but with an L1 table, for tests to map things: 512 pages. */
 void *scratch_va(unsigned page);
+
+static inline long mmu_one(uint64_t machine, uint64_t val)
+{
+    struct mmu_update u = {.ptr = machine, .val = val};
+
+    return HC4(mmu_update, &u, 1, NULL, DOMID_SELF);
+}
+static inline long mmu_ext(unsigned cmd, uint64_t arg1, uint64_t arg2)
+{
+    struct mmuext_op op = {.cmd = cmd, .arg1.linear_addr = arg1, .arg2.nr_ents = (unsigned)arg2};
+
+    return HC4(mmuext_op, &op, 1, NULL, DOMID_SELF);
+}
+static inline uint64_t pte_of(const void *va, uint64_t flags)
+{
+    return va_mfn(va) * PAGE | flags;
+}
+/* Write-protects a page of ours, or makes it writable again. */
+static inline long page_protect(const void *va)
+{
+    return pte_set(va, pte_of(va, PTE_KERNEL_RO));
+}
+static inline long page_unprotect(const void *va)
+{
+    return pte_set(va, pte_of(va, PTE_KERNEL));
+}
 
 /* --- traps ---------------------------------------------------------------------------------------------------------------- */
 struct trap_frame {
@@ -113,7 +145,18 @@ extern void (*event_hook)(void);
 /* Reads / writes 8 bytes; true if it faulted. */
 bool read_faults(const void *p, uint64_t *out);
 bool write_faults(void *p, uint64_t v);
+/* The same on any vCPU; touches no global. */
+bool probe_read(const void *p, uint64_t *out);
+bool probe_write(void *p, uint64_t v);
 long guest_enter_user(uint64_t rip, uint64_t rsp, uint64_t cs);
+/* Runs code in user mode till it traps or calls: the number of the stub that it came to (a vector; 257 failsafe,
+ * 258 syscall, 259 syscall32, 260 sysenter), -1 when it could not start. The frame is left in user_frame. */
+long user_run(const void *code, size_t bytes, uint64_t cs);
+long user_run_flags(const void *code, size_t bytes, uint64_t cs, uint64_t ss, uint64_t rflags);
+extern struct trap_frame user_frame;
+extern uint64_t user_code, user_stack; /* where user_run put the code, and its initial rsp */
+/* The words of the last bounce frame of a callback as it lay on the stack, rcx first. */
+extern uint64_t raw_frame[12];
 __attribute__((noreturn)) void guest_leave_user(long value);
 
 /* --- events ----------------------------------------------------------------------------------------------------------------- */
@@ -126,11 +169,15 @@ bool port_pending(unsigned port);
 void port_clear(unsigned port);
 void port_unmask(unsigned port);
 void port_mask(unsigned port);
+uint64_t time_ns(void); /* system time, from the shared page */
 
 /* --- vCPUs -------------------------------------------------------------------------------------------------------------------- */
-/* Starts vCPU n in fn(arg) on a stack of its own; negative errno. */
+/* Does this machine give us vCPU n? Tests that need it return at once when not. */
+bool vcpu_exists(unsigned n);
+/* vCPU n (not 0), which is down, runs fn(arg) on a stack of its own and goes down again; negative errno. */
 long vcpu_run(unsigned n, void (*fn)(void *), void *arg);
-void vcpu_exit(unsigned n); /* this vCPU goes down */
+/* Waits until it is down; false: it did not finish. */
+bool vcpu_wait(unsigned n);
 
 /* --- tests --------------------------------------------------------------------------------------------------------------------- */
 struct test {

@@ -41,9 +41,26 @@ hypercall_page:
  * Trap frames: the hypervisor pushes rcx, r11, [error], rip, cs, rflags, rsp, ss. The stubs make a uniform
  * struct trap_frame: general registers, number, error.
  */
+/* Keeps the first n words of the frame in raw_frame. */
+.macro save_raw n
+    push %rax
+    .set i, 0
+    .rept \n
+    mov 8 + 8 * i(%rsp), %rax
+    mov %rax, raw_frame + 8 * i(%rip)
+    .set i, i + 1
+    .endr
+    pop %rax
+.endm
+
 .macro stub n, has_error
 .globl trap_\n
 trap_\n:
+    .if \has_error
+    save_raw 8
+    .else
+    save_raw 7
+    .endif
     mov (%rsp), %rcx
     mov 8(%rsp), %r11
     .if \has_error
@@ -98,6 +115,16 @@ stub \n, 1
     pop %rax
 .endm
 
+.macro callback_entry n
+    save_raw 7
+    mov (%rsp), %rcx
+    mov 8(%rsp), %r11
+    add $8, %rsp
+    movq $0, (%rsp)
+    push $\n
+    jmp trap_common
+.endm
+
 trap_common:
     save_regs
     mov %rsp, %rdi
@@ -116,6 +143,7 @@ do_iret:
 
 .globl event_callback
 event_callback:
+    save_raw 7
     mov (%rsp), %rcx
     mov 8(%rsp), %r11
     add $8, %rsp
@@ -129,34 +157,52 @@ event_callback:
     jmp do_iret
 
 .globl failsafe_callback
-failsafe_callback:           /* ds es fs gs rcx r11 rip cs rflags rsp ss */
-    lea 32(%rsp), %rsp
+failsafe_callback:           /* rcx r11 ds es fs gs rip cs rflags rsp ss */
+    save_raw 11
     mov (%rsp), %rcx
     mov 8(%rsp), %r11
-    add $8, %rsp
+    add $40, %rsp
     movq $0, (%rsp)
     push $257
-    save_regs
-    mov %rsp, %rdi
-    call guest_trap
-    restore_regs
-    add $16, %rsp
-    jmp do_iret
+    jmp trap_common
 
 /* syscall from user mode: the frame as for a trap without error code (rcx = return rip, r11 = flags). */
 .globl syscall_callback
 syscall_callback:
-    mov (%rsp), %rcx
-    mov 8(%rsp), %r11
-    add $8, %rsp
-    movq $0, (%rsp)
-    push $258
-    jmp trap_common
+    callback_entry 258
+.globl syscall32_callback
+syscall32_callback:
+    callback_entry 259
+.globl sysenter_callback
+sysenter_callback:
+    callback_entry 260
+
+/* bool probe_read(const void *p, uint64_t *out); bool probe_write(void *p, uint64_t v): guest_trap knows the addresses. */
+.globl probe_read, probe_read_insn, probe_write, probe_write_insn, probe_fixup
+probe_read:
+probe_read_insn:
+    mov (%rdi), %rax
+    mov %rax, (%rsi)
+    xor %eax, %eax
+    ret
+probe_write:
+probe_write_insn:
+    mov %rsi, (%rdi)
+    xor %eax, %eax
+    ret
+probe_fixup:
+    mov $1, %eax
+    ret
 
 /* long guest_enter_user(uint64_t rip, uint64_t rsp, uint64_t cs): iret to ring-3 user space; comes back when the trap
  * handler calls guest_leave_user. */
 .globl guest_enter_user
 guest_enter_user:
+    mov $0xe02b, %ecx
+    mov $0x202, %r8d
+/* long guest_enter_user_flags(rip, rsp, cs, ss, rflags) */
+.globl guest_enter_user_flags
+guest_enter_user_flags:
     push %rbx
     push %rbp
     push %r12
@@ -164,9 +210,9 @@ guest_enter_user:
     push %r14
     push %r15
     mov %rsp, user_return_sp(%rip)
-    push $0xe02b             /* ss */
+    push %rcx                /* ss */
     push %rsi
-    push $0x202
+    push %r8
     push %rdx
     push %rdi
     push $0                  /* flags: not a syscall return */
@@ -191,8 +237,9 @@ guest_leave_user:            /* rdi = value to return */
 /* Probes: run one instruction; the trap handler skips to the address in probe_resume when it is not 0. */
 .section .bss
 .balign 8
-.globl user_return_sp
+.globl user_return_sp, raw_frame
 user_return_sp: .skip 8
+raw_frame: .skip 96
 .balign 4096
 .globl stack_bottom
 stack_bottom:

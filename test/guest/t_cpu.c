@@ -193,56 +193,29 @@ TEST(trap_table_checked)
 }
 
 /* --- user mode ---- */
-static struct trap_frame user_frame;
-static void leave_hook(struct trap_frame *f)
-{
-    user_frame = *f;
-    guest_leave_user((long)f->nr);
-}
-
-static long in_user(const char *code, size_t n, uint64_t cs)
-{
-    static char *page, *stack;
-    uint64_t l4 = va_mfn((void *)start_info->pt_base);
-    struct mmuext_op op = {.cmd = MMUEXT_NEW_USER_BASEPTR, .arg1.mfn = l4};
-    long r;
-
-    if (!page) {
-        page = page_alloc();
-        stack = page_alloc();
-    }
-    memcpy(page, code, n);
-    if (HC4(mmuext_op, &op, 1, NULL, DOMID_SELF))
-        return -1;
-    trap_hook = leave_hook;
-    r = guest_enter_user((uint64_t)page, (uint64_t)stack + PAGE - 64, cs);
-    trap_hook = NULL;
-    return r;
-}
-
 TEST(user_ud_comes_back)
 {
-    CHECK_EQ(in_user("\x0f\x0b", 2, 0xe033), 6);
+    CHECK_EQ(user_run("\x0f\x0b", 2, 0xe033), 6);
     CHECK_EQ(user_frame.cs & 3, 3);
 }
 
 TEST(user_syscall_reaches_the_kernel)
 {
-    CHECK_EQ(in_user("\x0f\x05", 2, 0xe033), 258);
+    CHECK_EQ(user_run("\x0f\x05", 2, 0xe033), 258);
     CHECK_EQ(user_frame.cs & 3, 3);
 }
 
 TEST(user_cannot_make_hypercalls_or_io)
 {
-    CHECK_EQ(in_user("\xe4\x80\x0f\x0b", 4, 0xe033), 13);     /* in $0x80, %al */
-    CHECK_EQ(in_user("\xfa\x0f\x0b", 3, 0xe033), 13);         /* cli */
-    CHECK_EQ(in_user("\x0f\x20\xc0\x0f\x0b", 5, 0xe033), 13); /* mov %cr0, %rax */
+    CHECK_EQ(user_run("\xe4\x80\x0f\x0b", 4, 0xe033), 13);     /* in $0x80, %al */
+    CHECK_EQ(user_run("\xfa\x0f\x0b", 3, 0xe033), 13);         /* cli */
+    CHECK_EQ(user_run("\x0f\x20\xc0\x0f\x0b", 5, 0xe033), 13); /* mov %cr0, %rax */
 }
 
 TEST(user_int80_by_its_gate)
 {
-    CHECK_EQ(in_user("\xcd\x80", 2, 0xe033), 128);
-    CHECK_EQ(in_user("\xcd\x20", 2, 0xe033), 13); /* no gate for user space: #GP */
+    CHECK_EQ(user_run("\xcd\x80", 2, 0xe033), 128);
+    CHECK_EQ(user_run("\xcd\x20", 2, 0xe033), 13); /* no gate for user space: #GP */
 }
 
 TEST(iret_forged_frames)
@@ -253,7 +226,7 @@ TEST(iret_forged_frames)
 
     /* Ring 0 selectors never stick: the guest continues in ring 3 or gets a fault, the machine goes on. */
     for (unsigned i = 0; i < 2; i++) {
-        long r = in_user("\x0f\x0b", 2, bad[i].cs);
+        long r = user_run("\x0f\x0b", 2, bad[i].cs);
 
         CHECK(r == 6 || r == 13 || r == 257);
         CHECK_EQ(user_frame.cs & 0xffff & 3, user_frame.cs & 3);

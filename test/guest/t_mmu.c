@@ -1,25 +1,6 @@
 /* PV page tables: what a kernel does with them, and every way we know to get a writable mapping of one. */
 #include "guest.h"
 
-static long update(uint64_t machine, uint64_t val)
-{
-    struct mmu_update u = {.ptr = machine | MMU_NORMAL_PT_UPDATE, .val = val};
-
-    return HC4(mmu_update, &u, 1, NULL, DOMID_SELF);
-}
-
-static long ext(unsigned cmd, uint64_t arg1, uint64_t arg2)
-{
-    struct mmuext_op op = {.cmd = cmd, .arg1.linear_addr = arg1, .arg2.nr_ents = (unsigned)arg2};
-
-    return HC4(mmuext_op, &op, 1, NULL, DOMID_SELF);
-}
-
-static uint64_t pte_of(const void *va, uint64_t flags)
-{
-    return va_mfn(va) * PAGE | flags;
-}
-
 TEST(mmu_map_and_unmap)
 {
     char *page = page_alloc(), *at = scratch_va(0);
@@ -53,14 +34,14 @@ TEST(mmu_writable_page_cannot_become_table)
 {
     char *page = page_alloc();
 
-    CHECK(ext(MMUEXT_PIN_L1_TABLE, va_mfn(page), 0) < 0);
+    CHECK(mmu_ext(MMUEXT_PIN_L1_TABLE, va_mfn(page), 0) < 0);
     CHECK_EQ(pte_set(page, pte_of(page, PTE_KERNEL_RO)), 0);
-    CHECK_EQ(ext(MMUEXT_PIN_L1_TABLE, va_mfn(page), 0), 0);
+    CHECK_EQ(mmu_ext(MMUEXT_PIN_L1_TABLE, va_mfn(page), 0), 0);
     CHECK(pte_set(page, pte_of(page, PTE_KERNEL)) < 0);
-    CHECK(ext(MMUEXT_PIN_L2_TABLE, va_mfn(page), 0) < 0);     /* one type at a time */
-    CHECK_EQ(ext(MMUEXT_PIN_L1_TABLE, va_mfn(page), 0), -22); /* pinned already */
-    CHECK_EQ(ext(MMUEXT_UNPIN_TABLE, va_mfn(page), 0), 0);
-    CHECK_EQ(ext(MMUEXT_UNPIN_TABLE, va_mfn(page), 0), -22);
+    CHECK(mmu_ext(MMUEXT_PIN_L2_TABLE, va_mfn(page), 0) < 0);     /* one type at a time */
+    CHECK_EQ(mmu_ext(MMUEXT_PIN_L1_TABLE, va_mfn(page), 0), -22); /* pinned already */
+    CHECK_EQ(mmu_ext(MMUEXT_UNPIN_TABLE, va_mfn(page), 0), 0);
+    CHECK_EQ(mmu_ext(MMUEXT_UNPIN_TABLE, va_mfn(page), 0), -22);
     CHECK_EQ(pte_set(page, pte_of(page, PTE_KERNEL)), 0);
 }
 
@@ -70,11 +51,11 @@ TEST(mmu_table_with_bad_entry_is_refused)
 
     t[7] = 0xfffffffful * PAGE | PTE_KERNEL; /* no such memory */
     CHECK_EQ(pte_set(t, pte_of(t, PTE_KERNEL_RO)), 0);
-    CHECK(ext(MMUEXT_PIN_L1_TABLE, va_mfn(t), 0) < 0);
+    CHECK(mmu_ext(MMUEXT_PIN_L1_TABLE, va_mfn(t), 0) < 0);
     CHECK_EQ(pte_set(t, pte_of(t, PTE_KERNEL)), 0);
     t[7] = (uint64_t)va_mfn(t) * PAGE | PTE_KERNEL; /* itself, writable */
     CHECK_EQ(pte_set(t, pte_of(t, PTE_KERNEL_RO)), 0);
-    CHECK(ext(MMUEXT_PIN_L1_TABLE, va_mfn(t), 0) < 0);
+    CHECK(mmu_ext(MMUEXT_PIN_L1_TABLE, va_mfn(t), 0) < 0);
     CHECK_EQ(pte_set(t, pte_of(t, PTE_KERNEL)), 0);
     t[7] = 0;
 }
@@ -87,7 +68,7 @@ TEST(mmu_hypervisor_memory_stays_out)
     CHECK(HC4(update_va_mapping, 0xffff800000000000ul, pte_of(page_alloc(), PTE_KERNEL), UVMF_INVLPG, 0) < 0);
     uint64_t l4 = va_mfn((void *)start_info->pt_base) * PAGE;
     for (unsigned slot = 256; slot < 272; slot++)
-        CHECK(update(l4 + slot * 8, pte_of(page_alloc, PTE_KERNEL)) < 0 || slot > 271);
+        CHECK(mmu_one(l4 + slot * 8, pte_of(page_alloc, PTE_KERNEL)) < 0 || slot > 271);
 }
 
 TEST(mmu_m2p_is_read_only)
@@ -108,12 +89,12 @@ TEST(mmu_update_through_the_table)
     char *page = page_alloc();
     void *at = scratch_va(3);
 
-    CHECK_EQ(update(pte_machine(at), pte_of(page, PTE_KERNEL)), 0);
+    CHECK_EQ(mmu_one(pte_machine(at), pte_of(page, PTE_KERNEL)), 0);
     *(uint64_t *)at = 42;
     CHECK_EQ(*(uint64_t *)page, 42);
-    CHECK(update(pte_machine(at) + 4, 0) < 0); /* not aligned to an entry */
-    CHECK_EQ(update(pte_machine(at), 0), 0);
-    CHECK_EQ(ext(MMUEXT_INVLPG_LOCAL, (uint64_t)at, 0), 0);
+    CHECK(mmu_one(pte_machine(at) + 4, 0) < 0); /* not aligned to an entry */
+    CHECK_EQ(mmu_one(pte_machine(at), 0), 0);
+    CHECK_EQ(mmu_ext(MMUEXT_INVLPG_LOCAL, (uint64_t)at, 0), 0);
 }
 
 TEST(mmu_update_counts_what_it_did)
@@ -151,9 +132,9 @@ TEST(mmu_superpage_and_reserved_bits_refused)
     uint64_t l2 = pte_machine(scratch_va(0)) & ~0xffful; /* the L1's frame */
     char *page = page_alloc();
 
-    CHECK(update(l2 + 8 * 9, pte_of(page, PTE_KERNEL | 0x80)) <=
+    CHECK(mmu_one(l2 + 8 * 9, pte_of(page, PTE_KERNEL | 0x80)) <=
           0); /* PAT in an L1: a matter of cache attributes */
-    update(l2 + 8 * 9, 0);
+    mmu_one(l2 + 8 * 9, 0);
     CHECK(pte_set(scratch_va(9), pte_of(page, PTE_KERNEL) | (1ul << 51)) < 0); /* beyond the address width */
 }
 
@@ -174,15 +155,15 @@ TEST(mmu_ext_tlb_and_clear_copy)
     memset(a, 0x77, PAGE);
     CHECK_EQ(HC4(mmuext_op, &op, 1, NULL, DOMID_SELF), 0);
     CHECK_EQ(b[4095], 0x77);
-    CHECK_EQ(ext(MMUEXT_CLEAR_PAGE, va_mfn(b), 0), 0);
+    CHECK_EQ(mmu_ext(MMUEXT_CLEAR_PAGE, va_mfn(b), 0), 0);
     CHECK_EQ(b[4095], 0);
-    CHECK_EQ(ext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0), 0);
-    CHECK_EQ(ext(MMUEXT_TLB_FLUSH_ALL, 0, 0), 0);
+    CHECK_EQ(mmu_ext(MMUEXT_TLB_FLUSH_LOCAL, 0, 0), 0);
+    CHECK_EQ(mmu_ext(MMUEXT_TLB_FLUSH_ALL, 0, 0), 0);
     op = (struct mmuext_op){.cmd = MMUEXT_TLB_FLUSH_MULTI};
     set_xen_guest_handle(op.arg2.vcpumask, (void *)&mask);
     CHECK_EQ(HC4(mmuext_op, &op, 1, NULL, DOMID_SELF), 0);
-    CHECK(ext(MMUEXT_CLEAR_PAGE, va_mfn((void *)start_info->pt_base), 0) < 0); /* a page table */
-    CHECK(ext(200, 0, 0) < 0);
+    CHECK(mmu_ext(MMUEXT_CLEAR_PAGE, va_mfn((void *)start_info->pt_base), 0) < 0); /* a page table */
+    CHECK(mmu_ext(200, 0, 0) < 0);
 }
 
 TEST(mmu_new_root_and_back)
@@ -194,10 +175,10 @@ TEST(mmu_new_root_and_back)
     for (unsigned i = 0; i < 512; i++)
         if (i < 256 || i > 271)
             l4[i] = cur[i];
-    CHECK(ext(MMUEXT_NEW_BASEPTR, va_mfn(l4), 0) < 0); /* still mapped writable */
+    CHECK(mmu_ext(MMUEXT_NEW_BASEPTR, va_mfn(l4), 0) < 0); /* still mapped writable */
     CHECK_EQ(pte_set(l4, pte_of(l4, PTE_KERNEL_RO)), 0);
-    CHECK_EQ(ext(MMUEXT_NEW_BASEPTR, va_mfn(l4), 0), 0);
-    CHECK_EQ(ext(MMUEXT_NEW_BASEPTR, old, 0), 0);
+    CHECK_EQ(mmu_ext(MMUEXT_NEW_BASEPTR, va_mfn(l4), 0), 0);
+    CHECK_EQ(mmu_ext(MMUEXT_NEW_BASEPTR, old, 0), 0);
     CHECK_EQ(pte_set(l4, pte_of(l4, PTE_KERNEL)), 0); /* nobody uses it any more */
 }
 
