@@ -117,9 +117,9 @@ const struct hc_op mca_ops[] = {
     {XEN_MC_fetch, PERM_HARDWARE, "fetch", op_fetch, 0, "always finds nothing: errors go to Krypton's log"},
     {XEN_MC_notifydomain, PERM_HARDWARE, "notifydomain", NULL, EINVAL, "withdrawn from the interface"},
     {XEN_MC_physcpuinfo, PERM_HARDWARE, "physcpuinfo", op_physcpuinfo, 0, NULL},
-    {XEN_MC_msrinject, PERM_HARDWARE, "msrinject", NULL, EOPNOTSUPP, "test aid, missing"},
-    {XEN_MC_mceinject, PERM_HARDWARE, "mceinject", NULL, EOPNOTSUPP, "test aid, missing"},
-    {XEN_MC_inject_v2, PERM_HARDWARE, "inject_v2", NULL, EOPNOTSUPP, "test aid, missing"},
+    {XEN_MC_msrinject, PERM_HARDWARE, "msrinject", NULL, EOPNOTSUPP, "missing: test aid"},
+    {XEN_MC_mceinject, PERM_HARDWARE, "mceinject", NULL, EOPNOTSUPP, "missing: test aid"},
+    {XEN_MC_inject_v2, PERM_HARDWARE, "inject_v2", NULL, EOPNOTSUPP, "missing: test aid"},
 };
 const unsigned mca_op_count = ARRAY_SIZE(mca_ops);
 

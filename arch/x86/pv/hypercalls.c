@@ -41,7 +41,7 @@ static const struct hc_entry arch_hypercall_rows[] = {
     {__HYPERVISOR_callback_op, PERM_ANY, "callback_op", OPS(callback), .nargs = 2},
     {__HYPERVISOR_physdev_op, PERM_ANY, "physdev_op", OPS(physdev), .nargs = 2},
     {__HYPERVISOR_xenpmu_op, PERM_ANY, "xenpmu_op", OPS(pmu), .nargs = 2, .unknown = EINVAL},
-    {__HYPERVISOR_mca, PERM_HARDWARE, "mca", do_mca, .nargs = 1},
+    {__HYPERVISOR_mca, PERM_HARDWARE, "mca", do_mca, OPS(mca), .nargs = 1, .unknown = EINVAL},
 };
 
 const struct hc_entry *const arch_hypercalls = arch_hypercall_rows;

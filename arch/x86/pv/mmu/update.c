@@ -212,7 +212,8 @@ static int update_one(struct pt_change *c, const mmu_update_t *req)
     case MMU_PT_UPDATE_NO_TRANSLATE:
         c->preserve_ad = cmd == MMU_PT_UPDATE_PRESERVE_AD;
         return update_entry(c, req->ptr - cmd, req->val);
-    default: /* MMU_MACHPHYS_UPDATE */
+    case MMU_MACHPHYS_UPDATE:
+    default:
         return update_m2p(c, req->ptr - cmd, req->val);
     }
 }
