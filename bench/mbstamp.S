@@ -3,6 +3,7 @@
  * entry" of a boot with the same loader and modules.
  */
     .section .multiboot, "a"
+    .balign 4
     .long 0x1badb002, 0, -0x1badb002
     .text
     .code32
