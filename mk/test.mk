@@ -71,7 +71,7 @@ unit: $(HOST_BIN)
 check:
 	@tools/check-all
 
-COVERAGE_ROOMS := core lib arch/x86/pv/mmu
+COVERAGE_ROOMS := core lib arch/x86/pv/mmu arch/x86/policy
 coverage:
 	@$(MAKE) --no-print-directory H=build/coverage HOST_CC=clang HOST_SAN= \
 	    HOST_EXTRA="-fprofile-instr-generate -fcoverage-mapping" unit-build
