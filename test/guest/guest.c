@@ -211,6 +211,12 @@ static void traps_init(void)
         {.type = CALLBACKTYPE_syscall,
          .flags = CALLBACKF_mask_events,
          .address = (unsigned long)syscall_callback},
+        {.type = CALLBACKTYPE_syscall32,
+         .flags = CALLBACKF_mask_events,
+         .address = (unsigned long)syscall32_callback},
+        {.type = CALLBACKTYPE_sysenter,
+         .flags = CALLBACKF_mask_events,
+         .address = (unsigned long)sysenter_callback},
     };
 
     if (HC1(set_trap_table, trap_table))

@@ -43,6 +43,7 @@ hypercall_page:
  */
 /* Keeps the first n words of the frame in raw_frame. */
 .macro save_raw n
+    cld                      /* the interrupted code's direction flag comes along */
     push %rax
     .set i, 0
     .rept \n

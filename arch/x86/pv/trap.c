@@ -1,11 +1,12 @@
 /*
  * Everything that enters Krypton from a PV guest as an exception or a system call, and where it goes:
  *
- *   exception -> pv_trap     -> Krypton's own use first (page-table fix-ups, emulation), else the guest's
- * trap table INT n     -> #GP with the IDT bit set (gates are closed to ring 3) or pv_int80 -> the trap
- * table, by its dpl SYSCALL   -> kernel mode: a hypercall; user mode: the syscall callback SYSENTER, SYSCALL
- * from 32-bit code -> their callbacks, else #GP return to the guest failed -> pv_iret_fault -> failsafe
- * callback
+ * - exception: pv_trap. Krypton's own use first (page-table fix-ups, emulation), else the guest's trap table.
+ * - INT n: #GP with the IDT bit set (gates are closed to ring 3), or pv_int80; then the trap table, by its dpl.
+ * - SYSCALL: from kernel mode a hypercall, from user mode the syscall callback, from 32-bit code the syscall32
+ *   callback; without callback #UD.
+ * - SYSENTER: its callback, else #GP.
+ * - return to the guest failed: pv_iret_fault, the failsafe callback.
  *
  * Invariants
  *  1. Only the guest's kernel makes hypercalls.
@@ -179,6 +180,17 @@ static void callback(struct vcpu *v, struct guest_regs *r, const struct pv_callb
     pv_bounce(v, r, &b);
 }
 
+/* SYSCALL of user space. A kernel that has not said where it wants it: as if the instruction did not exist. */
+static void user_syscall(struct vcpu *v, struct guest_regs *r, const struct pv_callback *cb, const char *what)
+{
+    if (cb->eip) {
+        callback(v, r, cb, what);
+        return;
+    }
+    r->rip -= 2;
+    pv_bounce_trap(v, r, TRAP_UD, 0, false);
+}
+
 void pv_syscall_entry(struct guest_regs *r)
 {
     struct vcpu *v = arch_current();
@@ -186,7 +198,7 @@ void pv_syscall_entry(struct guest_regs *r)
     if (pv_vcpu(v)->kernel_mode)
         hypercall(v, r);
     else
-        callback(v, r, &pv_vcpu(v)->syscall, "syscall callback");
+        user_syscall(v, r, &pv_vcpu(v)->syscall, "syscall callback");
 }
 
 /* SYSENTER leaves no return address: the frame carries none, kernels find it by their vDSO convention. */
@@ -201,17 +213,13 @@ void pv_sysenter_entry(struct guest_regs *r)
         callback(v, r, cb, "sysenter callback");
 }
 
+/* A kernel that runs 32-bit code and makes system calls gets what its user space without callback gets. */
 void pv_cstar_entry(struct guest_regs *r)
 {
+    static const struct pv_callback none;
     struct vcpu *v = arch_current();
-    const struct pv_callback *cb = &pv_vcpu(v)->syscall32;
 
-    if (!pv_vcpu(v)->kernel_mode && cb->eip) {
-        callback(v, r, cb, "syscall32 callback");
-        return;
-    }
-    r->rip -= 2;
-    pv_bounce_trap(v, r, TRAP_GP, 0, true);
+    user_syscall(v, r, pv_vcpu(v)->kernel_mode ? &none : &pv_vcpu(v)->syscall32, "syscall32 callback");
 }
 
 /* --- a return that failed --- */
