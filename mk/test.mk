@@ -5,6 +5,7 @@
 ## make test       everything: checks, all builds, unit tests, whole machines; the last line is "N passed, N failed"
 ## make unit       unit and model tests on the host (UNIT=name for one: make unit UNIT=frame; FAKE_LOG=1 shows the log)
 ## make check      format, lint, layers, headers, core's undefined symbols, size
+## make builds     debug and release, gcc and clang, libxen-dev 4.17 and 4.20
 ## make coverage   line coverage of the rooms under the unit tests
 
 H := build/host
@@ -63,13 +64,16 @@ $(H)/test_pv_emul_entry: $(call host_obj,test/unit/test_pv_emul_entry.c $(PV_EMU
 	@echo "  HOSTLD  $@"
 	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $^ -lcmocka
 
-.PHONY: unit unit-build check coverage test fuzz-smoke
+.PHONY: unit unit-build check builds coverage test
 unit-build: $(HOST_BIN)
 unit: $(HOST_BIN)
 	@tools/run-unit $(HOST_BIN)
 
 check:
 	@tools/check-all
+
+builds:
+	@tools/build-matrix
 
 COVERAGE_ROOMS := core lib arch/x86/pv/mmu arch/x86/policy
 coverage:
