@@ -10,6 +10,12 @@
 extern const struct param __start_krypton_params[], __stop_krypton_params[];
 
 char saved_cmdline[1024];
+static const char *rest = "";
+
+const char *params_rest(void)
+{
+    return rest;
+}
 
 uint64_t param_size(const char *s, const char **end)
 {
@@ -135,6 +141,8 @@ void params_parse(const char *cmdline)
     char word[256];
 
     strlcpy(saved_cmdline, cmdline, sizeof(saved_cmdline));
+    rest = "";
+    cmdline = saved_cmdline;
     while (*cmdline) {
         size_t n = 0;
 
@@ -142,8 +150,11 @@ void params_parse(const char *cmdline)
             cmdline++;
         while (cmdline[n] && cmdline[n] != ' ' && cmdline[n] != '\t')
             n++;
-        if (n == 2 && !strncmp(cmdline, "--", 2))
+        if (n == 2 && !strncmp(cmdline, "--", 2)) {
+            for (rest = cmdline + n; *rest == ' ';)
+                rest++;
             return;
+        }
         if (n >= sizeof(word))
             log_warn("option of %zu characters ignored: too long", n);
         else if (n) {

@@ -35,6 +35,8 @@ struct param {
 void params_parse(const char *cmdline);
 /* The line as given (saved, for xen_version.commandline). */
 extern char saved_cmdline[1024];
+/* What follows a lone "--" on it: the hardware domain's ("" without one). */
+const char *params_rest(void);
 /* "512M", "2G", "0x1000", default unit KiB as in Xen for sizes; end as strtoul. */
 uint64_t param_size(const char *s, const char **end);
 

@@ -6,7 +6,8 @@ the control domain's shell. Knows no test.
 Invariants
   1. Everything the serial line says is in build/test/boot/<name>.log, also when a test fails.
   2. `close` ends the emulator that this object started, and only that.
-  3. `run` returns what the command wrote and raises CommandFailed unless it exits with 0.
+  3. `run` returns what the command wrote (without the hypervisor's own messages) and raises
+     CommandFailed unless it exits with 0.
 """
 
 import importlib.machinery
@@ -25,6 +26,8 @@ SLOW = float(os.environ.get("KRYPTON_TEST_SLOW", "1"))
 
 PROMPT = "root@krypton-dom0:[^\r\n]*# "
 READY = "krypton-ramdisk: ready"
+# The hypervisor's messages share the serial line with dom0's; one may come amid a line of dom0's.
+FROM_HYPERVISOR = re.compile(r"\((?:KRY|XEN)\) [^\n]*\n")
 
 
 def _load(name, path):
@@ -129,7 +132,7 @@ class Machine:
         self.send(f"echo B''{n}; {{ {command}; }} 2>&1; echo E''{n}=$?\r")
         self.expect(f"B{n}\r*\n", 30)
         self.expect(f"E{n}=([0-9]+)\r*\n", timeout)
-        out = self.child.before.replace("\r", "")
+        out = FROM_HYPERVISOR.sub("", self.child.before.replace("\r", ""))
         code = int(self.child.match.group(1))
         if check and code:
             raise CommandFailed(f"{self.name}: `{command}` exited with {code}:\n{out}")

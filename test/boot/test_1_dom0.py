@@ -160,13 +160,19 @@ def to_dom0(machine):
     raise AssertionError("Ctrl-A three times does not come back to dom0")
 
 
+# What each key must show of a running dom0. Xen's words differ; its keys are its own tests' matter.
+KEYS = (("h", r"'q'"), ("q", r"(?i)dom(ain)? ?0|d0:"), ("r", r"(?i)run ?q"), ("e", r"(?i)event"),
+        ("m", r"(?i)mem|page|heap"), ("d", r"(?i)rip|idle"), ("a", r"(?i)timer"))
+KRYPTON_KEYS = (("h", r"'R' reboot"), ("q", r"vCPU 1: CPU \d+"), ("r", r"CPU 1: (idle|d0v\d)"),
+                ("e", r"d0: \d+ open ports"), ("e", r"pirq +\["), ("m", r"d0: 1048576 KiB"),
+                ("a", r"CPU 1: programmed"), ("0", r"vCPU 0.*\n.*(?i:rip)"), ("i", r"irq +9 .*d0:pirq9"))
+
+
 def test_debug_keys(dom0):
     """Ctrl-A three times, the keys every issue asks for, and back to a working shell."""
     to_hypervisor(dom0)
     try:
-        for key, says in (("h", r"(?i)key '?q"), ("q", r"(?i)dom(ain)? ?0"), ("r", r"(?i)run ?q"),
-                          ("e", r"(?i)event"), ("m", r"(?i)mem|page|heap"),
-                          ("d", r"(?i)rip\b|rip:"), ("a", r"(?i)timer")):
+        for key, says in KEYS + (KRYPTON_KEYS if m.HYPERVISOR == "krypton" else ()):
             dom0.child.send(key)
             dom0.expect(says, 20)
             dom0.drain(1)

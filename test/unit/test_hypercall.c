@@ -297,6 +297,12 @@ static void options(void **state)
     assert_false(opt_flag);
     assert_int_equal(fake_log_lines, 0);
     assert_string_equal(saved_cmdline, "placeholder -- t-flag");
+    assert_string_equal(params_rest(), "t-flag");
+    params_parse("placeholder --  ro  quiet");
+    assert_string_equal(params_rest(), "ro  quiet");
+    params_parse("t-flag--");
+    assert_string_equal(params_rest(), "");
+    fake_log_lines = 0;
 }
 
 static void options_not_understood(void **state)

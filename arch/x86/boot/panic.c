@@ -117,6 +117,16 @@ void show_trace(uint64_t rip, uint64_t fp)
     }
 }
 
+void show_guest_registers(const struct guest_regs *r)
+{
+    console_printf("rip %04lx:%016lx  rsp %04lx:%016lx  rflags %08lx\n", r->cs & 0xffff, r->rip,
+                   r->ss & 0xffff, r->rsp, r->rflags);
+    console_printf("rax %016lx  rbx %016lx  rcx %016lx  rdx %016lx\n", r->rax, r->rbx, r->rcx, r->rdx);
+    console_printf("rsi %016lx  rdi %016lx  rbp %016lx  r8  %016lx\n", r->rsi, r->rdi, r->rbp, r->r8);
+    console_printf("r9  %016lx  r10 %016lx  r11 %016lx  r12 %016lx\n", r->r9, r->r10, r->r11, r->r12);
+    console_printf("r13 %016lx  r14 %016lx  r15 %016lx\n", r->r13, r->r14, r->r15);
+}
+
 void show_registers(const struct guest_regs *r)
 {
     bool ours = !(r->cs & 3);
@@ -124,12 +134,7 @@ void show_registers(const struct guest_regs *r)
     traced |= ours;
     console_printf("CPU %u, vector %u, error code %#x, in %s\n", arch_cpu_id(), r->vector, r->error_code,
                    ours ? "Krypton" : "a guest");
-    console_printf("rip %04lx:%016lx  rsp %04lx:%016lx  rflags %08lx\n", r->cs & 0xffff, r->rip,
-                   r->ss & 0xffff, r->rsp, r->rflags);
-    console_printf("rax %016lx  rbx %016lx  rcx %016lx  rdx %016lx\n", r->rax, r->rbx, r->rcx, r->rdx);
-    console_printf("rsi %016lx  rdi %016lx  rbp %016lx  r8  %016lx\n", r->rsi, r->rdi, r->rbp, r->r8);
-    console_printf("r9  %016lx  r10 %016lx  r11 %016lx  r12 %016lx\n", r->r9, r->r10, r->r11, r->r12);
-    console_printf("r13 %016lx  r14 %016lx  r15 %016lx\n", r->r13, r->r14, r->r15);
+    show_guest_registers(r);
     console_printf("cr0 %016lx  cr2 %016lx  cr3 %016lx  cr4 %016lx\n", hw_read_cr0(), hw_read_cr2(),
                    hw_read_cr3(), hw_read_cr4());
     if (ours)

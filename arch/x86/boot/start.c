@@ -106,6 +106,7 @@ static void stage2(void)
     pv_hardware_nmi_init();
     hw_sti();
     uart_irq_init();
+    pv_dump_init();
     log_debug("Boot: interrupts on");
     smp_init();
     time_finish();

@@ -53,8 +53,8 @@ static const struct msr_rule rules[] = {
     {0xc001001f, 0xc001001f, MSR_HOST_IGNORE, HW, V_AMD, 0}, /* NB_CFG: extended cf8 is ours and always on */
     {0xc0010058, 0xc0010058, MSR_HOST_READ, HW, V_AMD, 0},   /* MMIO configuration base */
     {0xc0010112, 0xc0010113, MSR_HOST_READ, HW, V_AMD, 0},   /* SMM ranges: read by kernels on AMD */
-    {0xc0010114, 0xc0010114, MSR_CONSTANT, false, V_AMD, 0x10},  /* VM_CR: SVM disabled */
-    {0xc0011020, 0xc0011023, MSR_IGNORE_WRITE, HW, V_AMD, 0},    /* LS_CFG, IC_CFG, DC_CFG: chicken bits */
+    {0xc0010114, 0xc0010114, MSR_CONSTANT, false, V_AMD, 0x10}, /* VM_CR: SVM disabled */
+    /* LS_CFG and its neighbours have no row: a kernel that reads LS_CFG believes it can set SSBD there. */
     {0xc0011029, 0xc0011029, MSR_IGNORE_WRITE, false, V_AMD, 2}, /* DE_CFG: LFENCE serializes */
 };
 

@@ -179,7 +179,8 @@ static void fill_start_info(const struct dom0_memory *m, const struct dom0_layou
         si->mod_start = k->initrd_unmapped ? l->initrd_pfn : k->virt_base + (l->initrd_pfn << FRAME_SHIFT);
         si->flags |= k->initrd_unmapped ? SIF_MOD_START_PFN : 0;
     }
-    if (strlcpy((char *)si->cmd_line, cmdline, MAX_GUEST_CMDLINE) >= MAX_GUEST_CMDLINE)
+    if (fmt_snprintf((char *)si->cmd_line, MAX_GUEST_CMDLINE, "%s%s%s", cmdline,
+                     *cmdline && *params_rest() ? " " : "", params_rest()) >= MAX_GUEST_CMDLINE)
         log_warn("dom0's command line is cut to %u characters", MAX_GUEST_CMDLINE - 1);
     fill_video(si, bi);
 }

@@ -14,7 +14,7 @@ struct cpu_features {
     uint8_t phys_bits, virt_bits;
     bool nx, smep, smap, umip, fsgsbase, pge, pcid, x2apic, tsc_deadline, tsc_invariant, rdtscp, xsave,
         xsaveopt, xsavec, xsaves, avx, avx512, gbpages, mwait, pat, mce, mca, ibpb, ibrs, stibp, ssbd,
-        md_clear, arch_caps, nrips, svm, vmx, syscall32_amd, hypervisor, rdrand, erms, invpcid;
+        md_clear, arch_caps, nrips, svm, vmx, syscall32_amd, hypervisor, rdrand, erms, invpcid, rtm, ibrs_always, auto_ibrs;
     uint64_t arch_capabilities; /* MSR 0x10a when arch_caps */
     uint64_t xcr0_mask;         /* what we enable */
     uint32_t xsave_size;        /* for xcr0_mask */
@@ -33,6 +33,8 @@ struct guest_regs;
 void nmi_set_handler(bool (*fn)(const struct guest_regs *r));
 /* Prints the registers and the call trace of r (a trap frame of any context) by console_printf. */
 void show_registers(const struct guest_regs *r);
+/* A vCPU's own registers, whether it runs or not. */
+void show_guest_registers(const struct guest_regs *r);
 void show_trace(uint64_t rip, uint64_t frame_pointer);
 /* The function that contains addr, or NULL. For panic, debug keys, XENPF_get_symbol. */
 const char *symbol_find(uint64_t addr, uint64_t *offset, uint64_t *size);

@@ -44,6 +44,7 @@ void pv_hardware_nmi(void);
 void pv_hardware_mce(void);
 void pv_hardware_nmi_init(void); /* once, before interrupts are on */
 
+void pv_dump_init(void);
 /* --- pv/mmu --------------------------------------------------------------------------------------------------------------- */
 /* Hypercalls (rows in the arch table). */
 long pv_mmu_update(struct hypercall *hc);
