@@ -4,6 +4,7 @@
  * Nothing is paused: a vCPU that runs on another processor is left to key 'd', and one that starts while we print may
  * show a mixture. Locks: none.
  */
+#include "arch/cpu.h"
 #include "arch/guest_ops.h"
 #include "core/console.h"
 #include "core/domain.h"
