@@ -20,12 +20,19 @@ HV_CFLAGS := -std=gnu11 -ffreestanding -fno-common -fno-strict-aliasing -fwrapv 
 HV_CFLAGS += $(if $(filter debug,$(FLAVOUR)),-DDEBUG) $(if $(filter release,$(FLAVOUR)),-DNDEBUG)
 HV_CFLAGS += $(EXTRA_CFLAGS)
 
-$(B)/obj/%.o: %.c | $(XENI)/xen
+# Another compiler, other flags or other headers: everything is compiled again.
+HV_FLAGS_NOW := $(CC) $(HV_CPPFLAGS) $(HV_CFLAGS)
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(HV_FLAGS_NOW)' | cmp -s - $@ || echo '$(HV_FLAGS_NOW)' > $@
+.PHONY: FORCE
+
+$(B)/obj/%.o: %.c $(B)/flags | $(XENI)/xen
 	@mkdir -p $(@D)
 	@echo "  CC      $<"
 	@$(CC) $(HV_CPPFLAGS) $(HV_CFLAGS) -MMD -MP -c $< -o $@
 
-$(B)/obj/%.o: %.S | $(XENI)/xen
+$(B)/obj/%.o: %.S $(B)/flags | $(XENI)/xen
 	@mkdir -p $(@D)
 	@echo "  AS      $<"
 	@$(CC) $(HV_CPPFLAGS) -m64 -g -D__ASSEMBLY__ -MMD -MP -c $< -o $@
