@@ -191,7 +191,7 @@ PARAM_BOOL("noreboot", opt_noreboot, "stay on the screen instead of restarting a
 
 static __attribute__((noreturn)) void crashed(const char *what)
 {
-    log_err("Hardware domain %s", what);
+    log_err("Hardware Dom0 %s", what);
     if (opt_noreboot) {
         log_err("noreboot: the machine stays as it is");
         for (;;)
@@ -205,10 +205,10 @@ void hardware_domain_shutdown(uint8_t code)
 {
     switch (code) {
     case SHUTDOWN_poweroff:
-        log_info("Hardware domain powered off: powering off the machine");
+        log_info("Hardware Dom0 powered off: powering off the machine");
         arch_machine_poweroff();
     case SHUTDOWN_reboot:
-        log_info("Hardware domain rebooted: restarting the machine");
+        log_info("Hardware Dom0 rebooted: restarting the machine");
         arch_machine_restart();
     case SHUTDOWN_crash:
         crashed("crashed");

@@ -92,12 +92,12 @@ def test_corrupt_kernel(refused, scratch):
     offset, length = payload(image)
     middle = offset + length // 2
     image[middle:middle + 64] = bytes(b ^ 0x5A for b in image[middle:middle + 64])
-    refused("corrupt", r"(?i)corrupt|unpack|decompress|checksum|crc", kernel=write(f"{scratch}/corrupt", image))
+    refused("corrupt", r"(?i)dom0 kernel.*(corrupt|unpack|decompress|checksum|crc)", kernel=write(f"{scratch}/corrupt", image))
 
 
 def test_truncated_kernel(refused, scratch):
     image = kernel_bytes()
-    refused("truncated", r"(?i)truncated|corrupt|beyond|short|ends",
+    refused("truncated", r"dom0 kernel.*(truncated|corrupt|beyond|short|ends)",
             kernel=write(f"{scratch}/truncated", image[:len(image) // 2]))
 
 
@@ -105,7 +105,7 @@ def test_unknown_compression(refused, scratch):
     image = kernel_bytes()
     offset, _ = payload(image)
     image[offset:offset + 8] = b"BZh91AY&"
-    refused("compression", r"(?i)compress", kernel=write(f"{scratch}/bzip2", image))
+    refused("compression", r"dom0 kernel.*compression not supported", kernel=write(f"{scratch}/bzip2", image))
 
 
 def test_kernel_without_notes(refused, scratch):
@@ -115,28 +115,31 @@ def test_kernel_without_notes(refused, scratch):
         f.write(".globl _start\n_start: hlt\n jmp _start\n")
     subprocess.run(["gcc", "-nostdlib", "-static", "-Wl,--build-id=none", "-Wl,-Ttext=0x1000000",
                     "-o", path, source], check=True)
-    refused("no-notes", r"(?i)\bnotes?\b", kernel=path)
+    refused("no-notes", r"dom0 kernel has no Xen ELF notes", kernel=path)
 
 
 def test_hostile_elf(refused, scratch):
-    """Program headers that point out of the file."""
+    """Program headers that point out of the file, in a kernel whose Xen notes are fine."""
     source, path = f"{scratch}/hostile.S", f"{scratch}/hostile"
     with open(source, "w", encoding="ascii") as f:
-        f.write(".globl _start\n_start: hlt\n jmp _start\n")
-    subprocess.run(["gcc", "-nostdlib", "-static", "-o", path, source], check=True)
+        f.write(".globl _start\n_start: hlt\n jmp _start\n.section .note.Xen, \"a\", @note\n")
+        for kind, value in ((6, '.asciz "linux"'), (5, '.asciz "xen-3.0"'), (8, '.asciz "generic"'),
+                            (10, '.asciz "yes"'), (3, ".quad 0"), (1, ".quad _start")):
+            f.write(f".balign 4\n.long 4, 2f-1f, {kind}\n.asciz \"Xen\"\n1: {value}\n2: .balign 4\n")
+    subprocess.run(["gcc", "-nostdlib", "-static", "-Wl,--build-id=none", "-o", path, source], check=True)
     with open(path, "rb") as f:
         image = bytearray(f.read())
     struct.pack_into("<Q", image, struct.unpack_from("<Q", image, 32)[0] + 8, 0x7FFFFFFFFFFFF000)
-    refused("hostile-elf", r"(?i)elf|header|segment|beyond|outside|corrupt|notes?", kernel=write(path, image))
+    refused("hostile-elf", r"dom0 kernel.*(?i:segment|header|outside|beyond|truncated)", kernel=write(path, image))
 
 
 def test_dom0_mem_too_large(refused):
-    refused("dom0-mem", r"(?i)dom0_mem|not enough (memory|RAM)", dom0_mem="64G", memory=2048)
+    refused("dom0-mem", r"dom0_mem asks for 65536 MiB, but only", dom0_mem="64G", memory=2048)
 
 
 def test_too_little_memory(refused):
     """A kernel and its ramdisk do not fit."""
-    refused("dom0-mem-small", r"(?i)dom0_mem|does not fit|too (small|little)|not enough", dom0_mem="16M")
+    refused("dom0-mem-small", r"dom0 would get 16 MiB of memory .*needs at least", dom0_mem="16M")
 
 
 def test_message_on_the_screen(scratch):
@@ -174,7 +177,7 @@ def test_dom0_without_ramdisk(say):
     with m.Machine("bad-no-ramdisk", initrd="none", disk="none", nic="none", hv_args="noreboot",
                    kernel_args="panic=1") as machine:
         machine.expect(r"Kernel panic - not syncing: VFS", 120)
-        machine.expect(r"(?i)dom(ain )?0.*(crash|shut|reboot)", 60)
+        machine.expect(r"Hardware Dom0 crashed", 60)
 
 
 def test_truncated_ramdisk(say, scratch):
@@ -237,26 +240,26 @@ IOAPIC = struct.pack("<BBBBII", 1, 12, 0, 0, 0xFEC00000, 0)
 
 def test_no_usable_cpu(refused, bent):
     iso = bent("no-cpu", "acpi --exclude=APIC /boot/madt", madt=madt(LAPIC_DISABLED, IOAPIC))
-    refused("no-cpu", r"(?i)(no|0|zero) (usable |enabled )?(CPU|processor)|MADT", boot="iso", iso=iso)
+    refused("no-cpu", r"MADT names no usable CPU", boot="iso", iso=iso)
 
 
 def test_truncated_madt(refused, bent):
     """The last entry says it is longer than the table."""
     iso = bent("short-madt", "acpi --exclude=APIC /boot/madt",
                madt=madt(LAPIC, IOAPIC, struct.pack("<BBBB", 2, 200, 0, 0)))
-    refused("short-madt", r"(?i)MADT", boot="iso", iso=iso)
+    refused("short-madt", r"MADT is damaged", boot="iso", iso=iso)
 
 
 def test_zero_length_entry(refused, bent):
     """An entry of length 0 must not make the walk endless."""
     iso = bent("zero-madt", "acpi --exclude=APIC /boot/madt",
                madt=madt(LAPIC, struct.pack("<BBBB", 2, 0, 0, 0), IOAPIC))
-    refused("zero-madt", r"(?i)MADT", boot="iso", iso=iso)
+    refused("zero-madt", r"MADT is damaged", boot="iso", iso=iso)
 
 
 def test_no_madt(refused, bent):
     iso = bent("no-madt", "acpi --exclude=APIC")
-    refused("no-madt", r"(?i)MADT", boot="iso", iso=iso)
+    refused("no-madt", r"there is no \(sound\) MADT", boot="iso", iso=iso)
 
 
 def test_memory_with_holes(say, bent):
@@ -271,4 +274,4 @@ def test_memory_with_holes(say, bent):
 
 def test_memory_too_small(refused, bent):
     """The ISO asks for a dom0 of 512 MiB."""
-    refused("small", r"(?i)not enough|dom0_mem|too (small|little)", boot="iso", iso=bent("small", ""), memory=384)
+    refused("small", r"dom0_mem asks for 512 MiB, but only", boot="iso", iso=bent("small", ""), memory=384)

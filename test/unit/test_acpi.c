@@ -194,6 +194,7 @@ static void t_whole(void **state)
 {
     assert_int_equal(acpi_parse(&src, whole_machine(), &f), 1); /* the bad MCFG entry */
     assert_int_equal(f.cpu_count, 5);
+    assert_false(f.madt_cut);
     assert_int_equal(acpi_usable_cpus(&f), 4);
     assert_int_equal(f.cpu[1].apic_id, 2);
     assert_int_equal(f.cpu[1].acpi_id, 11);
@@ -264,6 +265,27 @@ static void t_no_cpu(void **state)
     t[0] = b_done(&b, 0x10000);
     assert_true(acpi_parse(&src, rsdp(0x1000, 0, root(0x2000, "XSDT", 8, t, 1)), &f) > 0); /* no FADT */
     assert_int_equal(acpi_usable_cpus(&f), 0);
+}
+
+/* What follows an entry of an impossible length is lost, and the caller must know. */
+static void t_cut(void **state)
+{
+    static const uint8_t lengths[] = {0, 1, 200};
+
+    for (unsigned i = 0; i < sizeof(lengths); i++) {
+        struct build b;
+        uint64_t t[2], base = 0x100000 * (i + 1);
+
+        b_start(&b, "APIC", 44);
+        b_add(&b, (uint8_t[]){0, 8, 1, 1, 1, 0, 0, 0}, 8);
+        b_add(&b, (uint8_t[]){2, lengths[i], 0, 0}, 4);
+        t[0] = b_done(&b, base + 0x10000);
+        t[1] = fadt(base + 0x11000, 0);
+        assert_int_equal(acpi_parse(&src, rsdp(base + 0x1000, 0, root(base + 0x2000, "XSDT", 8, t, 2)), &f),
+                         1);
+        assert_int_equal(acpi_usable_cpus(&f), 1);
+        assert_true(f.madt_cut);
+    }
 }
 
 static void t_too_many(void **state)
@@ -387,8 +409,10 @@ int main(void)
 {
 #define T(n) cmocka_unit_test_setup_teardown(n, fake_setup, done)
     const struct CMUnitTest tests[] = {
-        T(t_whole),     T(t_old),     T(t_xsdt_broken_rsdt_used), T(t_no_root), T(t_no_cpu), T(t_too_many),
-        T(t_truncated), T(t_corrupt), T(t_random_madt),           T(t_scan),
+        T(t_whole),       T(t_old),       T(t_xsdt_broken_rsdt_used),
+        T(t_no_root),     T(t_no_cpu),    T(t_cut),
+        T(t_too_many),    T(t_truncated), T(t_corrupt),
+        T(t_random_madt), T(t_scan),
     };
 
     return cmocka_run_group_tests_name("acpi", tests, NULL, NULL);

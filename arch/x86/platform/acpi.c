@@ -64,6 +64,8 @@ void acpi_init(const struct boot_info *bi)
     problems = acpi_parse(&firmware, rsdp, &acpi);
     if (problems < 0)
         panic("ACPI: no usable root table (RSDT/XSDT) at RSDP %#llx", (unsigned long long)rsdp);
+    if (acpi.madt_cut)
+        panic("ACPI: the MADT is damaged (see above): processors and interrupt routes would be missing");
     cpus = acpi_usable_cpus(&acpi);
     if (!cpus)
         panic("ACPI: the MADT names no usable CPU (%u entries, none enabled)", acpi.cpu_count);

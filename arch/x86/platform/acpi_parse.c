@@ -253,8 +253,8 @@ static void madt_entry(struct parser *ps, const struct table *e)
     }
 }
 
-/* Calls fn for each sub-structure {type, length, ...} from off to the end of t. */
-static void entries(struct parser *ps, const struct table *t, uint32_t off,
+/* Calls fn for each sub-structure {type, length, ...} from off to the end of t. False: the rest cannot be found. */
+static bool entries(struct parser *ps, const struct table *t, uint32_t off,
                     void (*fn)(struct parser *, const struct table *))
 {
     while (off + 2 <= t->len) {
@@ -262,13 +262,14 @@ static void entries(struct parser *ps, const struct table *t, uint32_t off,
 
         if (e.len < 2 || e.len > t->len - off) {
             problem(ps, "%s: entry at offset %u has length %u, the rest is skipped", t->sig, off, e.len);
-            return;
+            return false;
         }
         fn(ps, &e);
         off += e.len;
     }
     if (off != t->len)
         problem(ps, "%s: %u stray bytes at the end", t->sig, t->len - off);
+    return true;
 }
 
 static void parse_madt(struct parser *ps, const struct table *t)
@@ -284,7 +285,7 @@ static void parse_madt(struct parser *ps, const struct table *t)
     ps->have_madt = true;
     ps->f->lapic_base = MADDR(rd(t, 36, 4));
     ps->f->pcat_compat = rd(t, 40, 4) & 1;
-    entries(ps, t, 44, madt_entry);
+    ps->f->madt_cut = !entries(ps, t, 44, madt_entry);
 }
 
 /* --- FADT and \_S5
@@ -481,7 +482,7 @@ static void parse_srat(struct parser *ps, const struct table *t)
     if (t->len < 48)
         problem(ps, "SRAT: only %u bytes", t->len);
     else
-        entries(ps, t, 48, srat_entry);
+        (void)entries(ps, t, 48, srat_entry);
 }
 
 /* Distances between nodes that SRAT named; needs the node numbers, so it comes last. */

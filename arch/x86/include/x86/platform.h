@@ -41,6 +41,7 @@ struct acpi_nmi {
 #define ACPI_MAX_NODES 64
 struct acpi_facts {
     maddr_t rsdp;
+    bool madt_cut; /* an entry of the MADT is so wrong that what follows it cannot be found */
     unsigned cpu_count, ioapic_count, override_count, mcfg_count;
     struct acpi_cpu cpu[MAX_CPUS];
     struct acpi_ioapic ioapic[16];
