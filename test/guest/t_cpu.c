@@ -171,6 +171,34 @@ TEST(descriptors_checked)
     CHECK_EQ(pte_set(gdt, va_mfn(gdt) * PAGE | PTE_KERNEL), 0);
 }
 
+/* Behind Krypton's descriptors, to the end of what a selector can name, lies nothing that is one. */
+TEST(descriptors_end_with_the_reserved_ones)
+{
+    unsigned found = 0;
+
+    for (uint32_t sel = 0xe06b; sel <= 0xffff; sel += 8) {
+        uint32_t rights = 0;
+        uint8_t valid;
+
+        __asm__ volatile("lar %2, %0; setz %1" : "+r"(rights), "=q"(valid) : "r"(sel) : "cc");
+        if (valid)
+            print("selector %x: rights %x\n", sel, rights);
+        found += valid;
+    }
+    CHECK_EQ(found, 0);
+}
+
+/* AC belongs to the guest; what enters Krypton must not run with it (debug builds assert that). */
+TEST(alignment_flag_stays_outside)
+{
+    uint64_t flags;
+
+    __asm__ volatile("pushfq; orl $0x40000, (%%rsp); popfq; mov %%cr4, %%rax; pushfq; pop %0; "
+                     "pushfq; andl $~0x40000, (%%rsp); popfq"
+                     : "=r"(flags)::"rax", "memory", "cc");
+    CHECK(flags & 0x40000); /* and comes back to it */
+}
+
 TEST(callbacks_checked)
 {
     struct callback_register r = {.type = CALLBACKTYPE_event, .address = 0x800000000000ul};

@@ -65,6 +65,14 @@
     xor %r15d, %r15d
     .endm
 
+    /* AC is the guest's (or a copy's that was interrupted): with it set SMAP guards nothing. Patched as in access.S. */
+    .macro CLEAR_AC
+773: .byte 0x0f, 0x1f, 0x00
+    .pushsection krypton_smap, "a", @progbits
+    .quad 773b, 0xca010f
+    .popsection
+    .endm
+
     .macro RESTORE_REGS
     pop %r15
     pop %r14
@@ -107,6 +115,7 @@ trap_gates:
     .align 16
 trap_common:
     cld
+    CLEAR_AC
     SAVE_REGS
     testb $3, REGS_CS(%rsp)
     jz from_krypton
@@ -133,6 +142,7 @@ from_krypton:
     .align 16
 trap_ist:
     cld
+    CLEAR_AC
     SAVE_REGS
     testb $3, REGS_CS(%rsp)
     jz from_krypton

@@ -175,6 +175,7 @@ static void machine_check(struct guest_regs *r)
 
 void trap_from_guest(struct guest_regs *r)
 {
+    ASSERT(!cpu_features.smap || !(hw_flags() & EFLAGS_AC));
     switch (r->vector) {
     case TRAP_NMI:
         nmi(r);

@@ -6,6 +6,7 @@
  * up memory). Locks: lock (RANK_PIRQ).
  */
 #include "core/alloc.h"
+#include "core/domain.h"
 #include "core/log.h"
 #include "drivers/pci.h"
 #include "private.h"
@@ -65,7 +66,7 @@ int pcidev_add(uint16_t seg, uint8_t bus, uint8_t devfn, uint32_t flags, uint8_t
     spin_unlock(&lock);
     mem_free(fresh);
     if (!ret)
-        log_debug("PCI add %04x:%02x:%02x.%u", seg, bus, devfn >> 3, devfn & 7u);
+        log_guest(dom0->id, LOG_DEBUG, "PCI add %04x:%02x:%02x.%u", seg, bus, devfn >> 3, devfn & 7u);
     return ret;
 }
 

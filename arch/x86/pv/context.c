@@ -241,7 +241,7 @@ static void load_tables(struct x86_vcpu *x)
                      pte_make(cpu_gdt_mfn(), PTE_P | PTE_RW | PTE_A | PTE_D | (cpu_features.nx ? PTE_NX : 0)),
                      __ATOMIC_RELAXED);
     hw_write_cr3(mfn_to_maddr(pv_active_root(&x->core)).a);
-    hw_lgdt(VCPU_GDT_VIRT(x->core.id), 0xffff);
+    hw_lgdt(VCPU_GDT_VIRT(x->core.id), GDT_GUEST_LIMIT);
 }
 
 void pv_ctxt_load(struct x86_vcpu *x)

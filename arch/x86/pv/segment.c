@@ -153,13 +153,12 @@ static void set_gs_base(struct vcpu *v, bool kernel, uint64_t base)
  * not move. */
 static void set_user_gs_selector(struct vcpu *v, uint16_t sel)
 {
-    uint64_t kernel_base = rdmsr(MSR_GS_BASE);
-
     if ((sel & 0xfffc) && (sel & 4))
         pv_prefault_ldt(v, sel);
+    /* Swapped, for on AMD a null selector leaves the base as it is: it must be the user's that stays. */
+    hw_swapgs();
     (void)hw_load_gs(sel & 0xfffc ? sel | 3 : sel);
-    wrmsr(MSR_KERNEL_GS_BASE, rdmsr(MSR_GS_BASE));
-    wrmsr(MSR_GS_BASE, kernel_base);
+    hw_swapgs();
 }
 
 long do_set_segment_base(struct hypercall *hc)

@@ -62,5 +62,7 @@
 #define SEL_LDT           0xe050
 #define SEL_PER_CPU       0xe060 /* limit = CPU number: lsl for getcpu-like use */
 #define GDT_HYP_PAGE      14
+/* The last byte of it that is descriptors: the CPU's TSS lies in the same page behind them. */
+#define GDT_GUEST_LIMIT   (SEL_PER_CPU + 7)
 
 #endif

@@ -73,11 +73,12 @@ static bool changes_type(uint64_t x, uint64_t type)
     return pgt_type(x) != type && pgt_type(x) != PGT_NONE;
 }
 
-/* With interrupts off no other CPU can be waited for. */
-static bool may_flush(const struct cpumask *cpus)
+/* With interrupts off no other CPU can be waited for, and one may begin to run the domain at any time: who holds
+ * translations now says nothing. */
+static bool may_flush(void)
 {
     if (!arch_irq_enabled())
-        for_each_cpu(c, cpus) if (c != arch_cpu_id()) return false;
+        for_each_cpu(c, &cpus_online) if (c != arch_cpu_id()) return false;
     return true;
 }
 
@@ -120,7 +121,7 @@ static int type_ref_once(struct frame *f, uint64_t type, struct domain *by)
 
             if (unlikely(!type_possible(f, type)))
                 return -EINVAL;
-            if (unlikely(changes_type(x, type) && !may_flush(cpus)))
+            if (unlikely(changes_type(x, type) && !may_flush()))
                 return -EBUSY;
             if (type_swap(f, &x, type | 1 | kept | foreign)) {
                 begin_type(f, x, type, cpus);
