@@ -125,7 +125,8 @@ static long op_map_pirq(struct hypercall *hc)
         s.entry_nr = s.type == MAP_PIRQ_TYPE_MULTI_MSI ? (int)r.count : s.entry_nr;
         ret = guest_write(hc->caller, GVA(hc->arg[1]), &s, sizeof(s));
         if (ret && pirq_unmap(r.domain, r.pirq))
-            log_guest(hc->caller->domain->id, LOG_DEBUG, "map_pirq: pirq %d was taken back meanwhile", r.pirq);
+            log_guest(hc->caller->domain->id, LOG_DEBUG, "map_pirq: pirq %d was taken back meanwhile",
+                      r.pirq);
     }
     domain_put(r.domain);
     return ret;
