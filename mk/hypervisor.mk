@@ -16,7 +16,7 @@ WARN := -Wall -Wextra -Werror -Wno-unused-parameter -Wmissing-prototypes -Wstric
 HV_CPPFLAGS := -Iinclude -Iarch/x86/include -I$(XENI) -nostdinc -isystem $(shell $(CC) -print-file-name=include)
 HV_CFLAGS := -std=gnu11 -ffreestanding -fno-common -fno-strict-aliasing -fwrapv -fpie -fvisibility=hidden -include include/core/hidden.h \
 	-m64 -mno-red-zone -mno-mmx -mno-sse -mno-sse2 -mno-avx -mgeneral-regs-only -fno-stack-protector -fno-asynchronous-unwind-tables \
-	-fno-omit-frame-pointer -fcf-protection=none -g -O2 $(WARN)
+	-fno-omit-frame-pointer -ffunction-sections -fcf-protection=none -g -O2 $(WARN)
 HV_CFLAGS += $(if $(filter debug,$(FLAVOUR)),-DDEBUG) $(if $(filter release,$(FLAVOUR)),-DNDEBUG)
 HV_CFLAGS += $(EXTRA_CFLAGS)
 
@@ -60,7 +60,7 @@ $(HV_LDS): arch/x86/krypton.lds.S arch/x86/include/x86/layout.h
 
 # libzstd's decoders of formats before 1.0 (80 KiB) stay out: their names lead to one function that fails.
 NO_LEGACY = $$(nm $(filter %libzstd.a,$(UNPACK_LIBS)) 2>/dev/null | sed -n 's/^ *U \(Z[A-Z]*v0[0-9]_.*\)/--defsym=\1=unpack_no_legacy/p' | sort -u)
-HV_LD  = ld --no-relax -nostdlib -static --build-id=none -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments --orphan-handling=warn -T $(HV_LDS)
+HV_LD  = ld --no-relax --gc-sections -nostdlib -static --build-id=none -z noexecstack -z max-page-size=4096 --no-warn-rwx-segments --orphan-handling=warn -T $(HV_LDS)
 HV_SYM := nm -n --defined-only
 
 $(B)/krypton.elf: $(HV_O) $(HV_LDS) tools/ksyms
