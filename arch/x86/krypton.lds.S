@@ -22,8 +22,11 @@ SECTIONS
         *(.head)
         . = ALIGN(4096);
         stubs_page = .;
+        entry_text = .;
         KEEP(*(.text.stubs))
+        *(.text.entry)
         . = ALIGN(4096);
+        entry_text_end = .;
         *(.text .text.*)
         . = ALIGN(4096);
     } :load
@@ -41,6 +44,9 @@ SECTIONS
         __start_krypton_smap = .;
         KEEP(*(krypton_smap))
         __stop_krypton_smap = .;
+        __start_krypton_spec = .;
+        KEEP(*(krypton_spec))
+        __stop_krypton_spec = .;
         *(.data.rel.ro .data.rel.ro.*)
         /* Constructors of the decompression libraries: start.c runs them. */
         . = ALIGN(8);

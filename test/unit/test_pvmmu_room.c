@@ -22,12 +22,18 @@
 /* --- what pv/ and the machine do otherwise --- */
 
 struct boot_info boot_info;
-static unsigned roots_loaded, ldts_loaded, caches_flushed, injected;
+static mfn_t l4_changed;
+static unsigned l4_changes, roots_loaded, ldts_loaded, caches_flushed, injected;
 static uint64_t injected_addr;
 
 void pv_root_changed(struct vcpu *v)
 {
     roots_loaded++;
+}
+void pv_l4_changed(struct domain *d, mfn_t l4)
+{
+    l4_changes++;
+    l4_changed = l4;
 }
 void pv_load_ldt(struct vcpu *v)
 {
@@ -441,13 +447,21 @@ static void test_update_upper(void **state)
     assert_int_equal(at(s.l2)[8], 0x1234560);
     assert_int_equal(type_count(l1b), 0);
     check();
+    l4_changes = 0;
     for (unsigned slot = HYP_SLOT_FIRST; slot <= HYP_SLOT_LAST; slot++) {
         assert_int_equal(update(s.l4, slot, 0), -EINVAL);
         assert_int_equal(update(s.l4, slot, pte_make(s.l3, PTB)), -EINVAL);
     }
+    /* Copies of an L4 (xpti) must hear of each change of it, and of nothing else. */
+    assert_int_equal(l4_changes, 0);
     assert_int_equal(update(s.l4, 272, pte_make(s.l3, PTB)), 0);
+    assert_int_equal(l4_changes, 1);
+    assert_true(mfn_eq(l4_changed, s.l4));
     check();
+    assert_int_equal(update(s.l4, 272, pte_make(s.l3, RO)), 0); /* flags only */
+    assert_int_equal(l4_changes, 2);
     assert_int_equal(update(s.l4, 272, 0), 0);
+    assert_int_equal(l4_changes, 3);
 }
 
 static void test_update_modes(void **state)

@@ -34,6 +34,9 @@ static unsigned done_ok;
 void pv_root_changed(struct vcpu *v)
 {
 }
+void pv_l4_changed(struct domain *d, mfn_t l4)
+{
+}
 void pv_load_ldt(struct vcpu *v)
 {
 }

@@ -36,6 +36,7 @@
 #include "x86/percpu.h"
 #include "x86/platform.h"
 #include "x86/pte.h"
+#include "x86/spec.h"
 
 #define ARRIVE_NS 1000000000ull /* generous: emulators are slow */
 #define ONLINE_NS 5000000000ull
@@ -146,7 +147,8 @@ static bool alloc_memory(unsigned cpu, struct ap_memory *m)
         if (page_used(i) && !frame_alloc(0, FA_ZERO, FRAME_ANY_NODE, &m->page[i]))
             ok = false;
     }
-    if (!m->gdt || !ok || !mm_map_stack(cpu, m->page)) {
+    if (!m->gdt || !ok || !mm_map_stack(cpu, m->page, arch_va_mfn(m->gdt)) ||
+        !xpti_init_cpu(cpu)) {
         if (m->gdt)
             free_memory(m);
         return false;
@@ -217,7 +219,7 @@ static bool like_boot_cpu(void)
 
     return (ext.d >> 20 & 1) && (!f->gbpages || ext.d >> 26 & 1) && (!f->rdtscp || ext.d >> 27 & 1) &&
            (!f->xsave || one.c >> 26 & 1) && (!f->x2apic || one.c >> 21 & 1) && (!f->fsgsbase || l7b & 1) &&
-           (!f->smep || l7b >> 7 & 1) && (!f->smap || l7b >> 20 & 1);
+           (!f->smep || l7b >> 7 & 1) && (!f->smap || l7b >> 20 & 1) && spec_cpu_suits();
 }
 
 /* First C of a new CPU, interrupts off, on its own stack, with the trampoline's page tables. */

@@ -26,6 +26,7 @@
 #include "x86/percpu.h"
 #include "x86/platform.h"
 #include "x86/pv.h"
+#include "x86/spec.h"
 
 #define VGA_TEXT     0xb8000ull
 #define DIRECT_LIMIT (DIRECT_VIRT_END - DIRECT_VIRT)
@@ -69,7 +70,7 @@ static void map_boot_stack(void)
 
     for (unsigned i = 0; i < ARRAY_SIZE(page); i++)
         page[i] = MFN(((uint64_t)boot_stack - IMAGE_VIRT) / FRAME_SIZE + i);
-    if (!mm_map_stack(0, page))
+    if (!mm_map_stack(0, page, MFN(((uint64_t)boot_gdt_page - IMAGE_VIRT) / FRAME_SIZE)))
         panic("no memory for the boot CPU's stack");
 }
 
@@ -95,6 +96,8 @@ static void stage2(void)
     cpu_init_this(0);
     acpi_init(&boot_info);
     mm_release_memory(&boot_info);
+    if (!xpti_init_cpu(0))
+        panic("no memory for the boot CPU's tables");
     apic_init_bsp();
     irq_init();
     time_init();
@@ -103,10 +106,10 @@ static void stage2(void)
     sched_init();
     cpu_info()->current = sched_idle_vcpu(0);
     console_input_init();
+    pv_dump_init();
     pv_hardware_nmi_init();
     hw_sti();
     uart_irq_init();
-    pv_dump_init();
     log_debug("Boot: interrupts on");
     smp_init();
     time_finish();

@@ -18,6 +18,7 @@
 #include "x86/layout.h"
 #include "x86/percpu.h"
 #include "x86/platform.h"
+#include "x86/spec.h"
 #include "x86/msr.h"
 
 #define EFER_SCE       0x1ull
@@ -80,6 +81,7 @@ void cpu_init_this(unsigned cpu)
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SCE | EFER_NXE);
     wrmsr(MSR_PAT, PAT_PV);
     hw_write_cr3(hw_read_cr3());
+    spec_init_cpu();
     init_syscall(ci);
 }
 

@@ -26,7 +26,10 @@ _Static_assert(sizeof(struct guest_regs) == REGS_SIZE && offsetof(struct guest_r
                    offsetof(struct guest_regs, rip) == REGS_RIP && offsetof(struct guest_regs, ss) == REGS_SS,
                "offsets.h");
 _Static_assert(sizeof(struct cpu_info) == INFO_SIZE && offsetof(struct cpu_info, scratch) == INFO_SCRATCH &&
-                   offsetof(struct cpu_info, current) == INFO_CURRENT && offsetof(struct cpu_info, regs) == 0,
+                   offsetof(struct cpu_info, current) == INFO_CURRENT &&
+                   offsetof(struct cpu_info, flags) == INFO_FLAGS &&
+                   offsetof(struct cpu_info, guest_cr3) == INFO_GUEST_CR3 &&
+                   offsetof(struct cpu_info, hyp_cr3) == INFO_HYP_CR3 && offsetof(struct cpu_info, regs) == 0,
                "offsets.h");
 
 #define GDT_ENTRIES_PER_PAGE 512
@@ -101,6 +104,11 @@ static void set_gate(unsigned vector, unsigned ist, unsigned dpl)
     };
 }
 
+uint64_t desc_idt(void)
+{
+    return (uint64_t)idt;
+}
+
 void desc_init_idt(void)
 {
     for (unsigned v = 0; v < 256; v++)
@@ -111,10 +119,12 @@ void desc_init_idt(void)
     set_gate(TRAP_DB, IST_DF, 0);
 }
 
-static void set_tss(uint64_t *gdt, uint64_t stack_base)
+/* The TSS is read at the address given here, which must be mapped while guests run (xpti): the descriptor page has one
+ * by the stack area, once that is mapped. */
+static void set_tss(unsigned cpu, uint64_t *gdt, uint64_t stack_base)
 {
     struct tss *t = (struct tss *)&gdt[TSS_INDEX];
-    uint64_t base = (uint64_t)t;
+    uint64_t base = stack_base == STACK_BASE(cpu) ? STACK_TSS_VIRT(cpu) + TSS_INDEX * 8 : (uint64_t)t;
 
     *t = (struct tss){.iomap = TSS_SIZE};
     t->rsp[0] = stack_base + STACK_SIZE - sizeof(struct cpu_info) + sizeof(struct guest_regs);
@@ -134,7 +144,7 @@ void desc_init_this(unsigned cpu, uint64_t stack_base, uint64_t *gdt)
         for (unsigned i = 0; i < TSS_INDEX; i++)
             gdt[i] = i == INDEX(SEL_LDT) || i == INDEX(SEL_LDT) + 1 ? 0 : boot_gdt_page[i];
     gdt[INDEX(SEL_PER_CPU)] = SEGMENT_CPU | cpu;
-    set_tss(gdt, stack_base);
+    set_tss(cpu, gdt, stack_base);
     gdt_pages[cpu] = gdt;
     gdt_mfns[cpu] = va >= DIRECT_VIRT ? arch_va_mfn(gdt) : maddr_to_mfn(MADDR(va - IMAGE_VIRT));
     cpu_load_own_gdt();

@@ -17,11 +17,16 @@
  *     that IRETQ is the guest's: trap_from_krypton knows its address. SYSRET is used only where it cannot fault.
  *  5. GS is always the guest's: no SWAPGS here.
  *
- * SPEC marks the places where the mitigations of speculative execution belong: entry (IBRS, RSB stuffing, LFENCE after the
- * branch on the saved CS), exit (SPEC_CTRL of the guest, VERW), and both for separate page tables (cpu_info.hyp_cr3).
+ * SPEC_ENTRY, SPEC_EXIT: the mitigations of speculative execution (docs/security.md), and separate page tables. Places
+ * that the machine needs are switched on at boot (metal/speculation.c). With separate page tables (mm/xpti.c)
+ *  6. while the guest runs, and here before SPEC_ENTRY and after SPEC_EXIT, only .text.entry, the stubs and the last page of
+ *     each stack are mapped. What comes from Krypton itself (NMI, #MC, #DB; a fault of the IRETQ) may find it so: then
+ *     from_krypton loads the full root, and the former one before it returns. Interrupts are off there.
  */
 #include "x86/layout.h"
+#include "x86/msr.h"
 #include "x86/regs.h"
+#include "x86/spec.h"
 #include "offsets.h"
 
 #define FLAT_CS64 0xe033
@@ -91,7 +96,121 @@
     pop %rdi
     .endm
 
-    .text
+/* A place that is off unless the plan has one of `bits`: a jump, which metal/speculation.c makes a NOP. */
+    .macro SPEC_PLACE bits, skip
+771: .byte 0xe9
+    .long \skip - 772f
+772:
+    .pushsection krypton_spec, "a", @progbits
+    .quad 771b, \bits
+    .popsection
+    .endm
+
+/* Entry from a guest; rsp = cpu_info. LFENCE: nobody arrives here by a mispredicted branch on the saved CS. Clobbers
+   rax, rcx, rdx. */
+    .macro SPEC_ENTRY
+    SPEC_PLACE (SPEC_XPTI | SPEC_IBRS | SPEC_RSB), 9f
+    SPEC_PLACE SPEC_XPTI, 1f
+    cmpq $0, INFO_GUEST_CR3(%rsp)
+    je 1f
+    mov INFO_HYP_CR3(%rsp), %rcx
+    mov %rcx, %cr3
+1:  SPEC_PLACE SPEC_IBRS, 2f
+    mov $MSR_SPEC_CTRL, %ecx
+    mov $1, %eax
+    xor %edx, %edx
+    wrmsr
+2:  SPEC_PLACE SPEC_RSB, 4f
+    mov $16, %ecx
+3:  call 31f
+    int3
+31: call 32f
+    int3
+32: dec %ecx
+    jnz 3b
+    add $(32 * 8), %rsp
+4:  lfence
+9:
+    .endm
+
+/* Back to the guest, interrupts off; rsp = cpu_info. Clobbers rax, rbx, rcx, rdx and what C may. */
+    .macro SPEC_EXIT
+    SPEC_PLACE (SPEC_XPTI | SPEC_IBRS | SPEC_VERW), 9f
+    xor %ebx, %ebx
+    SPEC_PLACE SPEC_XPTI, 1f
+    mov INFO_GUEST_CR3(%rsp), %rbx
+    test %rbx, %rbx
+    jz 1f
+    testl $CPUF_ROOT_STALE, INFO_FLAGS(%rsp)
+    jz 1f
+    sub $8, %rsp
+    call xpti_copy_root
+    add $8, %rsp
+1:  SPEC_PLACE SPEC_IBRS, 2f
+    mov $MSR_SPEC_CTRL, %ecx
+    xor %eax, %eax
+    xor %edx, %edx
+    wrmsr
+2:  test %rbx, %rbx
+    jz 3f
+    mov %rbx, %cr3
+3:  SPEC_PLACE SPEC_VERW, 9f
+    verw verw_selector(%rip)
+9:
+    .endm
+
+/* Exception, NMI or #MC in Krypton; rbx = the frame, r12 = r13 = 0. Leaves in r12 the CR3 and in r13 whether IBRS is to be
+   cleared again. Clobbers rax, rcx, rdx. */
+    .macro SPEC_ENTRY_KRYPTON
+    SPEC_PLACE (SPEC_XPTI | SPEC_IBRS | SPEC_RSB), 9f
+    cmpl $32, REGS_VECTOR(%rbx)
+    jae 2f
+    SPEC_PLACE SPEC_XPTI, 1f
+    mov %rsp, %rdx
+    or $(STACK_SIZE - 1), %rdx
+    mov %cr3, %rax
+    cmp %rax, 1 - INFO_SIZE + INFO_GUEST_CR3(%rdx)
+    jne 1f
+    mov %rax, %r12
+    mov 1 - INFO_SIZE + INFO_HYP_CR3(%rdx), %rcx
+    mov %rcx, %cr3
+1:  SPEC_PLACE SPEC_IBRS, 2f
+    mov $MSR_SPEC_CTRL, %ecx
+    rdmsr
+    test $1, %al
+    jnz 2f
+    inc %r13d
+    or $1, %eax
+    wrmsr
+2:  lfence
+9:
+    .endm
+
+    .macro SPEC_EXIT_KRYPTON
+    SPEC_PLACE (SPEC_XPTI | SPEC_IBRS), 9f
+    test %r13d, %r13d
+    jz 1f
+    mov $MSR_SPEC_CTRL, %ecx
+    xor %eax, %eax
+    xor %edx, %edx
+    wrmsr
+1:  test %r12, %r12
+    jz 9f
+    mov %r12, %cr3
+9:
+    .endm
+
+/* Three bytes of NOP until SMAP is found, as in access.S: interrupt gates leave the guest's AC as it was. */
+    .macro ENTRY_CLAC
+771: .byte 0x0f, 0x1f, 0x00
+    .pushsection krypton_smap, "a", @progbits
+    .quad 771b, 0xca010f
+    .popsection
+    .endm
+
+    .section .text.entry, "ax", @progbits
+verw_selector:
+    .word SEL_HYP_DS
 
 /* --- the 256 gates: 16 bytes each, error code and vector on the stack ------------------------------------------------- */
     .align 16
@@ -116,10 +235,11 @@ trap_gates:
 trap_common:
     cld
     CLEAR_AC
+    ENTRY_CLAC
     SAVE_REGS
     testb $3, REGS_CS(%rsp)
     jz from_krypton
-    /* SPEC: entry from a guest */
+    SPEC_ENTRY
     CLEAR_REGS
     xor %ebp, %ebp
     mov %rsp, %rdi
@@ -132,7 +252,9 @@ from_krypton:
     mov %rsp, %rdi
     mov %rsp, %rbx
     and $-16, %rsp
+    SPEC_ENTRY_KRYPTON
     call trap_from_krypton
+    SPEC_EXIT_KRYPTON
     mov %rbx, %rsp
     RESTORE_REGS
     add $8, %rsp
@@ -143,10 +265,10 @@ from_krypton:
 trap_ist:
     cld
     CLEAR_AC
+    ENTRY_CLAC
     SAVE_REGS
     testb $3, REGS_CS(%rsp)
     jz from_krypton
-    /* SPEC: entry from a guest */
     CLEAR_REGS
     xor %ebp, %ebp
     mov %rsp, %rsi
@@ -155,6 +277,7 @@ trap_ist:
     mov %rdi, %rsp
     mov $(REGS_SIZE / 8), %ecx
     rep movsq
+    SPEC_ENTRY
     mov %rsp, %rdi
     sub $8, %rsp
     call trap_from_guest
@@ -183,14 +306,14 @@ trap_ist:
     jmp *%rdi
     .endm
 
-    .section .text.stubs, "ax", @progbits
+    .pushsection .text.stubs, "ax", @progbits
     .globl stub_syscall, stub_cstar
 stub_syscall:
     SYSCALL_STUB ENTRY_SYSCALL, FLAT_CS64
     .align 64
 stub_cstar:
     SYSCALL_STUB ENTRY_CSTAR, FLAT_CS32
-    .text
+    .popsection
 
 /* SYSENTER loads rsp from its MSR (the end of cpu_info.regs) and clears IF, but neither TF, NT nor AC. */
     .globl entry_sysenter
@@ -211,7 +334,7 @@ entry_sysenter:
     .align 16
 syscall_common:
     SAVE_REGS from=rsi
-    /* SPEC: entry from a guest */
+    SPEC_ENTRY
     CLEAR_REGS
     xor %ebp, %ebp
     mov %rsp, %rdi
@@ -230,6 +353,7 @@ exit_to_guest:
     add $8, %rdi
     call exit_work              /* returns with interrupts off */
     add $8, %rsp
+    SPEC_EXIT
     cmpl $ENTRY_SYSCALL, REGS_VECTOR(%rsp)
     jne exit_iret
     mov REGS_RIP(%rsp), %rcx
@@ -250,14 +374,12 @@ exit_to_guest:
     sar $16, %rdx
     cmp %rdx, %rcx
     jne exit_iret
-    /* SPEC: exit to a guest */
     RESTORE_REGS
     mov (REGS_RSP - REGS_ERROR)(%rsp), %rsp
     sysretq
 
     .align 16
 exit_iret:
-    /* SPEC: exit to a guest */
     RESTORE_REGS
     add $8, %rsp
     .globl guest_iretq

@@ -10,6 +10,7 @@
 #include "lib/string.h"
 #include "x86/cpu.h"
 #include "x86/msr.h"
+#include "x86/spec.h"
 
 #define CR4_OSXSAVE (1ull << 18)
 
@@ -78,6 +79,7 @@ static void detect_leaf7(struct cpu_features *f)
     f->fsgsbase = bit(l.b, 0) && opt_fsgsbase;
     f->smep = bit(l.b, 7) && opt_smep;
     f->erms = bit(l.b, 9);
+    f->rtm = bit(l.b, 11);
     f->invpcid = bit(l.b, 10);
     f->smap = bit(l.b, 20) && opt_smap;
     f->umip = bit(l.c, 2) && opt_umip;
@@ -110,8 +112,11 @@ static void detect_extended(struct cpu_features *f)
         f->ibpb |= bit(l.b, 12);
         f->ibrs |= bit(l.b, 14);
         f->stibp |= bit(l.b, 15);
+        f->ibrs_always = bit(l.b, 16);
         f->ssbd |= bit(l.b, 24);
     }
+    if (f->max_ext_leaf >= 0x80000021)
+        f->auto_ibrs = bit(cpuid(0x80000021, 0).a, 8);
     if (f->svm && f->max_ext_leaf >= 0x8000000a)
         f->nrips = bit(cpuid(0x8000000a, 0).d, 3);
 }
@@ -178,4 +183,5 @@ void cpu_detect(void)
              f->avx512 ? ", AVX-512"
              : f->avx  ? ", AVX"
                        : "");
+    spec_init();
 }

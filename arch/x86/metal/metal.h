@@ -10,7 +10,7 @@ struct boot_info;
 /* --- krypton.lds.S
  * --------------------------------------------------------------------------------------------------- */
 extern char image_start[], text_end[], rodata_end[], ro_after_init[], ro_after_init_end[], image_end[];
-extern char init_bss[], init_bss_end[], stubs_page[], boot_stack[];
+extern char init_bss[], init_bss_end[], stubs_page[], boot_stack[], entry_text[], entry_text_end[];
 #define RO_AFTER_INIT __attribute__((section(".data.ro_after_init")))
 
 /* --- entry.S
@@ -31,6 +31,7 @@ void exit_work(struct guest_regs *r);
  */
 extern uint64_t boot_gdt_page[512]; /* the boot CPU's */
 void desc_init_idt(void);           /* once, first thing */
+uint64_t desc_idt(void);            /* its address: one page */
 
 /* --- trap.c
  * --------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,10 @@
 #define REGS_SS      160
 #define REGS_SIZE    168
 
+#define INFO_FLAGS   172
 #define INFO_CURRENT 176
+#define INFO_GUEST_CR3 192
+#define INFO_HYP_CR3 200
 #define INFO_SCRATCH 216
 #define INFO_SIZE    232
 

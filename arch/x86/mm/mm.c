@@ -280,7 +280,7 @@ void mm_release_init(void)
 /* --- per CPU and per domain
  * -------------------------------------------------------------------------------------------------- */
 
-bool mm_map_stack(unsigned cpu, const mfn_t *page)
+bool mm_map_stack(unsigned cpu, const mfn_t *page, mfn_t gdt)
 {
     uint64_t base = STACK_BASE(cpu);
 
@@ -291,6 +291,8 @@ bool mm_map_stack(unsigned cpu, const mfn_t *page)
             !mm_set_page(base + i * FRAME_SIZE, m, i == STACK_PAGE_STUBS ? PTE_KRX : PTE_KRW))
             return false;
     }
+    if (!mm_set_page(STACK_TSS_VIRT(cpu), gdt, PTE_KRW))
+        return false;
     tlb_flush_local(); /* the area of a CPU that did not start is mapped anew */
     return true;
 }

@@ -25,7 +25,9 @@
 #include "arch/cpu.h"
 #include "core/log.h"
 #include "x86/platform.h"
+#include "x86/percpu.h"
 #include "x86/regs.h"
+#include "x86/spec.h"
 
 struct request {
     uint32_t pending, kind;
@@ -53,6 +55,8 @@ void tlb_flush_local(void)
     uint32_t now = tick();
 
     hw_write_cr3(hw_read_cr3());
+    if (xpti_active())
+        cpu_info()->flags |= CPUF_ROOT_STALE;
     __atomic_store_n(&last_flush[arch_cpu_id()], now, __ATOMIC_RELEASE);
     arch_irq_restore(flags);
 }

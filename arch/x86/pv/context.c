@@ -27,6 +27,8 @@
 #include "x86/mm.h"
 #include "x86/percpu.h"
 #include "x86/pte.h"
+#include "x86/spec.h"
+#include "x86/tlb.h"
 #include "../metal/asm.h"
 #include "../metal/pvregs.h"
 #include "x86/msr.h"
@@ -220,6 +222,29 @@ void pv_load_ldt(struct vcpu *v)
     hw_lldt(SEL_LDT);
 }
 
+/* The root for the mode the vCPU is in. */
+static void load_root(struct vcpu *v)
+{
+    uint64_t cr3 = mfn_to_maddr(pv_active_root(v)).a;
+
+    hw_write_cr3(cr3);
+    if (unlikely(xpti_active())) {
+        cpu_info()->hyp_cr3 = cr3;
+        cpu_info()->flags |= CPUF_ROOT_STALE;
+    }
+}
+
+/* What another domain has taught the branch predictors must not steer this one, nor Krypton on its behalf. */
+static void leave_last_domain(const struct vcpu *next)
+{
+    uint64_t serial = ((const struct x86_domain *)next->domain)->serial;
+    struct cpu_info *ci = cpu_info();
+
+    if (spec_plan.ibpb && ci->last_domain && ci->last_domain != serial)
+        spec_barrier();
+    ci->last_domain = serial;
+}
+
 /* --- the whole --- */
 
 void pv_ctxt_save(struct x86_vcpu *x)
@@ -240,7 +265,9 @@ static void load_tables(struct x86_vcpu *x)
     __atomic_store_n(&d->window_l1[x->core.id][GDT_HYP_PAGE],
                      pte_make(cpu_gdt_mfn(), PTE_P | PTE_RW | PTE_A | PTE_D | (cpu_features.nx ? PTE_NX : 0)),
                      __ATOMIC_RELAXED);
-    hw_write_cr3(mfn_to_maddr(pv_active_root(&x->core)).a);
+    load_root(&x->core);
+    if (unlikely(xpti_active()))
+        cpu_info()->guest_cr3 = d->xpti ? xpti_root(arch_cpu_id()) : 0;
     hw_lgdt(VCPU_GDT_VIRT(x->core.id), GDT_GUEST_LIMIT);
 }
 
@@ -248,6 +275,7 @@ void pv_ctxt_load(struct x86_vcpu *x)
 {
     struct vcpu *v = &x->core;
 
+    leave_last_domain(v);
     *current_regs() = x->regs;
     load_tables(x);
     pv_load_ldt(v);
@@ -267,13 +295,32 @@ void pv_toggle_mode(struct vcpu *v)
 
     pv->kernel_mode = !pv->kernel_mode;
     hw_swapgs();
-    hw_write_cr3(mfn_to_maddr(pv_active_root(v)).a);
+    load_root(v);
 }
 
 void pv_root_changed(struct vcpu *v)
 {
     if (v == arch_current())
-        hw_write_cr3(mfn_to_maddr(pv_active_root(v)).a);
+        load_root(v);
+}
+
+/* Whoever begins to run on it after we looked copies it after it was changed. */
+void pv_l4_changed(struct domain *d, mfn_t l4)
+{
+    struct cpumask m = {{0}};
+
+    if (likely(!x86_domain(d)->xpti))
+        return;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    for_each_vcpu(d, v)
+    {
+        const struct pv_vcpu *pv = pv_vcpu(v);
+
+        if (__atomic_load_n(&v->running, __ATOMIC_RELAXED) &&
+            (mfn_eq(pv->root_kernel, l4) || mfn_eq(pv->root_user, l4)))
+            cpumask_set(&m, __atomic_load_n(&v->cpu, __ATOMIC_RELAXED));
+    }
+    tlb_flush_cpus(&m, TLB_FLUSH_ALL, GVA(0));
 }
 
 void arch_context_switch(struct vcpu *prev, struct vcpu *next)

@@ -21,6 +21,7 @@
 #include "x86/layout.h"
 #include "x86/platform.h"
 #include "x86/pte.h"
+#include "x86/spec.h"
 
 #define TABLE_FLAGS   (PTE_P | PTE_RW | PTE_A | PTE_D)
 #define WINDOW_PAGES  (VCPU_WINDOW_SIZE / FRAME_SIZE)
@@ -58,10 +59,13 @@ void arch_domain_free(struct domain *d)
  * here. */
 int arch_domain_init(struct domain *d, uint32_t flags)
 {
+    static uint64_t serial;
     struct x86_domain *x = x86_domain(d);
 
     if (d->system)
         return 0;
+    x->serial = __atomic_add_fetch(&serial, 1, __ATOMIC_RELAXED);
+    x->xpti = d->hardware ? spec_plan.xpti_dom0 : spec_plan.xpti_domu;
     x->perdomain_l3 = frame_alloc_va(0);
     x->perdomain_l2 = frame_alloc_va(0);
     x->window_l1 = mem_alloc_array(d->max_vcpus, sizeof(*x->window_l1));

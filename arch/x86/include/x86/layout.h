@@ -45,6 +45,9 @@
 #define STACK_PAGE_STUBS  3
 #define STACK_PAGE_GUARD  4
 #define STACK_PAGE_MAIN   5
+#define STACK_PAGE_TOP    7 /* of main: where entries push */
+/* In the unmapped half below a stack area: this CPU's descriptor page, for its TSS. */
+#define STACK_TSS_VIRT(cpu) (STACK_BASE(cpu) - STACK_SIZE / 2)
 
 /* Per-vCPU descriptor windows in PERDOMAIN. */
 #define VCPU_WINDOW_SIZE  0x20000

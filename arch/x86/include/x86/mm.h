@@ -15,8 +15,8 @@ void mm_init(const struct boot_info *bi);
 void mm_release_memory(const struct boot_info *bi);
 /* Memory of use only while booting goes to the allocator; interrupts on. */
 void mm_release_init(void);
-/* Maps a CPU's stack area (x86/layout.h); pages 3 and 4 of `page` are not used. False: no memory. */
-bool must_check mm_map_stack(unsigned cpu, const mfn_t *page);
+/* Maps a CPU's stack area (x86/layout.h) and its descriptor page; pages 3 and 4 of `page` are not used. False: no memory. */
+bool must_check mm_map_stack(unsigned cpu, const mfn_t *page, mfn_t gdt);
 /* Device memory (uncached unless wc), any length; panics only for absurd sizes, NULL when VMAP is full. */
 void *mm_map_device(maddr_t base, size_t bytes);
 void mm_unmap_device(void *va,

@@ -3,6 +3,7 @@
 #define X86_MSR_H
 
 #define MSR_APIC_BASE         0x1b
+#define MSR_SPEC_CTRL         0x48
 #define MSR_PRED_CMD          0x49
 #define MSR_MTRRCAP           0xfe
 #define MSR_ARCH_CAPABILITIES 0x10a

@@ -31,6 +31,8 @@ void pv_inject_pf(struct vcpu *v, uint64_t addr, uint32_t error_code);
 void pv_iret_fault(struct guest_regs *r, uint32_t vector, uint32_t error_code);
 /* The root of current vCPU v for the mode it runs in was replaced: load it. (pv_set_root calls it; interrupts on or off) */
 void pv_root_changed(struct vcpu *v);
+/* An entry of that L4 of d's was written: CPUs that run on a copy of it take it over. (pv/mmu; interrupts on) */
+void pv_l4_changed(struct domain *d, mfn_t l4);
 /* ldt_base / ldt_entries of current vCPU v changed: program this CPU's LDT register. (MMUEXT_SET_LDT) */
 void pv_load_ldt(struct vcpu *v);
 /* Sets all of v's state; v does not run. 0, -EINVAL, -ENOMEM, -EAGAIN (call again: page tables being validated). Used by

@@ -76,6 +76,8 @@ struct x86_domain {
     uint64_t **window_l1; /* per vCPU: pointer to its 32 PTEs */
     uint64_t p2m_max_pfn; /* highest gfn put into the M2P for this domain */
     uint32_t release_step;
+    uint64_t serial; /* unique among all domains ever: identifiers come again */
+    bool xpti;       /* its vCPUs run on per-CPU page tables (mm/xpti.c) */
     /* device rights: the hardware domain has all but what Krypton keeps (platform: port_allowed_*, iomem_allowed) */
     struct pirq_table *pirq;           /* platform/ : this domain's PIRQs */
     struct e820_entry *e820;           /* [d] what XENMEM_set_memory_map gave, or NULL */

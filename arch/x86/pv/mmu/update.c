@@ -156,9 +156,14 @@ int table_write(const struct pt_change *c, struct frame *f, unsigned index, uint
 {
     unsigned level = pgt_level(pgt_type(type_word(f)));
 
-    if (level > 1)
-        return upper_write(c, f, level, index, e);
-    return level ? l1_write(c, f, index, e) : -EINVAL;
+    int r;
+
+    if (level <= 1)
+        return level ? l1_write(c, f, index, e) : -EINVAL;
+    r = upper_write(c, f, level, index, e);
+    if (!r && level == 4)
+        pv_l4_changed(c->d, frame_mfn(f));
+    return r;
 }
 
 /* --- mmu_update
