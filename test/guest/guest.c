@@ -14,7 +14,8 @@ void (*event_hook)(void);
 volatile unsigned events_seen;
 bool test_failed;
 
-extern char event_callback[], failsafe_callback[], syscall_callback[], syscall32_callback[], sysenter_callback[];
+extern char event_callback[], failsafe_callback[], syscall_callback[], syscall32_callback[],
+    sysenter_callback[];
 extern char vcpu_start[], user_trap_stack_top[], probe_read_insn[], probe_write_insn[], probe_fixup[];
 struct trap_frame user_frame;
 uint64_t user_code, user_stack;

@@ -15,7 +15,8 @@ TEST(frame_of_a_trap_in_the_kernel)
 
     events_off();
     last_trap.happened = false;
-    __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); lea 2f(%%rip), %0; mov $0x1111, %%ecx; mov $0x2222, %%r11d;"
+    __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); lea 2f(%%rip), %0; mov $0x1111, "
+                     "%%ecx; mov $0x2222, %%r11d;"
                      "mov $0x5555, %%edx; 2: ud2; 1: movq $0, trap_resume(%%rip)"
                      : "=&r"(at)::"rax", "rcx", "rdx", "r11", "memory", "cc");
     CHECK(last_trap.happened);
@@ -84,7 +85,9 @@ TEST(iret_cannot_smuggle_flags)
 {
     static const char pushf[] = "\x9c\x58\x0f\x05"; /* pushf; pop %rax; syscall */
 
-    CHECK_EQ(user_run_flags(pushf, 4, 0xe033, 0xe02b, 0x202 | FLAG_IOPL | FLAG_VM | FLAG_NT | FLAG_AC | 0x180000), 258);
+    CHECK_EQ(
+        user_run_flags(pushf, 4, 0xe033, 0xe02b, 0x202 | FLAG_IOPL | FLAG_VM | FLAG_NT | FLAG_AC | 0x180000),
+        258);
     CHECK_EQ(user_frame.rax & (FLAG_IOPL | FLAG_VM), 0);
     CHECK_EQ(user_frame.rax & FLAG_IF, FLAG_IF);
     CHECK_EQ(user_run_flags(pushf, 4, 0xe033, 0xe02b, ~0ull & ~FLAG_TF), 258);
@@ -109,7 +112,8 @@ TEST(iret_to_a_bad_place_comes_back)
 {
     static const struct {
         uint64_t cs, ss;
-    } bad[] = {{0xe033, 0x1237}, {0x1237, 0xe02b}, {0xe02b, 0xe02b}, {0xe033, 0xe033}, {0x3, 0xe02b}, {0xffff, 0xffff}};
+    } bad[] = {{0xe033, 0x1237}, {0x1237, 0xe02b}, {0xe02b, 0xe02b},
+               {0xe033, 0xe033}, {0x3, 0xe02b},    {0xffff, 0xffff}};
 
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         long r = user_run_flags("\x0f\x0b", 2, bad[i].cs, bad[i].ss, 0x202);
@@ -130,14 +134,16 @@ TEST(iret_to_a_noncanonical_address)
     extern long guest_enter_user(uint64_t, uint64_t, uint64_t);
     CHECK_EQ(user_run("\x0f\x0b", 2, 0xe033), 6);
     trap_hook = NULL;
-    r = user_run_flags("\x48\xb8\x00\x00\x00\x00\x00\x80\x00\x00\xff\xe0", 12, 0xe033, 0xe02b, 0x202); /* jmp 0x800000000000 */
+    r = user_run_flags("\x48\xb8\x00\x00\x00\x00\x00\x80\x00\x00\xff\xe0", 12, 0xe033, 0xe02b,
+                       0x202); /* jmp 0x800000000000 */
     CHECK_EQ(r, 13);
 }
 
 /* --- system calls of user space --- */
 TEST(user_syscall_frame)
 {
-    static const char code[] = "\x49\xc7\xc3\x44\x00\x00\x00\x48\xc7\xc1\x33\x00\x00\x00\x0f\x05"; /* mov $0x44, %r11; mov $0x33, %rcx; syscall */
+    static const char code[] =
+        "\x49\xc7\xc3\x44\x00\x00\x00\x48\xc7\xc1\x33\x00\x00\x00\x0f\x05"; /* mov $0x44, %r11; mov $0x33, %rcx; syscall */
 
     CHECK_EQ(user_run(code, 16, 0xe033), 258);
     CHECK_EQ(raw_frame[0], user_code + 16); /* rcx: what SYSCALL left there */
@@ -151,7 +157,8 @@ TEST(user_syscall_frame)
 
 TEST(user32_runs_and_traps)
 {
-    CHECK_EQ(user_run("\x40\x0f\x0b", 3, 0xe023), 6); /* inc %eax in 32 bits, a prefix in 64: would be ud2 at +1 */
+    CHECK_EQ(user_run("\x40\x0f\x0b", 3, 0xe023),
+             6); /* inc %eax in 32 bits, a prefix in 64: would be ud2 at +1 */
     CHECK_EQ(user_frame.rip, user_code + 1);
     CHECK_EQ(user_frame.cs & 0xffff, 0xe023);
 }

@@ -183,7 +183,7 @@ TEST(user_root_may_be_none)
 {
     CHECK_EQ(user_run("\x0f\x0b", 2, 0xe033), 6);
     CHECK_EQ(mmu_ext(MMUEXT_NEW_USER_BASEPTR, 0, 0), 0);
-    CHECK_EQ(user_run("\x0f\x0b", 2, 0xe033), 6); /* sets it again */
+    CHECK_EQ(user_run("\x0f\x0b", 2, 0xe033), 6);                         /* sets it again */
     CHECK(mmu_ext(MMUEXT_NEW_USER_BASEPTR, va_mfn(page_alloc()), 0) < 0); /* writable */
     CHECK_EQ(user_run("\x0f\x0b", 2, 0xe033), 6);
 }

@@ -75,7 +75,8 @@ TEST(ptwr_bits_and_logic)
 
 TEST(ptwr_refuses_what_an_update_refuses)
 {
-    static const uint64_t bad[] = {0x200000 | PTE_KERNEL, 0xffffffff000 | PTE_KERNEL, 0x7ffffffffff000ull | PTE_KERNEL};
+    static const uint64_t bad[] = {0x200000 | PTE_KERNEL, 0xffffffff000 | PTE_KERNEL,
+                                   0x7ffffffffff000ull | PTE_KERNEL};
 
     CHECK(setup());
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {

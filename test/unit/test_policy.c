@@ -174,7 +174,8 @@ static void test_msr(void **state)
     assert_null(policy_msr_pv(&domu, 0x49));
     assert_null(policy_msr_pv(&dom0, 0xc0000104));
     assert_null(policy_msr_pv(&dom0, 0x48));
-    assert_null(policy_msr_pv(&dom0, 0xc0011020)); /* LS_CFG: an ignored write would be an SSBD that is none */
+    assert_null(
+        policy_msr_pv(&dom0, 0xc0011020)); /* LS_CFG: an ignored write would be an SSBD that is none */
     for (uint32_t msr = 0; msr < 0x2000; msr++) {
         r = policy_msr_pv(&domu, msr);
         assert_true(!r || (msr >= r->first && msr <= r->last && r->answer != MSR_HOST_READ));

@@ -19,7 +19,8 @@ static struct spec_plan plan(const struct cpu_features *f)
 
 static struct cpu_features intel(uint64_t caps)
 {
-    return (struct cpu_features){.intel = true, .smep = true, .arch_caps = caps != 0, .arch_capabilities = caps};
+    return (struct cpu_features){
+        .intel = true, .smep = true, .arch_caps = caps != 0, .arch_capabilities = caps};
 }
 
 static const struct cpu_features amd = {.amd = true, .smep = true};
@@ -142,8 +143,8 @@ static void test_xpti_syntax(void **state)
     static const struct {
         const char *text;
         int dom0, domu;
-    } good[] = {{"", 1, 1},      {"off", 0, 0},          {"no", 0, 0},          {"default", -1, -1}, {"dom0", 1, -1},
-                {"no-domu", -1, 0}, {"1,domu=0", 1, 0}, {"dom0=no,domu=yes", 0, 1}};
+    } good[] = {{"", 1, 1},      {"off", 0, 0},      {"no", 0, 0},       {"default", -1, -1},
+                {"dom0", 1, -1}, {"no-domu", -1, 0}, {"1,domu=0", 1, 0}, {"dom0=no,domu=yes", 0, 1}};
     static const char *const bad[] = {"2", "dom1=1", "dom0=", "dom0x", "dom0=maybe"};
 
     for (unsigned i = 0; i < ARRAY_SIZE(good); i++) {
@@ -164,7 +165,8 @@ static void test_xpti_syntax(void **state)
 
 static void test_spec_syntax(void **state)
 {
-    static const char *const bad[] = {"", "pv=0", "rs", "rsbx", "ibrs=2", "bti-thunk=lfence", "no-", "no-rs", "ibpb,"};
+    static const char *const bad[] = {"",    "pv=0",  "rs",   "rsbx", "ibrs=2", "bti-thunk=lfence",
+                                      "no-", "no-rs", "ibpb,"};
 
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         struct spec_options o = SPEC_OPTIONS_DEFAULT;
@@ -187,10 +189,11 @@ static void test_describe(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nothing_needed), cmocka_unit_test(test_meltdown),    cmocka_unit_test(test_ibrs_modes),
-        cmocka_unit_test(test_rsb),            cmocka_unit_test(test_verw),        cmocka_unit_test(test_options_ask),
-        cmocka_unit_test(test_options_refuse), cmocka_unit_test(test_xpti_syntax), cmocka_unit_test(test_spec_syntax),
-        cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_nothing_needed), cmocka_unit_test(test_meltdown),
+        cmocka_unit_test(test_ibrs_modes),     cmocka_unit_test(test_rsb),
+        cmocka_unit_test(test_verw),           cmocka_unit_test(test_options_ask),
+        cmocka_unit_test(test_options_refuse), cmocka_unit_test(test_xpti_syntax),
+        cmocka_unit_test(test_spec_syntax),    cmocka_unit_test(test_describe),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -147,8 +147,7 @@ static bool alloc_memory(unsigned cpu, struct ap_memory *m)
         if (page_used(i) && !frame_alloc(0, FA_ZERO, FRAME_ANY_NODE, &m->page[i]))
             ok = false;
     }
-    if (!m->gdt || !ok || !mm_map_stack(cpu, m->page, arch_va_mfn(m->gdt)) ||
-        !xpti_init_cpu(cpu)) {
+    if (!m->gdt || !ok || !mm_map_stack(cpu, m->page, arch_va_mfn(m->gdt)) || !xpti_init_cpu(cpu)) {
         if (m->gdt)
             free_memory(m);
         return false;

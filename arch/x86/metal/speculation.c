@@ -13,9 +13,9 @@
 #include "x86/msr.h"
 #include "x86/spec.h"
 
-#define SPEC_CTRL_IBRS  1ull
-#define PRED_CMD_IBPB   1ull
-#define EFER_AUTO_IBRS  (1ull << 21)
+#define SPEC_CTRL_IBRS 1ull
+#define PRED_CMD_IBPB  1ull
+#define EFER_AUTO_IBRS (1ull << 21)
 
 struct spec_plan spec_plan RO_AFTER_INIT;
 
@@ -25,7 +25,9 @@ static bool opt_spec_ctrl(const char *value)
 {
     return spec_parse(value, &options);
 }
-PARAM_CUSTOM("spec-ctrl", opt_spec_ctrl, "mitigations of speculative execution: no, or a list of rsb=, ibrs=, ibpb=, verw= (or md-clear=)");
+PARAM_CUSTOM(
+    "spec-ctrl", opt_spec_ctrl,
+    "mitigations of speculative execution: no, or a list of rsb=, ibrs=, ibpb=, verw= (or md-clear=)");
 
 static bool opt_xpti(const char *value)
 {

@@ -29,8 +29,8 @@ static int boolean(const char *s, size_t n)
     static const struct {
         const char *word;
         int value;
-    } words[] = {{"1", 1},    {"yes", 1}, {"on", 1},  {"true", 1},  {"enable", 1},
-                 {"0", 0},    {"no", 0},  {"off", 0}, {"false", 0}, {"disable", 0}};
+    } words[] = {{"1", 1}, {"yes", 1}, {"on", 1},  {"true", 1},  {"enable", 1},
+                 {"0", 0}, {"no", 0},  {"off", 0}, {"false", 0}, {"disable", 0}};
 
     for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
         if (strlen(words[i].word) == n && !strncmp(words[i].word, s, n))
@@ -57,7 +57,8 @@ static bool spec_item(const char *s, size_t n, struct spec_options *o)
     const struct {
         const char *name;
         int8_t *value;
-    } known[] = {{"rsb", &o->rsb}, {"ibrs", &o->ibrs}, {"ibpb", &o->ibpb}, {"verw", &o->verw}, {"md-clear", &o->verw}};
+    } known[] = {
+        {"rsb", &o->rsb}, {"ibrs", &o->ibrs}, {"ibpb", &o->ibpb}, {"verw", &o->verw}, {"md-clear", &o->verw}};
     int all = boolean(s, n);
 
     if (all == 0)
@@ -99,7 +100,8 @@ static bool xpti_item(const char *s, size_t n, struct spec_options *o)
     return v >= 0;
 }
 
-static bool each_item(const char *s, struct spec_options *o, bool (*fn)(const char *, size_t, struct spec_options *))
+static bool each_item(const char *s, struct spec_options *o,
+                      bool (*fn)(const char *, size_t, struct spec_options *))
 {
     for (bool ok = true;; s++) {
         const char *end = strchr(s, ',');
@@ -188,5 +190,6 @@ void spec_describe(const struct spec_plan *p, char *text, size_t size)
     static const char *const xpti[] = {"no xpti", "xpti for dom0", "xpti for domU", "xpti"};
 
     fmt_snprintf(text, size, "Speculation: %s, %s, %s, %s, %s", ibrs[p->ibrs], p->ibpb ? "IBPB" : "no IBPB",
-             p->rsb ? "RSB" : "no RSB", p->verw ? "VERW" : "no VERW", xpti[p->xpti_dom0 + 2 * p->xpti_domu]);
+                 p->rsb ? "RSB" : "no RSB", p->verw ? "VERW" : "no VERW",
+                 xpti[p->xpti_dom0 + 2 * p->xpti_domu]);
 }

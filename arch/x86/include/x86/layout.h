@@ -27,45 +27,45 @@
 #define IMAGE_SLOT     261
 #define IMAGE_VIRT                                                                                           \
     0xffff82d040000000 /* maps physical IMAGE_PHYS_BASE 0: va = IMAGE_VIRT + pa for the image */
-#define IMAGE_LOAD_PA     0x200000
-#define STACKS_VIRT       0xffff82d060000000 /* per-CPU stack areas: STACK_BASE(cpu) */
-#define DIRECT_VIRT       0xffff830000000000
-#define DIRECT_VIRT_END   0xffff880000000000
+#define IMAGE_LOAD_PA       0x200000
+#define STACKS_VIRT         0xffff82d060000000 /* per-CPU stack areas: STACK_BASE(cpu) */
+#define DIRECT_VIRT         0xffff830000000000
+#define DIRECT_VIRT_END     0xffff880000000000
 
 /* Per-CPU stack area, aligned to its size. Pages: 0 NMI, 1 #MC, 2 #DF, 3 syscall stubs (RX), 4 guard, 5-7
  * main; at the very top: struct cpu_info (x86/percpu.h). */
-#define STACK_ORDER       3
-#define STACK_SIZE        0x8000
+#define STACK_ORDER         3
+#define STACK_SIZE          0x8000
 /* Every other STACK_SIZE of address space stays unmapped: an overflow of page 0 cannot reach the neighbour's
  * cpu_info. */
-#define STACK_BASE(cpu)   (STACKS_VIRT + (uint64_t)(cpu)*2 * STACK_SIZE + STACK_SIZE)
-#define STACK_PAGE_NMI    0
-#define STACK_PAGE_MC     1
-#define STACK_PAGE_DF     2 /* #DF and #DB: the former never returns */
-#define STACK_PAGE_STUBS  3
-#define STACK_PAGE_GUARD  4
-#define STACK_PAGE_MAIN   5
-#define STACK_PAGE_TOP    7 /* of main: where entries push */
+#define STACK_BASE(cpu)     (STACKS_VIRT + (uint64_t)(cpu)*2 * STACK_SIZE + STACK_SIZE)
+#define STACK_PAGE_NMI      0
+#define STACK_PAGE_MC       1
+#define STACK_PAGE_DF       2 /* #DF and #DB: the former never returns */
+#define STACK_PAGE_STUBS    3
+#define STACK_PAGE_GUARD    4
+#define STACK_PAGE_MAIN     5
+#define STACK_PAGE_TOP      7 /* of main: where entries push */
 /* In the unmapped half below a stack area: this CPU's descriptor page, for its TSS. */
 #define STACK_TSS_VIRT(cpu) (STACK_BASE(cpu) - STACK_SIZE / 2)
 
 /* Per-vCPU descriptor windows in PERDOMAIN. */
-#define VCPU_WINDOW_SIZE  0x20000
-#define VCPU_GDT_VIRT(id) (PERDOMAIN_VIRT + (uint64_t)(id)*VCPU_WINDOW_SIZE)
-#define VCPU_LDT_VIRT(id) (VCPU_GDT_VIRT(id) + 0x10000)
+#define VCPU_WINDOW_SIZE    0x20000
+#define VCPU_GDT_VIRT(id)   (PERDOMAIN_VIRT + (uint64_t)(id)*VCPU_WINDOW_SIZE)
+#define VCPU_LDT_VIRT(id)   (VCPU_GDT_VIRT(id) + 0x10000)
 
 /* Hypervisor selectors, in GDT page 14 (xen ABI: FIRST_RESERVED_GDT_ENTRY). Guest ones: FLAT_RING3_* of the
  * headers. */
-#define SEL_HYP_CS        0xe008
-#define SEL_HYP_DS        0xe010
-#define SEL_USER_CS32     0xe023
-#define SEL_USER_DS       0xe02b
-#define SEL_USER_CS64     0xe033
-#define SEL_TSS           0xe040
-#define SEL_LDT           0xe050
-#define SEL_PER_CPU       0xe060 /* limit = CPU number: lsl for getcpu-like use */
-#define GDT_HYP_PAGE      14
+#define SEL_HYP_CS          0xe008
+#define SEL_HYP_DS          0xe010
+#define SEL_USER_CS32       0xe023
+#define SEL_USER_DS         0xe02b
+#define SEL_USER_CS64       0xe033
+#define SEL_TSS             0xe040
+#define SEL_LDT             0xe050
+#define SEL_PER_CPU         0xe060 /* limit = CPU number: lsl for getcpu-like use */
+#define GDT_HYP_PAGE        14
 /* The last byte of it that is descriptors: the CPU's TSS lies in the same page behind them. */
-#define GDT_GUEST_LIMIT   (SEL_PER_CPU + 7)
+#define GDT_GUEST_LIMIT     (SEL_PER_CPU + 7)
 
 #endif

@@ -13,11 +13,13 @@ struct cpu_info {
     uint32_t cpu;
     uint32_t flags; /* CPUF_* (x86/spec.h): what the exit path must do */
     struct vcpu *current;
-    uint64_t cr4;       /* value loaded */
-    uint64_t guest_cr3; /* separate page tables (xpti): this CPU's L4, to be loaded on exit; 0 = the guest has none */
-    uint64_t hyp_cr3;   /* ... and the vCPU's root, loaded on entry. Valid while a guest is loaded and xpti_active() */
+    uint64_t cr4; /* value loaded */
+    uint64_t
+        guest_cr3; /* separate page tables (xpti): this CPU's L4, to be loaded on exit; 0 = the guest has none */
+    uint64_t
+        hyp_cr3; /* ... and the vCPU's root, loaded on entry. Valid while a guest is loaded and xpti_active() */
     uint64_t last_domain; /* serial of the domain whose vCPU ran here last (IBPB) */
-    uint64_t scratch[2]; /* [0]: the guest's rsp while the SYSCALL stub runs */
+    uint64_t scratch[2];  /* [0]: the guest's rsp while the SYSCALL stub runs */
 };
 _Static_assert((sizeof(struct cpu_info) - sizeof(struct guest_regs)) % 16 == 0,
                "the processor aligns rsp0: regs must end there");

@@ -12,7 +12,8 @@
 #define SPEC_VERW 8 /* buffers overwritten on exit */
 
 /* cpu_info.flags */
-#define CPUF_ROOT_STALE 1 /* xpti: the CPU's copy of the guest's L4 is to be made anew before the guest runs */
+#define CPUF_ROOT_STALE                                                                                      \
+    1 /* xpti: the CPU's copy of the guest's L4 is to be made anew before the guest runs */
 
 #ifndef __ASSEMBLER__
 #include "core/types.h"
