@@ -1,7 +1,6 @@
 /*
  * Memory and strings (include/lib/string.h). The compiler calls memcpy, memmove, memset and memcmp by itself,
- * so they exist in every build; they move eight bytes at a time, four words per step, which needs no
- * processor feature.
+ * so they exist in every build; they move eight bytes at a time, which needs no processor feature.
  *
  * Invariant: nothing outside the given ranges is read or written, also not for speed (device memory may be
  * behind it).
@@ -17,11 +16,24 @@
 
 typedef uint64_t __attribute__((may_alias, aligned(1))) word;
 
+/* From here on the processor's string instructions win over loops; below it, their start costs more. */
+#define STRING_INSTRUCTION_MIN 256
+
 void *memcpy(void *to, const void *from, size_t n)
 {
     unsigned char *t = to;
     const unsigned char *f = from;
 
+    if (n >= STRING_INSTRUCTION_MIN) {
+        /* The last word may overlap what the others cover: it is read before them (memmove) and written after. */
+        uint64_t last = *(const word *)(f + n - 8);
+        word *end = (word *)(t + n - 8);
+        size_t words = n / 8;
+
+        __asm__ volatile("rep movsq" : "+D"(t), "+S"(f), "+c"(words)::"memory");
+        *end = last;
+        return to;
+    }
     for (; n >= 32; n -= 32, t += 32, f += 32) {
         uint64_t a = ((const word *)f)[0], b = ((const word *)f)[1];
         uint64_t c = ((const word *)f)[2], d = ((const word *)f)[3];
@@ -59,6 +71,13 @@ void *memset(void *to, int byte, size_t n)
     unsigned char *t = to;
     uint64_t w = (unsigned char)byte * 0x0101010101010101ull;
 
+    if (n >= STRING_INSTRUCTION_MIN) {
+        size_t words = n / 8;
+
+        *(word *)(t + n - 8) = w;
+        __asm__ volatile("rep stosq" : "+D"(t), "+c"(words) : "a"(w) : "memory");
+        return to;
+    }
     for (; n >= 32; n -= 32, t += 32) {
         ((word *)t)[0] = w;
         ((word *)t)[1] = w;

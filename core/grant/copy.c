@@ -25,6 +25,13 @@ struct side {
     uint16_t start, length;
 };
 
+/* Elements that are read at a time and done between two questions for preemption. */
+#define BATCH 8
+
+struct sides {
+    struct side from, to;
+};
+
 static void side_drop(struct side *s)
 {
     if (!s->valid)
@@ -104,13 +111,11 @@ static int side_take_frame(struct vcpu *v, struct side *s)
     return GNTST_okay;
 }
 
-static int side_want(struct vcpu *v, struct side *s, const struct gnttab_copy_ptr *p, bool gref)
+static __attribute__((noinline)) int side_change(struct vcpu *v, struct side *s,
+                                                 const struct gnttab_copy_ptr *p, bool gref, uint64_t name)
 {
-    uint64_t name = gref ? p->u.ref : p->u.gmfn;
     int r;
 
-    if (s->valid && s->gref == gref && s->domid == p->domid && s->name == name)
-        return GNTST_okay;
     side_drop(s);
     s->gref = gref;
     s->domid = p->domid;
@@ -118,6 +123,15 @@ static int side_want(struct vcpu *v, struct side *s, const struct gnttab_copy_pt
     r = gref ? side_take_grant(v, s) : side_take_frame(v, s);
     s->valid = !r;
     return r;
+}
+
+static inline int side_want(struct vcpu *v, struct side *s, const struct gnttab_copy_ptr *p, bool gref)
+{
+    uint64_t name = gref ? p->u.ref : p->u.gmfn;
+
+    if (s->valid && s->gref == gref && s->domid == p->domid && s->name == name)
+        return GNTST_okay;
+    return side_change(v, s, p, gref, name);
 }
 
 static bool inside(const struct side *s, uint16_t offset, uint16_t len)
@@ -144,28 +158,40 @@ static int copy_one(struct vcpu *v, const struct gnttab_copy *op, struct side *f
     return GNTST_okay;
 }
 
-static int copy_element(struct vcpu *v, gva_t list, uint32_t i, struct side *from, struct side *to)
+/* Elements i up to `count` or what one batch holds; *done is how many were done. */
+static int copy_batch(struct vcpu *v, gva_t list, uint32_t i, uint32_t count, struct sides *s, uint32_t *done)
 {
-    struct gnttab_copy op;
+    struct gnttab_copy op[BATCH];
+    uint32_t n = MIN(count - i, (uint32_t)BATCH);
 
-    if (guest_read_at(v, &op, list, i, sizeof(op)))
+    *done = 0;
+    if (__builtin_add_overflow(list.a, i * sizeof(op[0]), &list.a) ||
+        guest_read(v, op, list, n * sizeof(op[0])))
         return -EFAULT;
-    op.status = (int16_t)copy_one(v, &op, from, to);
-    return guest_write_at(v, list, i, &op, sizeof(op));
+    for (uint32_t k = 0; k < n; k++) {
+        int16_t status = (int16_t)copy_one(v, &op[k], &s->from, &s->to);
+        gva_t at = GVA(list.a + k * sizeof(op[0]) + offsetof(struct gnttab_copy, status));
+
+        if (guest_write(v, at, &status, sizeof(status)))
+            return -EFAULT;
+        ++*done;
+    }
+    return 0;
 }
 
 long grant_op_copy(struct hypercall *hc)
 {
-    struct side from = {0}, to = {.writable = true};
-    uint32_t count = hc_u32(hc, 2), i;
+    struct sides s = {.to = {.writable = true}};
+    uint32_t count = hc_u32(hc, 2), i = 0, done = 0;
     int r = 0;
 
-    for (i = 0; i < count && !r; i++) {
+    while (i < count && !r) {
         if (i && preempt_needed())
             break;
-        r = copy_element(hc->caller, GVA(hc->arg[1]), i, &from, &to);
+        r = copy_batch(hc->caller, GVA(hc->arg[1]), i, count, &s, &done);
+        i += done;
     }
-    side_drop(&from);
-    side_drop(&to);
+    side_drop(&s.from);
+    side_drop(&s.to);
     return r ? r : grant_again(hc, i, sizeof(struct gnttab_copy));
 }

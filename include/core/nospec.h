@@ -7,13 +7,13 @@
 
 #include "core/types.h"
 
-/* index if index < size, else 0 - computed without a branch. size > 0, both below 2^63. */
+/* index if index < size, else 0 - computed without a branch. */
 static inline uint64_t array_index(uint64_t index, uint64_t size)
 {
     uint64_t mask;
 
-    __asm__("" : "+r"(index)); /* the compiler must not use what the bounds check taught it */
-    mask = (uint64_t)((int64_t) ~(index | (size - 1 - index)) >> 63);
+    /* In assembly: the compiler must not use what the bounds check taught it. */
+    __asm__("cmp %2, %1\n\tsbb %0, %0" : "=r"(mask) : "r"(index), "rme"(size) : "cc");
     return index & mask;
 }
 

@@ -25,7 +25,10 @@
 
     .text
 
-/* size_t metal_copy_from_user(void *to, const void *from, size_t n); the same code serves both directions. */
+/*
+ * size_t metal_copy_from_user(void *to, const void *from, size_t n): bytes that remain; the same code serves both directions.
+ * What faults is tried once more, byte by byte: to find the very byte, and because a stale translation faults once only.
+ */
     .globl metal_copy_from_user, metal_copy_to_user
     .align 16
 metal_copy_from_user:
@@ -40,10 +43,12 @@ metal_copy_to_user:
 3:  mov %rcx, %rax
     USER_END
     ret
-4:  lea (%rdx, %rcx, 8), %rcx   /* find the very byte that faults */
-    jmp 2b
+4:  lea (%rdx, %rcx, 8), %rcx
+5:  rep movsb
+    jmp 3b
     FIXUP 1b, 4b
-    FIXUP 2b, 3b
+    FIXUP 2b, 5b
+    FIXUP 5b, 3b
 
 /* size_t metal_zero_user(void *to, size_t n) */
     .globl metal_zero_user
@@ -61,9 +66,11 @@ metal_zero_user:
     USER_END
     ret
 4:  lea (%rsi, %rcx, 8), %rcx
-    jmp 2b
+5:  rep stosb
+    jmp 3b
     FIXUP 1b, 4b
-    FIXUP 2b, 3b
+    FIXUP 2b, 5b
+    FIXUP 5b, 3b
 
 /* bool metal_cmpxchg64_user(uint64_t *p, uint64_t *expected, uint64_t new): false = fault; *expected = what was there. */
     .globl metal_cmpxchg64_user, metal_cmpxchg32_user

@@ -217,14 +217,11 @@ void exit_work(struct guest_regs *r)
 {
     for (;;) {
         hw_cli();
-        if (unlikely(work_pending())) {
-            hw_sti();
-            work_run();
-            continue;
-        }
-        pv_deliver_events(r);
-        if (likely(!work_pending()))
+        /* A delivery that fails crashes the domain: work again. */
+        if (likely(!work_pending()) && (likely(!pv_deliver_events(r)) || !work_pending()))
             return;
+        hw_sti();
+        work_run();
     }
 }
 

@@ -203,17 +203,30 @@ static bool deliver_mce(struct vcpu *v, struct guest_regs *r)
     return true;
 }
 
-void pv_deliver_events(struct guest_regs *r)
+/* Not the common case: kept out of line, so that the check for it needs no stack frame. */
+static __attribute__((noinline)) bool deliver_nmi_or_mce(struct vcpu *v, struct guest_regs *r)
+{
+    return deliver_mce(v, r) || deliver_nmi(v, r);
+}
+
+static __attribute__((noinline)) bool deliver_upcall(struct vcpu *v, struct guest_regs *r)
+{
+    struct pv_bounce b = {.address = pv_vcpu(v)->event.eip, .mask_events = true, .what = "event callback"};
+
+    if (!b.address)
+        return false;
+    pv_bounce(v, r, &b);
+    return true;
+}
+
+bool pv_deliver_events(struct guest_regs *r)
 {
     struct vcpu *v = arch_current();
-    struct vcpu_info *info = v->info;
-    const struct pv_callback *cb = &pv_vcpu(v)->event;
-    struct pv_bounce b;
+    const struct pv_vcpu *pv = pv_vcpu(v);
 
-    if (deliver_mce(v, r) || deliver_nmi(v, r))
-        return;
-    if (!__atomic_load_n(&info->evtchn_upcall_pending, __ATOMIC_ACQUIRE) || upcall_mask(v) || !cb->eip)
-        return;
-    b = (struct pv_bounce){.address = cb->eip, .mask_events = true, .what = "event callback"};
-    pv_bounce(v, r, &b);
+    if (unlikely(pv->mce_pending | pv->nmi_pending) && deliver_nmi_or_mce(v, r))
+        return true;
+    if (likely(!__atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_ACQUIRE)) || upcall_mask(v))
+        return false;
+    return deliver_upcall(v, r);
 }

@@ -5,9 +5,9 @@
  *  1. No access outside the guest's halves of the address space, whatever number the guest gave (wrap
  * included).
  *  2. The vCPU is the current one: its tables are loaded.
- * A copy that faults is tried once more from where it stopped: a stale translation (the guest raised the
- * rights of an entry without a flush, as the architecture allows) is dropped by the fault itself (SDM vol.
- * 3 4.10.4.1).
+ * A copy that faults is tried once more from where it stopped (metal/access.S): a stale translation (the guest
+ * raised the rights of an entry without a flush, as the architecture allows) is dropped by the fault itself
+ * (SDM vol. 3 4.10.4.1).
  */
 #include "private.h"
 #include "x86/layout.h"
@@ -22,45 +22,24 @@ bool pv_range_ok(uint64_t a, size_t n)
 {
     uint64_t end = a + n;
 
-    if (end < a)
-        return end == 0 && a >= HYP_VIRT_END;
-    return end <= LOW_HALF_END || a >= HYP_VIRT_END;
+    if (likely(a >= HYP_VIRT_END))
+        return end >= a || !end;
+    return end <= LOW_HALF_END && end >= a;
 }
 
 bool pv_copy_in(struct vcpu *v, void *to, gva_t from, size_t n)
 {
-    size_t left, done;
-
-    if (unlikely(!pv_range_ok(from.a, n)))
-        return false;
-    left = metal_copy_from_user(to, (const void *)from.a, n);
-    if (likely(!left))
-        return true;
-    done = n - left;
-    return !metal_copy_from_user((char *)to + done, (const char *)from.a + done, left);
+    return likely(pv_range_ok(from.a, n)) && !metal_copy_from_user(to, (const void *)from.a, n);
 }
 
 bool pv_copy_out(struct vcpu *v, gva_t to, const void *from, size_t n)
 {
-    size_t left, done;
-
-    if (unlikely(!pv_range_ok(to.a, n)))
-        return false;
-    left = metal_copy_to_user((void *)to.a, from, n);
-    if (likely(!left))
-        return true;
-    done = n - left;
-    return !metal_copy_to_user((char *)to.a + done, (const char *)from + done, left);
+    return likely(pv_range_ok(to.a, n)) && !metal_copy_to_user((void *)to.a, from, n);
 }
 
 bool pv_zero(struct vcpu *v, gva_t to, size_t n)
 {
-    size_t left;
-
-    if (unlikely(!pv_range_ok(to.a, n)))
-        return false;
-    left = metal_zero_user((void *)to.a, n);
-    return !left || !metal_zero_user((char *)to.a + (n - left), left);
+    return likely(pv_range_ok(to.a, n)) && !metal_zero_user((void *)to.a, n);
 }
 
 /* The kernel's tables while a user process runs; back with leave_kernel_tables(). */

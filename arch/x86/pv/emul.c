@@ -475,15 +475,12 @@ enum pv_verdict pv_emulate_privileged(struct vcpu *v, struct guest_regs *r, stru
  * trap. */
 bool pv_emulate_forced_cpuid(struct vcpu *v, struct guest_regs *r)
 {
-    static const uint8_t want[] = {0x0f, 0x0b, 'x', 'e', 'n', 0x0f, 0xa2};
-    uint8_t got[sizeof(want)];
+    const uint64_t want = 0xa20f6e65780b0f; /* 0f 0b 'x' 'e' 'n' 0f a2 */
+    uint64_t got = 0;
 
-    if (!pv_copy_in(v, got, GVA(r->rip), sizeof(got)))
+    if (!pv_copy_in(v, &got, GVA(r->rip), 7) || got != want)
         return false;
-    for (unsigned i = 0; i < sizeof(want); i++)
-        if (got[i] != want[i])
-            return false;
     pv_cpuid(v, (uint32_t)r->rax, (uint32_t)r->rcx, r);
-    pv_insn_done(v, r, sizeof(want));
+    pv_insn_done(v, r, 7);
     return true;
 }

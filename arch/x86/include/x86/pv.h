@@ -15,7 +15,7 @@ void pv_sysenter_entry(struct guest_regs *r);
 void pv_cstar_entry(struct guest_regs *r);
 void pv_int80(struct guest_regs *r);
 /* On the way out, interrupts off, no work pending: builds the event frame if events are pending and unmasked. */
-void pv_deliver_events(struct guest_regs *r);
+bool pv_deliver_events(struct guest_regs *r);
 /* Context switch, this CPU: load/save of all that is not in guest_regs (segments, bases, FPU, debug registers, cr3, GDT, LDT). */
 void pv_ctxt_save(struct x86_vcpu *v);
 void pv_ctxt_load(struct x86_vcpu *v);
@@ -44,9 +44,9 @@ void pv_nmi(struct vcpu *v);
 /* The hardware's NMI or recoverable machine check, for the hardware domain; called in that context. */
 void pv_hardware_nmi(void);
 void pv_hardware_mce(void);
+void pv_dump_init(void);
 void pv_hardware_nmi_init(void); /* once, before interrupts are on */
 
-void pv_dump_init(void);
 /* --- pv/mmu --------------------------------------------------------------------------------------------------------------- */
 /* Hypercalls (rows in the arch table). */
 long pv_mmu_update(struct hypercall *hc);

@@ -26,6 +26,16 @@ int pv_set_root(struct vcpu *v, mfn_t l4, bool user)
     mfn_t *root = user ? &pv->root_user : &pv->root_kernel, old = *root;
     int r;
 
+    if (mfn_eq(l4, old) && mfn_given(l4)) {
+        /* The reference that the vCPU holds is the one it asks for: the tables are only loaded again. */
+        if (pending_settle(&pv->pending))
+            return -EAGAIN;
+        if (!user)
+            (void)pv_ldt_unmap(v);
+        if (pv->kernel_mode != user)
+            pv_root_changed(v);
+        return 0;
+    }
     if (mfn_given(l4))
         r = pending_get(&pv->pending, l4, v->domain, PGT_L4);
     else
