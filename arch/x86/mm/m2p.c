@@ -11,6 +11,7 @@
 #include "private.h"
 #include "core/frame.h"
 #include "core/log.h"
+#include "core/nospec.h"
 #include "lib/string.h"
 #include "x86/mm.h"
 
@@ -31,7 +32,8 @@ bool m2p_present(mfn_t m)
 
 uint64_t m2p_get(mfn_t m)
 {
-    return m2p_present(m) ? __atomic_load_n(&m2p_table[m.n], __ATOMIC_RELAXED) : M2P_INVALID;
+    return m2p_present(m) ? __atomic_load_n(&m2p_table[array_index(m.n, m2p_entries)], __ATOMIC_RELAXED)
+                          : M2P_INVALID;
 }
 
 void m2p_set(mfn_t m, uint64_t pfn)

@@ -7,6 +7,7 @@
  */
 #include "private.h"
 #include "arch/cpu.h"
+#include "core/nospec.h"
 
 #define DR6_RESERVED_ONE  0xffff0ff0ull
 #define DR6_RESERVED_ZERO 0x1000ull
@@ -41,7 +42,7 @@ int pv_set_debugreg(struct vcpu *v, unsigned reg, uint64_t value)
     case 0 ... 3:
         if (!pv_range_ok(value, 8))
             return -EPERM;
-        pv->dr[reg] = value;
+        pv->dr[array_index(reg, 4)] = value;
         break;
     case 6:
         pv->dr[6] = (value & 0xffffffff & ~DR6_RESERVED_ZERO) | DR6_RESERVED_ONE;
@@ -71,7 +72,7 @@ int pv_get_debugreg(struct vcpu *v, unsigned reg, uint64_t *value)
     }
     if (reg > 7)
         return -EINVAL;
-    *value = pv->dr[reg];
+    *value = pv->dr[array_index(reg, ARRAY_SIZE(pv->dr))];
     return 0;
 }
 

@@ -5,6 +5,7 @@
 #include "private.h"
 #include "core/frame.h"
 #include "core/log.h"
+#include "core/nospec.h"
 #include "arch/mem.h"
 #include "x86/cpu.h"
 #include "x86/platform.h"
@@ -143,6 +144,7 @@ static bool write_hypercall_page(struct vcpu *v, uint64_t value)
 
     if ((value & (FRAME_SIZE - 1)) || !mfn_valid(m))
         return false;
+    m = MFN(array_index(m.n, frame_count));
     f = mfn_frame(m);
     if (!frame_get(f, d))
         return false;

@@ -8,6 +8,7 @@
 #include "private.h"
 #include "core/frame.h"
 #include "core/guest.h"
+#include "core/nospec.h"
 #include "arch/cpu.h"
 #include "arch/mem.h"
 #include "x86/pte.h"
@@ -30,7 +31,7 @@ static bool read_gdt(struct vcpu *v, unsigned index, uint64_t *desc)
 
     if (index >= pv->gdt_entries)
         return false;
-    m = pv->gdt_frame[index / 512];
+    m = pv->gdt_frame[array_index(index / 512, PV_GDT_FRAMES)];
     if (!mfn_valid(m))
         return false;
     *desc = __atomic_load_n((uint64_t *)arch_frame_va(m) + index % 512, __ATOMIC_RELAXED);
@@ -126,6 +127,7 @@ long do_update_descriptor(struct hypercall *hc)
 
     if ((pa & 7) || !mfn_valid(m))
         return -EINVAL;
+    m = MFN(array_index(m.n, frame_count));
     f = mfn_frame(m);
     if (!frame_get(f, d))
         return -EINVAL;

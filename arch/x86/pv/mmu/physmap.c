@@ -10,7 +10,7 @@
 
 mfn_t arch_gfn_to_mfn(struct domain *d, gfn_t g)
 {
-    return mfn_valid(MFN(g.n)) ? MFN(g.n) : INVALID_MFN;
+    return mfn_valid(MFN(g.n)) ? MFN(array_index(g.n, frame_count)) : INVALID_MFN;
 }
 
 gfn_t arch_mfn_to_gfn(struct domain *d, mfn_t m)
