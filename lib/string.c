@@ -15,26 +15,52 @@
 #endif
 
 typedef uint64_t __attribute__((may_alias, aligned(1))) word;
+typedef uint32_t __attribute__((may_alias, aligned(1))) half;
 
 /* From here on the processor's string instructions win over loops; below it, their start costs more. */
 #define STRING_INSTRUCTION_MIN 256
+
+/*
+ * memcpy copies forward also where the ranges overlap with `to` before `from` (memmove relies on it): the end, which is
+ * copied as whole words that may overlap what comes before it, is read before anything is written.
+ */
+static void copy_below_8(unsigned char *t, const unsigned char *f, size_t n)
+{
+    if (n >= 4) {
+        uint32_t a = *(const half *)f, b = *(const half *)(f + n - 4);
+
+        *(half *)t = a;
+        *(half *)(t + n - 4) = b;
+    } else if (n) {
+        unsigned char a = f[0], b = f[n / 2], c = f[n - 1];
+
+        t[0] = a;
+        t[n / 2] = b;
+        t[n - 1] = c;
+    }
+}
 
 void *memcpy(void *to, const void *from, size_t n)
 {
     unsigned char *t = to;
     const unsigned char *f = from;
+    word *end;
+    uint64_t last;
 
+    if (n < 8) {
+        copy_below_8(t, f, n);
+        return to;
+    }
+    last = *(const word *)(f + n - 8);
+    end = (word *)(t + n - 8);
     if (n >= STRING_INSTRUCTION_MIN) {
-        /* The last word may overlap what the others cover: it is read before them (memmove) and written after. */
-        uint64_t last = *(const word *)(f + n - 8);
-        word *end = (word *)(t + n - 8);
         size_t words = n / 8;
 
         __asm__ volatile("rep movsq" : "+D"(t), "+S"(f), "+c"(words)::"memory");
         *end = last;
         return to;
     }
-    for (; n >= 32; n -= 32, t += 32, f += 32) {
+    for (; n > 32; n -= 32, t += 32, f += 32) {
         uint64_t a = ((const word *)f)[0], b = ((const word *)f)[1];
         uint64_t c = ((const word *)f)[2], d = ((const word *)f)[3];
 
@@ -43,10 +69,9 @@ void *memcpy(void *to, const void *from, size_t n)
         ((word *)t)[2] = c;
         ((word *)t)[3] = d;
     }
-    for (; n >= 8; n -= 8, t += 8, f += 8)
+    for (; n > 8; n -= 8, t += 8, f += 8)
         *(word *)t = *(const word *)f;
-    while (n--)
-        *t++ = *f++;
+    *end = last;
     return to;
 }
 

@@ -38,9 +38,10 @@ static void memory_functions(void **state)
     unsigned rng = 5;
 
     for (unsigned round = 0; round < 20000; round++) {
-        unsigned char a[160], b[160];
-        size_t n = (size_t)rand_r(&rng) % 80, from = (size_t)rand_r(&rng) % 80,
-               to = (size_t)rand_r(&rng) % 80;
+        unsigned char a[1200], b[1200];
+        size_t most = round % 4 ? 80 : 600; /* the long ones go by string instructions */
+        size_t n = (size_t)rand_r(&rng) % most, from = (size_t)rand_r(&rng) % most,
+               to = (size_t)rand_r(&rng) % most;
 
         for (unsigned i = 0; i < sizeof(a); i++)
             a[i] = b[i] = (unsigned char)(rand_r(&rng) % 3);
