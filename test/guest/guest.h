@@ -139,7 +139,7 @@ extern void (*event_hook)(void);
         last_trap.happened = false;                                                                          \
         __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); " insn                        \
                          "; 1: movq $0, trap_resume(%%rip)" ::__VA_ARGS__                                    \
-                         : "rax", "rcx", "rdx", "memory", "cc");                                             \
+                         : "rax", "rcx", "rdx", "rsi", "rdi", "memory", "cc");                  \
         last_trap.happened;                                                                                  \
     })
 /* Reads / writes 8 bytes; true if it faulted. */

@@ -44,11 +44,15 @@ int pv_set_debugreg(struct vcpu *v, unsigned reg, uint64_t value)
             return -EPERM;
         pv->dr[array_index(reg, 4)] = value;
         break;
-    case 6:
-        pv->dr[6] = (value & 0xffffffff & ~DR6_RESERVED_ZERO) | DR6_RESERVED_ONE;
+    case 6: /* bits 32-63 of DR6 and DR7: #GP on the processor */
+        if (value >> 32)
+            return -EINVAL;
+        pv->dr[6] = (value & ~DR6_RESERVED_ZERO) | DR6_RESERVED_ONE;
         return 0;
     case 7:
-        value = (value & 0xffffffff & ~DR7_RESERVED_ZERO) | DR7_RESERVED_ONE;
+        if (value >> 32)
+            return -EINVAL;
+        value = (value & ~DR7_RESERVED_ZERO) | DR7_RESERVED_ONE;
         err = check_dr7(pv, value);
         if (!err)
             pv->dr[7] = value;
