@@ -729,7 +729,9 @@ static void test_debug_registers(void **state)
     assert_int_equal(pv_set_debugreg(&vcpu.core, 5, 0x1), 0);          /* alias of 7 */
     assert_int_equal(pv_get_debugreg(&vcpu.core, 7, &v), 0);
     assert_true(v == 0x401);
-    assert_int_equal(pv_set_debugreg(&vcpu.core, 6, ~0ull), 0);
+    assert_int_equal(pv_set_debugreg(&vcpu.core, 6, ~0ull), -EINVAL); /* beyond 32 bits */
+    assert_int_equal(pv_set_debugreg(&vcpu.core, 7, 1ull << 32), -EINVAL);
+    assert_int_equal(pv_set_debugreg(&vcpu.core, 6, 0xffffffff), 0);
     assert_int_equal(pv_get_debugreg(&vcpu.core, 6, &v), 0);
     assert_true(v == 0xffffefff);
     vcpu.pv.cr4_guest = 8;
