@@ -74,7 +74,7 @@ void *page_alloc(void);
 /* The entry at `level` for va, and where it is (0: nowhere). */
 uint64_t table_entry(const void *va, unsigned level, uint64_t *machine);
 /* The M2P, as mapped in every guest. */
-#define M2P ((volatile uint64_t *)0xffff800000000000ul)
+#define M2P        ((volatile uint64_t *)0xffff800000000000ul)
 /* An address of the hypervisor's. */
 #define HV_ADDRESS 0xffff830000000000ul
 uint64_t va_pfn(const void *va);
@@ -139,7 +139,7 @@ extern void (*event_hook)(void);
         last_trap.happened = false;                                                                          \
         __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); " insn                        \
                          "; 1: movq $0, trap_resume(%%rip)" ::__VA_ARGS__                                    \
-                         : "rax", "rcx", "rdx", "rsi", "rdi", "memory", "cc");                  \
+                         : "rax", "rcx", "rdx", "rsi", "rdi", "memory", "cc");                               \
         last_trap.happened;                                                                                  \
     })
 /* Reads / writes 8 bytes; true if it faulted. */

@@ -3,7 +3,8 @@
 
 static long map_other(void *at, uint64_t pte, unsigned domid)
 {
-    return hypercall(__HYPERVISOR_update_va_mapping_otherdomain, (uint64_t)at, pte, UVMF_INVLPG | UVMF_ALL, domid, 0);
+    return hypercall(__HYPERVISOR_update_va_mapping_otherdomain, (uint64_t)at, pte, UVMF_INVLPG | UVMF_ALL,
+                     domid, 0);
 }
 
 TEST(otherdomain_of_nobody)
@@ -74,11 +75,14 @@ TEST(physdev_arguments)
     CHECK_EQ(PHYS(map_pirq, &m), -3);
     m = (struct physdev_map_pirq){.domid = DOMID_SELF, .type = 77, .index = 9, .pirq = -1};
     CHECK(PHYS(map_pirq, &m) < 0);
-    m = (struct physdev_map_pirq){.domid = DOMID_SELF, .type = MAP_PIRQ_TYPE_MSI, .index = -1, .pirq = -1, .bus = 250, .devfn = 8};
+    m = (struct physdev_map_pirq){
+        .domid = DOMID_SELF, .type = MAP_PIRQ_TYPE_MSI, .index = -1, .pirq = -1, .bus = 250, .devfn = 8};
     CHECK(PHYS(map_pirq, &m) < 0); /* no such device */
-    m = (struct physdev_map_pirq){.domid = DOMID_SELF, .type = MAP_PIRQ_TYPE_MULTI_MSI, .pirq = -1, .entry_nr = 0x7fffffff};
+    m = (struct physdev_map_pirq){
+        .domid = DOMID_SELF, .type = MAP_PIRQ_TYPE_MULTI_MSI, .pirq = -1, .entry_nr = 0x7fffffff};
     CHECK(PHYS(map_pirq, &m) < 0);
-    m = (struct physdev_map_pirq){.domid = DOMID_SELF, .type = MAP_PIRQ_TYPE_GSI, .index = 9, .pirq = 0x7fffffff};
+    m = (struct physdev_map_pirq){
+        .domid = DOMID_SELF, .type = MAP_PIRQ_TYPE_GSI, .index = 9, .pirq = 0x7fffffff};
     CHECK(PHYS(map_pirq, &m) < 0);
     CHECK(PHYS(unmap_pirq, &u) < 0);
     u.pirq = -5;
@@ -184,14 +188,16 @@ TEST(privileged_calls_not_yet_there)
 {
     for (unsigned nr = 0; nr < 64; nr++) {
         /* No hypercall may bring the machine down for bad pointers, but iret, which ends the guest; shutdown is an answer, too. */
-        if (nr == __HYPERVISOR_iret || nr == __HYPERVISOR_set_trap_table || nr == __HYPERVISOR_set_callbacks ||
-            nr == __HYPERVISOR_sched_op_compat || nr == __HYPERVISOR_sched_op || nr == __HYPERVISOR_stack_switch ||
+        if (nr == __HYPERVISOR_iret || nr == __HYPERVISOR_set_trap_table ||
+            nr == __HYPERVISOR_set_callbacks || nr == __HYPERVISOR_sched_op_compat ||
+            nr == __HYPERVISOR_sched_op || nr == __HYPERVISOR_stack_switch ||
             nr == __HYPERVISOR_fpu_taskswitch || nr == __HYPERVISOR_set_timer_op)
             continue;
         for (unsigned op = 0; op < 40; op++)
             if (nr != __HYPERVISOR_grant_table_op || op != GNTTABOP_set_version)
                 if (nr != __HYPERVISOR_vcpu_op || (op != VCPUOP_down && op != VCPUOP_send_nmi))
-                    if (nr != __HYPERVISOR_nmi_op && nr != __HYPERVISOR_set_gdt && nr != __HYPERVISOR_set_segment_base)
+                    if (nr != __HYPERVISOR_nmi_op && nr != __HYPERVISOR_set_gdt &&
+                        nr != __HYPERVISOR_set_segment_base)
                         hypercall(nr, op, HV_ADDRESS, HV_ADDRESS, HV_ADDRESS, HV_ADDRESS);
     }
     CHECK_EQ(HC2(xen_version, XENVER_version, 0), (4 << 16) | 17);

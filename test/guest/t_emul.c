@@ -43,7 +43,8 @@ TEST(io_in_and_out)
     CHECK_EQ(set_iopl(1), 0);
     out8(0x70, 0x0f); /* RTC index: a register that survives */
     (void)in8(0x71);
-    CHECK(!TRAPS("mov $0x80, %%dx; xor %%eax, %%eax; out %%al, %%dx; out %%ax, %%dx; out %%eax, %%dx; outb %%al, $0x80"));
+    CHECK(!TRAPS("mov $0x80, %%dx; xor %%eax, %%eax; out %%al, %%dx; out %%ax, %%dx; out %%eax, %%dx; outb "
+                 "%%al, $0x80"));
     CHECK(!TRAPS("mov $0x61, %%dx; in %%dx, %%al"));
 }
 
@@ -75,7 +76,7 @@ TEST(io_bitmap)
     CHECK_EQ(HC2(physdev_op, PHYSDEVOP_set_iobitmap, &s), 0);
     CHECK_EQ(user_run("\xe6\x80\x0f\x0b", 4, 0xe033), 6);
     CHECK_EQ(user_run("\xe6\x81\x0f\x0b", 4, 0xe033), 13);
-    CHECK_EQ(user_run("\xe7\x80\x0f\x0b", 4, 0xe033), 13); /* 4 bytes reach beyond the one port */
+    CHECK_EQ(user_run("\xe7\x80\x0f\x0b", 4, 0xe033), 13);             /* 4 bytes reach beyond the one port */
     CHECK_EQ(user_run("\x66\xba\x00\x04\xee\x0f\x0b", 7, 0xe033), 13); /* beyond the map */
     s.nr_ports = 65537;
     CHECK_EQ(HC2(physdev_op, PHYSDEVOP_set_iobitmap, &s), -22);
@@ -156,7 +157,7 @@ TEST(pci_by_ports)
     CHECK_EQ(in16(0xcfe), 0x29c0);
     CHECK_EQ(in8(0xcfd), 0x80);
     CHECK_EQ(pci(0x1e << 3 | 7, 0), 0xffffffff); /* nobody there */
-    out32(0xcf8, 0); /* not enabled */
+    out32(0xcf8, 0);                             /* not enabled */
     CHECK_EQ(in32(0xcfc), 0xffffffff);
     CHECK(!TRAPS("mov $0xcf8, %%dx; in %%dx, %%al; in %%dx, %%ax; mov $0xcff, %%dx; in %%dx, %%eax"));
 }
@@ -177,7 +178,7 @@ TEST(pci_bars_keep_what_is_written)
 }
 
 /* --- MSRs, CPUID --- */
-#define MSR_READ(n) TRAPS("mov %0, %%ecx; rdmsr", "i"(n))
+#define MSR_READ(n)  TRAPS("mov %0, %%ecx; rdmsr", "i"(n))
 #define MSR_WRITE(n) TRAPS("mov %0, %%ecx; mov $0x1234, %%eax; xor %%edx, %%edx; wrmsr", "i"(n))
 
 TEST(msr_policy)
@@ -190,12 +191,12 @@ TEST(msr_policy)
     CHECK(MSR_WRITE(0xc0000084));
     CHECK(MSR_WRITE(0x174)); /* SYSENTER */
     CHECK(MSR_WRITE(0x176));
-    CHECK(MSR_WRITE(0x1d9)); /* DEBUGCTL */
+    CHECK(MSR_WRITE(0x1d9));      /* DEBUGCTL */
     CHECK(MSR_WRITE(0xc0010117)); /* VM_HSAVE_PA */
-    CHECK(MSR_WRITE(0x277)); /* PAT */
-    CHECK(MSR_WRITE(0x10)); /* TSC */
-    CHECK(MSR_WRITE(0x6e0)); /* TSC deadline */
-    CHECK(MSR_WRITE(0x830)); /* x2APIC ICR */
+    CHECK(MSR_WRITE(0x277));      /* PAT */
+    CHECK(MSR_WRITE(0x10));       /* TSC */
+    CHECK(MSR_WRITE(0x6e0));      /* TSC deadline */
+    CHECK(MSR_WRITE(0x830));      /* x2APIC ICR */
     CHECK(MSR_READ(0x830));
     CHECK(MSR_READ(0x3f));
     CHECK(MSR_READ(0xffffffff));
@@ -231,7 +232,8 @@ TEST(gs_bases_change_with_the_mode)
     CHECK_EQ(HC2(set_segment_base, SEGBASE_GS_USER, user), 0);
     __asm__ volatile("mov %%gs:0, %0" : "=r"(v));
     CHECK_EQ(v, 0xaaa);
-    CHECK_EQ(user_run("\x65\x48\x8b\x04\x25\x00\x00\x00\x00\x0f\x05", 11, 0xe033), 258); /* mov %gs:0, %rax; syscall */
+    CHECK_EQ(user_run("\x65\x48\x8b\x04\x25\x00\x00\x00\x00\x0f\x05", 11, 0xe033),
+             258); /* mov %gs:0, %rax; syscall */
     CHECK_EQ(user_frame.rax, 0xbbb);
     __asm__ volatile("mov %%gs:0, %0" : "=r"(v));
     CHECK_EQ(v, 0xaaa);
@@ -251,7 +253,9 @@ TEST(gs_bases_change_with_the_mode)
 
 static void leaf(uint32_t nr, uint32_t sub, uint32_t *r)
 {
-    __asm__ volatile("ud2a; .ascii \"xen\"; cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(nr), "c"(sub));
+    __asm__ volatile("ud2a; .ascii \"xen\"; cpuid"
+                     : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3])
+                     : "a"(nr), "c"(sub));
 }
 
 TEST(cpuid_leaves)
@@ -262,15 +266,15 @@ TEST(cpuid_leaves)
     max = r[0];
     CHECK(max >= 1);
     leaf(1, 0, r);
-    CHECK(r[3] & (1u << 6));     /* PAE */
-    CHECK(!(r[2] & (1u << 3)));  /* MONITOR */
+    CHECK(r[3] & (1u << 6));    /* PAE */
+    CHECK(!(r[2] & (1u << 3))); /* MONITOR */
     leaf(max, 0xffffffff, r);
     leaf(0x7fffffff, 0, r);
     CHECK_EQ(r[0] | r[1] | r[2] | r[3], 0);
     leaf(0x80000000, 0, r);
     CHECK(r[0] >= 0x80000001);
     leaf(0x80000001, 0, r);
-    CHECK(r[3] & (1u << 29)); /* long mode */
+    CHECK(r[3] & (1u << 29));    /* long mode */
     CHECK(!(r[3] & (1u << 26))); /* 1 GiB pages */
     leaf(0x40000003, 0, r);
     leaf(0x400000ff, 0, r);
@@ -340,7 +344,8 @@ TEST(mov_ss_delays_the_breakpoint)
     CHECK_EQ(HC2(set_debugreg, 0, &ss), 0);
     CHECK_EQ(HC2(set_debugreg, 7, 0x00070001), 0); /* read or write, 2 bytes */
     last_trap.happened = false;
-    __asm__ volatile("lea 1f(%%rip), %%rcx; mov %%rcx, trap_resume(%%rip); mov %1, %%ss; syscall; 1: movq $0, trap_resume(%%rip)"
+    __asm__ volatile("lea 1f(%%rip), %%rcx; mov %%rcx, trap_resume(%%rip); mov %1, %%ss; syscall; 1: movq "
+                     "$0, trap_resume(%%rip)"
                      : "=a"(r)
                      : "m"(ss), "0"((uint64_t)__HYPERVISOR_xen_version), "D"(0ull), "S"(0ull)
                      : "rcx", "r11", "memory", "cc");

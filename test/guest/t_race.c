@@ -90,7 +90,8 @@ TEST(memory_limits_and_arguments)
 {
     xen_pfn_t frame = 0;
     struct xen_memory_reservation r = {.nr_extents = 1, .extent_order = 63, .domid = DOMID_SELF};
-    struct xen_memory_exchange x = {.in = {.nr_extents = 1, .domid = DOMID_SELF}, .out = {.nr_extents = 2, .domid = DOMID_SELF}};
+    struct xen_memory_exchange x = {.in = {.nr_extents = 1, .domid = DOMID_SELF},
+                                    .out = {.nr_extents = 2, .domid = DOMID_SELF}};
     struct xen_machphys_mapping mm = {0};
     struct xen_add_to_physmap add = {.domid = DOMID_SELF, .space = 99};
     struct xen_mem_acquire_resource res = {.domid = DOMID_SELF, .type = 77, .nr_frames = 1};
