@@ -126,7 +126,7 @@ def module_boot(say):
         machine.close()
 
 
-def booted(say, name, timeout=240, **options):
+def booted(say, name, timeout=420, **options):
     """A machine at dom0's shell."""
     say(f"{name}: booting ({', '.join(f'{k}={v}' for k, v in options.items()) or 'defaults'})")
     machine = m.Machine(name, **options)
@@ -174,7 +174,7 @@ def ramdisk(say):
     the test. `machine.cpus_seen` and `machine.release` are what dom0 reported."""
     machines = []
 
-    def make(name, timeout=150, **options):
+    def make(name, timeout=240, **options):
         options = {"initrd": "ramdisk", "disk": "none", "nic": "none", **options}
         say(f"{name}: booting a ramdisk dom0")
         machine = m.Machine(name, **options)

@@ -193,7 +193,7 @@ def reboot(machine, say):
     machine.started = time.monotonic()
     machine.send("reboot\r")
     machine.expect(r"(?i)reboot: Restarting system|resetting|Rebooting", 120)
-    say(f"{machine.name}: shell again after {machine.login(240):.0f} s")
+    say(f"{machine.name}: shell again after {machine.login(420):.0f} s")
 
 
 def test_reboot_keeps_the_disk(dom0, say):

@@ -82,17 +82,30 @@ def test_no_dom0_mem(ramdisk):
 
 
 def test_options(ramdisk):
-    """maxcpus= and dom0_max_vcpus= do what they say; what is not there is said and ignored."""
-    machine = ramdisk("options", cpus=2, hv_args="dom0_max_vcpus=1 dom0_vcpus_pin cpufreq=xen nosuchthing=7")
+    """Options do what they say; what is not there is said and ignored; a reboot the chosen way."""
+    machine = ramdisk("options", cpus=2, hv_args="dom0_max_vcpus=1 dom0_vcpus_pin cpufreq=xen nosuchthing=7 "
+                                                 "mem=2G sync_console watchdog reboot=t")
     assert machine.cpus_seen == 1
     if m.HYPERVISOR == "krypton":
+        found = re.search(r"\(KRY\) Memory: (\d+) MiB", machine.text())
+        assert 1900 < int(found.group(1)) <= 2048
         said = [x for x in machine.text().splitlines() if "cpufreq" in x and "cpufreq=xen no" not in x]
         assert len(said) == 1, said
         assert re.search(r"nosuchthing.*(unknown|ignored)|(unknown|ignored).*nosuchthing", machine.text(), re.I)
+        machine.child.send("reboot -f\r")
+        machine.expect(r"\(KRY\) Hardware Dom0 rebooted", 30)
+        machine.expect(r"\(KRY\) Krypton, started by", 30)
 
 
 def test_max_cpus(ramdisk):
-    assert ramdisk("maxcpus", cpus=4, hv_args="maxcpus=2").cpus_seen == 2
+    """maxcpus=, and the debug key that restarts the machine without asking dom0."""
+    machine = ramdisk("maxcpus", cpus=4, hv_args="maxcpus=2")
+    assert machine.cpus_seen == 2
+    if m.HYPERVISOR == "krypton":
+        machine.child.send("\x01\x01\x01")
+        machine.expect("input to Krypton", 20)
+        machine.child.send("R")
+        machine.expect(r"\(KRY\) Krypton, started by", 30)
 
 
 def test_no_reboot(ramdisk):
