@@ -48,10 +48,14 @@ def test_iso_uefi(say, make_iso):
 
 
 def test_iso_uefi_debian(say, boot, make_iso):
-    """The whole of Debian under UEFI: ACPI found through the firmware's tables, reboot works."""
+    """The whole of Debian under UEFI: ACPI found through the firmware's tables, GRUB's frame buffer
+    is dom0's console, reboot works."""
     machine = boot("uefi", boot="uefi", iso=make_iso("debian", "--only", "amd64"))
     assert machine.run("systemctl is-system-running --wait", 120, check=False) == "running"
     assert machine.run("nproc") == "2"
+    log = machine.run("dmesg | grep -E 'ACPI: RSDP|fb0|efi: '")
+    assert re.search(r"efi: .*ACPI 2\.0=0x", log) and re.search(r"ACPI: RSDP 0x\w+ \d+ \(v02", log), log
+    assert "fb0: EFI VGA frame buffer device" in log, log
     assert m.complaints(machine.run("dmesg")) == []
     machine.send("reboot\r")
     machine.expect([r"Loading \S+ \.\.\.", "GRUB", "Krypton, Debian"], 120)
