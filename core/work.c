@@ -11,15 +11,16 @@
  *  4. work_run() runs each kind at most once, WORK_SCHEDULE last: a tasklet that re-arms itself cannot keep a
  * CPU from switching.
  *
- * Locks: none. The word is atomic; a CPU's tasklet list is touched by that CPU only, with interrupts off.
+ * Locks: none. The word is atomic; a CPU's tasklets are queued and taken by that CPU only, but also in its NMI handler (a log
+ * line rings an event), so the list is changed by single atomic steps.
  */
 #include "core/work.h"
 #include "core/log.h"
 #include "arch/cpu.h"
 
 struct cpu_work {
-    uint32_t pending; /* [a] bit per enum work */
-    struct tasklet *first, **last;
+    uint32_t pending;       /* [a] bit per enum work */
+    struct tasklet *newest; /* [a] tasklets, the last queued first */
 } __attribute__((aligned(64)));
 
 static struct cpu_work cpu_work[MAX_CPUS];
@@ -55,14 +56,16 @@ bool preempt_needed(void)
     return __atomic_load_n(&cpu_work[arch_cpu_id()].pending, __ATOMIC_RELAXED) != 0;
 }
 
+/* What is queued, oldest first. */
 static struct tasklet *tasklet_take_all(struct cpu_work *c)
 {
-    unsigned long flags = arch_irq_save();
-    struct tasklet *list = c->first;
+    struct tasklet *newest = __atomic_exchange_n(&c->newest, NULL, __ATOMIC_ACQ_REL), *list = NULL, *next;
 
-    c->first = NULL;
-    c->last = NULL;
-    arch_irq_restore(flags);
+    for (; newest; newest = next) {
+        next = newest->next;
+        newest->next = list;
+        list = newest;
+    }
     return list;
 }
 
@@ -101,19 +104,12 @@ void tasklet_init(struct tasklet *t, void (*fn)(void *), void *data)
 
 void tasklet_schedule(struct tasklet *t)
 {
-    struct cpu_work *c;
-    unsigned long flags;
+    struct cpu_work *c = &cpu_work[arch_cpu_id()];
 
     if (__atomic_exchange_n(&t->queued, true, __ATOMIC_ACQ_REL))
         return;
-    flags = arch_irq_save();
-    c = &cpu_work[arch_cpu_id()];
-    t->next = NULL;
-    if (c->last)
-        *c->last = t;
-    else
-        c->first = t;
-    c->last = &t->next;
-    arch_irq_restore(flags);
+    t->next = __atomic_load_n(&c->newest, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(&c->newest, &t->next, t, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+        ;
     work_raise(WORK_TASKLET);
 }
