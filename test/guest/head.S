@@ -235,7 +235,6 @@ guest_leave_user:            /* rdi = value to return */
     pop %rbx
     ret
 
-/* Probes: run one instruction; the trap handler skips to the address in probe_resume when it is not 0. */
 .section .bss
 .balign 8
 .globl user_return_sp, raw_frame

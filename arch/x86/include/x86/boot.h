@@ -45,5 +45,4 @@ struct boot_info {
 };
 extern struct boot_info boot_info;
 
-/* Copy of the sanitized machine memory map for dom0 (XENMEM_machine_memory_map). */
 #endif
