@@ -228,7 +228,7 @@ static int config_check(did_t id, const struct domain_config *c)
 {
     if (id.v >= DOMID_FIRST_RESERVED || !c->ops)
         return -EINVAL;
-    if (!c->max_vcpus || c->max_vcpus > MAX_VCPUS)
+    if (!c->max_vcpus || c->max_vcpus > MAX_VCPUS || c->max_grant_version > 2 || c->cpupool)
         return -EINVAL;
     return 0;
 }
@@ -238,6 +238,7 @@ static void config_apply(struct domain *d, const struct domain_config *c)
     d->ops = c->ops;
     d->privileged = c->privileged;
     d->hardware = c->hardware;
+    d->xenstore = c->xenstore;
     d->max_frames = c->max_frames;
     memcpy(d->handle, c->handle, sizeof(d->handle));
     d->pause_count = 1;
@@ -257,7 +258,8 @@ static int parts_make(struct domain *d, const struct domain_config *c)
     r = shared_info_make(d);
     if (r)
         goto free_evtchn;
-    r = grant_domain_init(d, c->max_grant_frames, c->max_maptrack_frames);
+    r = grant_domain_init(d, c->max_grant_frames, c->max_maptrack_frames,
+                          c->max_grant_version ? c->max_grant_version : 2);
     if (r)
         goto unmake_shared_info;
     r = arch_domain_init(d, c->arch_flags);

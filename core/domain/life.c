@@ -110,6 +110,7 @@ int domain_controller_unpause(struct domain *d)
 
 void domain_shutdown(struct domain *d, uint8_t code)
 {
+    uint32_t port;
     bool first;
 
     spin_lock(&d->lock);
@@ -129,6 +130,9 @@ void domain_shutdown(struct domain *d, uint8_t code)
     spin_lock(&d->lock);
     d->shut_down = true;
     spin_unlock(&d->lock);
+    port = __atomic_load_n(&d->suspend_port, __ATOMIC_RELAXED);
+    if (code == SHUTDOWN_suspend && port && evtchn_send(d, PORT(port)))
+        log_guest(d->id, LOG_DEBUG, "suspended, but its port %u for that is closed", port);
     evtchn_virq_dom0(VIRQ_DOM_EXC);
 }
 

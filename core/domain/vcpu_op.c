@@ -34,12 +34,13 @@ static struct vcpu *target(const struct hypercall *hc)
 static long op_initialise(struct hypercall *hc)
 {
     struct vcpu *v = target(hc);
+    bool online; /* VCPUOP_up says so here */
     int r;
 
     if (!v)
         return -ENOENT;
     spin_lock(&v->domain->lock);
-    r = v->initialised ? -EEXIST : arch_vcpu_initialise(v, hc->caller, GVA(hc->arg[2]));
+    r = v->initialised ? -EEXIST : arch_vcpu_initialise(v, hc->caller, GVA(hc->arg[2]), &online);
     if (!r)
         v->initialised = true;
     spin_unlock(&v->domain->lock);

@@ -199,9 +199,28 @@ void evtchn_virq_global(struct domain *d, uint32_t virq)
         virq_ring(d, v, virq);
 }
 
+/* Ids, not pointers: a handler that has gone is not found any more. 0 = dom0. */
+static uint16_t virq_handler[NR_VIRQS]; /* [a] */
+
+int evtchn_virq_handler_set(struct domain *d, uint32_t virq)
+{
+    if (virq >= NR_VIRQS || !virq_is_global(virq) || d->dying)
+        return -EINVAL;
+    __atomic_store_n(&virq_handler[array_index(virq, NR_VIRQS)], d->id.v, __ATOMIC_RELAXED);
+    return 0;
+}
+
 void evtchn_virq_dom0(uint32_t virq)
 {
-    evtchn_virq_global(dom0, virq);
+    uint16_t id = __atomic_load_n(&virq_handler[virq], __ATOMIC_RELAXED);
+    struct domain *d = id ? domain_get(DID(id)) : NULL;
+
+    if (!d || d->dying)
+        evtchn_virq_global(dom0, virq);
+    else
+        evtchn_virq_global(d, virq);
+    if (d)
+        domain_put(d);
 }
 
 bool evtchn_pirq(struct domain *d, uint32_t pirq)

@@ -264,7 +264,7 @@ static int version_change(struct domain *d, struct grant_table *t, unsigned vers
     return 0;
 }
 
-/* -EINVAL; -EBUSY: grants in use, or status frames still mapped; -ERANGE; -ENOMEM. */
+/* -EINVAL; -ENOSYS: above what the toolstack allows; -EBUSY: grants in use, or status frames still mapped; -ERANGE; -ENOMEM. */
 int grant_set_version(struct domain *d, unsigned version)
 {
     struct grant_table *t = d->grant;
@@ -272,6 +272,8 @@ int grant_set_version(struct domain *d, unsigned version)
 
     if (version != 1 && version != 2)
         return -EINVAL;
+    if (version > t->max_version)
+        return -ENOSYS;
     write_lock(&t->lock);
     if (version != t->version)
         r = version_change(d, t, version);
@@ -295,7 +297,8 @@ static void table_free(struct grant_table *t)
     mem_free(t);
 }
 
-int grant_domain_init(struct domain *d, unsigned max_frames, unsigned max_maptrack_frames)
+int grant_domain_init(struct domain *d, unsigned max_frames, unsigned max_maptrack_frames,
+                      unsigned max_version)
 {
     struct grant_table *t = mem_new(struct grant_table);
     int r;
@@ -305,6 +308,7 @@ int grant_domain_init(struct domain *d, unsigned max_frames, unsigned max_maptra
     rw_init(&t->lock, RANK_GRANT);
     spin_init(&t->track_lock, RANK_MAPTRACK);
     t->version = 1;
+    t->max_version = max_version;
     t->track_free = NO_HANDLE;
     t->max_frames = MAX(1u, MIN(max_frames, GRANT_MAX_FRAMES));
     t->max_track_frames = MAX(1u, MIN(max_maptrack_frames, GRANT_MAX_MAPTRACK_FRAMES));

@@ -45,6 +45,7 @@ struct grant_table {
     unsigned version;        /* [lock] 1 or 2 */
     unsigned frames;         /* [lock] shared frames that exist */
     unsigned status_frames;  /* [lock] version 2: enough for them, else 0 */
+    unsigned max_version;    /* [c] */
     unsigned max_frames;     /* [c] */
     void **shared;           /* [lock] max_frames direct-map pointers: guest memory, hostile */
     grant_status_t **status; /* [lock] */

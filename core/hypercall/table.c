@@ -5,6 +5,7 @@
 #include "private.h"
 #include "core/abi.h"
 #include "core/console_io.h"
+#include "core/control.h"
 #include "core/domain.h"
 #include "core/evtchn.h"
 #include "core/grant.h"
@@ -30,10 +31,10 @@ const struct hc_entry core_hypercalls[] = {
      .note = "interface of 2006; no kernel since 2.6.18 uses it"},
     {__HYPERVISOR_physdev_op_compat, PERM_ANY, "physdev_op_compat", .unknown = ENOSYS,
      .note = "interface of 2006; no kernel since 2.6.18 uses it"},
-    {__HYPERVISOR_domctl, PERM_CONTROL, "domctl", .unknown = ENOSYS,
-     .note = "missing: the toolstack comes next"},
-    {__HYPERVISOR_sysctl, PERM_CONTROL, "sysctl", .unknown = ENOSYS,
-     .note = "missing: the toolstack comes next"},
+    {__HYPERVISOR_domctl, PERM_CONTROL, "domctl", do_domctl, OPS(domctl), .nargs = 1,
+     .note = "interface versions 0x15 to 0x17 (Xen 4.17 to 4.21), EACCES for others"},
+    {__HYPERVISOR_sysctl, PERM_CONTROL, "sysctl", do_sysctl, OPS(sysctl), .nargs = 1,
+     .note = "interface version 0x15 (Xen 4.17 to 4.20), EACCES for others"},
     {__HYPERVISOR_hvm_op, PERM_ANY, "hvm_op", .unknown = ENOSYS, .note = "missing: no HVM guests yet"},
     {__HYPERVISOR_dm_op, PERM_CONTROL, "dm_op", .unknown = EOPNOTSUPP, .note = "missing: no HVM guests yet"},
     {__HYPERVISOR_xsm_op, PERM_ANY, "xsm_op", .unknown = ENOSYS,

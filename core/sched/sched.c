@@ -410,6 +410,12 @@ void sched_vcpu_free(struct vcpu *v)
     policy->vcpu_free(v);
 }
 
+/* One pool so far: all CPUs. */
+uint32_t sched_domain_pool(const struct domain *d)
+{
+    return 0;
+}
+
 int sched_set_params(struct domain *d, uint32_t weight, uint32_t cap)
 {
     return policy->set_params(d, weight, cap);

@@ -28,8 +28,11 @@ int must_check arch_domain_init(struct domain *d, uint32_t flags); /* after the 
 int must_check arch_vcpu_init(struct vcpu *v);                     /* also for idle vCPUs */
 /* Destruction: drop page tables, special references, device rights. Preemptible: -EAGAIN = again. */
 int must_check arch_domain_release(struct domain *d);
-/* VCPUOP_initialise: takes a vcpu_guest_context from the guest (caller's memory). -EINVAL, -EFAULT, -EAGAIN (preempted: call again). */
-int must_check arch_vcpu_initialise(struct vcpu *v, struct vcpu *caller, gva_t context);
+/* VCPUOP_initialise, DOMCTL_setvcpucontext: takes a vcpu_guest_context from the caller's memory. v does not run. *online: the
+ * context says that it is up. -EINVAL, -EFAULT, -EAGAIN (preempted: call again). */
+int must_check arch_vcpu_initialise(struct vcpu *v, struct vcpu *caller, gva_t context, bool *online);
+/* Drops what the context of v holds (page tables, descriptor tables). v does not run. -EAGAIN: call again. */
+int must_check arch_vcpu_unload(struct vcpu *v);
 /* VCPUOP_up on a fresh vCPU etc. need nothing more; SCHEDOP_shutdown of the last vCPU: SHUTDOWN_suspend hooks later. */
 void arch_vcpu_reset(struct vcpu *v);
 /* VCPUOP_send_nmi. */

@@ -23,6 +23,8 @@ mfn_t arch_gfn_to_mfn(struct domain *d, gfn_t g); /* INVALID_MFN: nothing there 
 int must_check arch_physmap_add(struct domain *d, gfn_t g, mfn_t m, unsigned order);
 void arch_physmap_remove(struct domain *d, gfn_t g, mfn_t m, unsigned order);
 gfn_t arch_mfn_to_gfn(struct domain *d, mfn_t m);
+/* Where tools find the shared info page of d: PV = its machine frame. */
+gfn_t arch_shared_info_gfn(struct domain *d);
 /* XENMEM_* operations that only the architecture can answer (memory maps, the M2P); rows in core/memory/ops.c. */
 long arch_memory_op(struct hypercall *hc);
 

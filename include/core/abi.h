@@ -33,6 +33,14 @@
 #include <xen/arch-x86/cpuid.h>
 #include <xen/arch-x86/hvm/start_info.h>
 
+/* Operations that came after 4.17's headers. */
+#ifndef XEN_DOMCTL_gsi_permission
+#define XEN_DOMCTL_gsi_permission 88
+#endif
+#ifndef XEN_DOMCTL_set_llc_colors
+#define XEN_DOMCTL_set_llc_colors 89
+#endif
+
 /* Guest address inside a XEN_GUEST_HANDLE. */
 #define HANDLE(h) GVA((uintptr_t)(h).p)
 

@@ -35,6 +35,7 @@ struct domain {
     const struct guest_ops *ops;   /* [c] what kind of guest: include/arch/guest_ops.h */
     bool privileged;               /* [c] may use control operations (dom0) */
     bool hardware;                 /* [c] owns the devices (dom0) */
+    bool xenstore;                 /* [c] serves xenstore: the toolstack says so at creation */
     bool system;                   /* [c] DOMID_IO, DOMID_XEN, idle: no vCPUs to run, never destroyed */
     uint8_t dying;                 /* [d, read without] enum domain_dying */
     uint8_t release_step;          /* [d] where domain_kill goes on */
@@ -64,6 +65,7 @@ struct domain {
     struct evtchn_domain evtchn;
     struct grant_table *grant;  /* [c] */
     uint32_t vm_assist;         /* [a] VMASST_TYPE_* bits */
+    uint32_t suspend_port;      /* [a] rings when the domain has suspended; 0 = none (DOMCTL_subscribe) */
     int64_t time_offset;        /* [d] seconds, wall clock */
     uint64_t created_ns;        /* [c] */
     uint32_t sched_weight;      /* [run-queue locks] */
@@ -142,7 +144,9 @@ static inline struct vcpu *domain_vcpu(const struct domain *d,
  */
 struct domain_config {
     const struct guest_ops *ops;
-    bool privileged, hardware;
+    bool privileged, hardware, xenstore;
+    unsigned max_grant_version; /* 1 or 2; 0 is taken as 2 */
+    uint32_t cpupool;
     unsigned max_vcpus, max_evtchn_port, max_grant_frames, max_maptrack_frames;
     uint64_t max_frames;
     uint8_t handle[16];

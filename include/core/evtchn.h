@@ -50,7 +50,9 @@ void evtchn_notify(struct domain *d, port_t port);
  * Interrupt-safe. */
 void evtchn_virq(struct vcpu *v, uint32_t virq);
 void evtchn_virq_global(struct domain *d, uint32_t virq);
-void evtchn_virq_dom0(uint32_t virq); /* to the domain that handles global VIRQs */
+void evtchn_virq_dom0(uint32_t virq); /* to the domain that handles this global VIRQ */
+/* d handles a global VIRQ from now on (XEN_DOMCTL_set_virq_handler). When it is gone, dom0 does again. -EINVAL. */
+int must_check evtchn_virq_handler_set(struct domain *d, uint32_t virq);
 /* A physical interrupt bound with bind_pirq came in. Interrupt-safe. False if not bound. */
 bool evtchn_pirq(struct domain *d, uint32_t pirq);
 /* Does the port have its pending bit set (SCHEDOP_poll)? False for a port that does not exist; *valid tells. */

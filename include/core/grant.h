@@ -14,7 +14,8 @@ struct domain;
  * as 1. The domain need not be published. -ENOMEM. */
 #define GRANT_MAX_FRAMES          1024u
 #define GRANT_MAX_MAPTRACK_FRAMES 4096u
-int must_check grant_domain_init(struct domain *d, unsigned max_frames, unsigned max_maptrack_frames);
+int must_check grant_domain_init(struct domain *d, unsigned max_frames, unsigned max_maptrack_frames,
+                                 unsigned max_version);
 /* Dying domain: releases everything d mapped from others; preemptible: -EAGAIN = call again. Any time after
  * its vCPUs stopped (page-table entries that are still there have their own references). */
 int must_check grant_domain_release_mappings(struct domain *d);

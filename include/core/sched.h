@@ -39,6 +39,8 @@ void vcpu_kick(struct vcpu *v);
 void sched_context_saved(struct vcpu *prev);
 
 int must_check sched_set_affinity(struct vcpu *v, const struct cpumask *hard, const struct cpumask *soft);
+/* The CPU pool that d belongs to. */
+uint32_t sched_domain_pool(const struct domain *d);
 int must_check sched_set_params(struct domain *d, uint32_t weight, uint32_t cap);
 /* ns v has run; ns a CPU has idled. */
 uint64_t sched_vcpu_time(struct vcpu *v);

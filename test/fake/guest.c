@@ -83,10 +83,15 @@ weak int arch_domain_release(struct domain *d)
 {
     return 0;
 }
-weak int arch_vcpu_initialise(struct vcpu *v, struct vcpu *caller, gva_t context)
+weak int arch_vcpu_unload(struct vcpu *v)
+{
+    return 0;
+}
+weak int arch_vcpu_initialise(struct vcpu *v, struct vcpu *caller, gva_t context, bool *online)
 {
     uint8_t first;
 
+    *online = true;
     return copy_in(caller, &first, context, 1) ? 0 : -EFAULT;
 }
 weak void arch_vcpu_reset(struct vcpu *v)

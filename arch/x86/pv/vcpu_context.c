@@ -169,7 +169,7 @@ int pv_vcpu_set_context(struct vcpu *v, const struct vcpu_guest_context *c)
     return err;
 }
 
-int arch_vcpu_initialise(struct vcpu *v, struct vcpu *caller, gva_t context)
+int arch_vcpu_initialise(struct vcpu *v, struct vcpu *caller, gva_t context, bool *online)
 {
     struct vcpu_guest_context *c = mem_new(struct vcpu_guest_context); /* 5 KiB: not for the stack */
     int err;
@@ -179,6 +179,12 @@ int arch_vcpu_initialise(struct vcpu *v, struct vcpu *caller, gva_t context)
     err = guest_read(caller, c, context, sizeof(*c));
     if (!err)
         err = pv_vcpu_set_context(v, c);
+    *online = (c->flags & VGCF_online) != 0;
     mem_free(c);
     return err;
+}
+
+int arch_vcpu_unload(struct vcpu *v)
+{
+    return pv_vcpu_release_tables(v);
 }

@@ -1,0 +1,163 @@
+/*
+ * domctl: the table, and the way of every operation: read -> version -> row -> permission -> target -> handler -> write back.
+ *
+ * Invariants
+ *  1. The operation is copied in once; nothing of it is read again from the caller's memory.
+ *  2. The target is referenced while the handler runs; a dying domain is a target, too (each operation says what it does with one).
+ *  3. An operation that no row has is refused with ENOSYS, a wrong interface version with EACCES (tools show "Permission denied"), both
+ *     before anything is looked up.
+ * Locks: none; handlers take the domain's.
+ */
+#include "private.h"
+#include "arch/control.h"
+#include "core/domain.h"
+#include "core/guest.h"
+#include "core/nospec.h"
+
+#define ROW(op, fn, ...)                                                                                     \
+    {                                                                                                        \
+        XEN_DOMCTL_##op, PERM_CONTROL, "XEN_DOMCTL_" #op, fn, ##__VA_ARGS__                                  \
+    }
+#define NOT(op, code, why)                                                                                   \
+    {                                                                                                        \
+        XEN_DOMCTL_##op, PERM_CONTROL, "XEN_DOMCTL_" #op, .refused = code, .note = why                       \
+    }
+#define HVM "no HVM guests yet"
+
+const struct hc_op domctl_ops[] = {
+    ROW(createdomain, domctl_createdomain),
+    ROW(destroydomain, domctl_destroydomain),
+    ROW(pausedomain, domctl_pausedomain),
+    ROW(unpausedomain, domctl_unpausedomain),
+    ROW(getdomaininfo, domctl_getdomaininfo,
+        .note = "the next domain from the id on for 4.17's tools, exactly that domain for later ones"),
+    NOT(setvcpuaffinity, ENOSYS, "missing"),
+    NOT(shadow_op, ENOSYS, "missing: migration comes later"),
+    ROW(max_mem, domctl_max_mem),
+    ROW(setvcpucontext, domctl_setvcpucontext),
+    NOT(getvcpucontext, ENOSYS, "missing"),
+    ROW(getvcpuinfo, domctl_getvcpuinfo),
+    ROW(max_vcpus, domctl_max_vcpus),
+    NOT(scheduler_op, ENOSYS, "missing"),
+    ROW(setdomainhandle, domctl_setdomainhandle),
+    NOT(setdebugging, ENOSYS, "missing"),
+    NOT(irq_permission, ENOSYS, "missing"),
+    NOT(iomem_permission, ENOSYS, "missing"),
+    NOT(ioport_permission, ENOSYS, "missing"),
+    NOT(hypercall_init, ENOSYS, "missing"),
+    ROW(settimeoffset, domctl_settimeoffset),
+    NOT(getvcpuaffinity, ENOSYS, "missing"),
+    ROW(resumedomain, domctl_resumedomain),
+    ROW(sendtrigger, domctl_sendtrigger, .note = "NMI; the others are an HVM guest's"),
+    ROW(subscribe, domctl_subscribe),
+    NOT(gethvmcontext, EINVAL, HVM),
+    NOT(sethvmcontext, EINVAL, HVM),
+    NOT(set_address_size, ENOSYS, "missing"),
+    NOT(get_address_size, ENOSYS, "missing"),
+    NOT(assign_device, ENOSYS, "no IOMMU driver yet"),
+    NOT(bind_pt_irq, EINVAL, HVM),
+    NOT(memory_mapping, ENOSYS, HVM),
+    NOT(ioport_mapping, EINVAL, HVM),
+    NOT(set_ext_vcpucontext, ENOSYS, "missing"),
+    NOT(get_ext_vcpucontext, ENOSYS, "missing"),
+    NOT(test_assign_device, ENOSYS, "no IOMMU driver yet"),
+    NOT(set_target, ENOSYS, "missing: stub domains serve HVM guests"),
+    NOT(deassign_device, ENOSYS, "no IOMMU driver yet"),
+    NOT(unbind_pt_irq, EINVAL, HVM),
+    NOT(get_device_group, ENOSYS, "no IOMMU driver yet"),
+    NOT(debug_op, ENOSYS, "missing"),
+    NOT(gethvmcontext_partial, EINVAL, HVM),
+    NOT(vm_event_op, EOPNOTSUPP, "no introspection"),
+    NOT(mem_sharing_op, EOPNOTSUPP, "no page sharing"),
+    NOT(gettscinfo, ENOSYS, "missing"),
+    NOT(settscinfo, ENOSYS, "missing"),
+    NOT(getpageframeinfo3, ENOSYS, "missing"),
+    NOT(setvcpuextstate, ENOSYS, "missing"),
+    NOT(getvcpuextstate, ENOSYS, "missing"),
+    NOT(set_access_required, EOPNOTSUPP, "no introspection"),
+    NOT(audit_p2m, ENOSYS, "a debugging aid of translated guests"),
+    ROW(set_virq_handler, domctl_set_virq_handler),
+    NOT(set_broken_page_p2m, EINVAL, HVM),
+    NOT(setnodeaffinity, ENOSYS, "missing"),
+    NOT(getnodeaffinity, ENOSYS, "missing"),
+    NOT(cacheflush, ENOSYS, "an operation of Arm"),
+    NOT(get_vcpu_msrs, ENOSYS, "missing"),
+    NOT(set_vcpu_msrs, ENOSYS, "missing"),
+    NOT(setvnumainfo, ENOSYS, "missing"),
+    NOT(psr_cmt_op, ENOSYS, "no cache monitoring"),
+    NOT(monitor_op, EOPNOTSUPP, "no introspection"),
+    NOT(psr_alloc, EOPNOTSUPP, "no cache allocation"),
+    NOT(soft_reset, ENOSYS, "missing"),
+    NOT(vuart_op, ENOSYS, "an operation of Arm"),
+    NOT(get_cpu_policy, ENOSYS, "missing"),
+    NOT(set_cpu_policy, ENOSYS, "missing"),
+    NOT(vmtrace_op, EOPNOTSUPP, "no processor trace"),
+    NOT(get_paging_mempool_size, EOPNOTSUPP, HVM),
+    NOT(set_paging_mempool_size, EOPNOTSUPP, HVM),
+    NOT(gsi_permission, ENOSYS, "missing"),
+    NOT(set_llc_colors, EOPNOTSUPP, "no cache colouring; tools of 4.20 ask on every create and go on"),
+    NOT(gdbsx_guestmemio, ENOSYS, "missing"),
+    NOT(gdbsx_pausevcpu, ENOSYS, "missing"),
+    NOT(gdbsx_unpausevcpu, ENOSYS, "missing"),
+    NOT(gdbsx_domstatus, ENOSYS, "missing"),
+};
+const unsigned domctl_op_count = ARRAY_SIZE(domctl_ops);
+
+static const struct hc_op *row_of(uint32_t cmd)
+{
+    for (unsigned i = 0; i < domctl_op_count; i++)
+        if (domctl_ops[i].nr == cmd)
+            return &domctl_ops[i];
+    return NULL;
+}
+
+/* createdomain makes its target; getdomaininfo may mean the next one. */
+static bool finds_own_target(uint32_t cmd)
+{
+    return cmd == XEN_DOMCTL_createdomain || cmd == XEN_DOMCTL_getdomaininfo;
+}
+
+static long run(struct domctl *c, const struct hc_op *row)
+{
+    long r;
+
+    if (!finds_own_target(c->op.cmd)) {
+        c->d = domain_get(DID(c->op.domain));
+        if (!c->d)
+            return -ESRCH;
+    } else if (c->op.cmd == XEN_DOMCTL_createdomain) {
+        wire_read_create(c->version, &c->op, &c->create);
+    }
+    r = row->fn(&c->hc);
+    if (c->d)
+        domain_put(c->d);
+    return r;
+}
+
+/* arg: 0 address of a struct xen_domctl. */
+long do_domctl(struct hypercall *hc)
+{
+    struct domctl c = {.hc = *hc};
+    const struct hc_op *row;
+    long r;
+
+    if (guest_read(hc->caller, &c.op, GVA(hc->arg[0]), sizeof(c.op)))
+        return -EFAULT;
+    c.version = c.op.interface_version;
+    if (!domctl_version_ok(c.version))
+        return -EACCES;
+    row = row_of(c.op.cmd);
+    if (!row)
+        return -ENOSYS;
+    if (!row->fn)
+        return -(long)(row->refused ? row->refused : ENOSYS);
+    r = run(&c, row);
+    if (c.write_back && r != HC_AGAIN && guest_write(hc->caller, GVA(hc->arg[0]), &c.op, sizeof(c.op)))
+        return -EFAULT;
+    return r;
+}
+
+struct vcpu *domctl_vcpu(const struct domctl *c, uint32_t id)
+{
+    return domain_vcpu(c->d, id);
+}

@@ -1,0 +1,77 @@
+/*
+ * sysctl: the table, and the way of every operation: read -> version -> row -> handler -> write back. As domctl.c, without a target.
+ * Locks: none; handlers take those of the rooms they ask.
+ */
+#include "private.h"
+#include "arch/control.h"
+#include "core/guest.h"
+
+#define ROW(op, fn, ...)                                                                                     \
+    {                                                                                                        \
+        XEN_SYSCTL_##op, PERM_CONTROL, "XEN_SYSCTL_" #op, fn, ##__VA_ARGS__                                  \
+    }
+#define NOT(op, code, why)                                                                                   \
+    {                                                                                                        \
+        XEN_SYSCTL_##op, PERM_CONTROL, "XEN_SYSCTL_" #op, .refused = code, .note = why                       \
+    }
+
+const struct hc_op sysctl_ops[] = {
+    ROW(readconsole, sysctl_readconsole),
+    NOT(tbuf_op, ENOSYS, "missing"),
+    ROW(physinfo, sysctl_physinfo),
+    NOT(sched_id, ENOSYS, "missing"),
+    NOT(perfc_op, ENOSYS, "missing"),
+    ROW(getdomaininfolist, sysctl_getdomaininfolist),
+    ROW(debug_keys, sysctl_debug_keys),
+    NOT(getcpuinfo, ENOSYS, "missing"),
+    NOT(availheap, ENOSYS, "missing"),
+    NOT(get_pmstat, ENOSYS, "missing"),
+    NOT(cpu_hotplug, ENOSYS, "missing"),
+    NOT(pm_op, ENOSYS, "missing"),
+    NOT(page_offline_op, ENOSYS, "missing"),
+    NOT(lockprof_op, ENOSYS, "no lock profiling"),
+    NOT(cputopoinfo, ENOSYS, "missing"),
+    NOT(numainfo, ENOSYS, "missing"),
+    NOT(cpupool_op, ENOSYS, "missing"),
+    NOT(scheduler_op, ENOSYS, "missing"),
+    NOT(coverage_op, EOPNOTSUPP, "images carry no coverage counters"),
+    NOT(psr_cmt_op, ENOSYS, "no cache monitoring"),
+    NOT(pcitopoinfo, ENOSYS, "missing"),
+    NOT(psr_alloc, EOPNOTSUPP, "no cache allocation"),
+    NOT(get_cpu_levelling_caps, ENOSYS, "missing"),
+    NOT(get_cpu_featureset, ENOSYS, "missing"),
+    NOT(livepatch_op, ENOSYS, "no live patching"),
+    NOT(get_cpu_policy, ENOSYS, "missing"),
+};
+const unsigned sysctl_op_count = ARRAY_SIZE(sysctl_ops);
+
+static const struct hc_op *row_of(uint32_t cmd)
+{
+    for (unsigned i = 0; i < sysctl_op_count; i++)
+        if (sysctl_ops[i].nr == cmd)
+            return &sysctl_ops[i];
+    return NULL;
+}
+
+/* arg: 0 address of a struct xen_sysctl. */
+long do_sysctl(struct hypercall *hc)
+{
+    struct sysctl c = {.hc = *hc};
+    const struct hc_op *row;
+    long r;
+
+    if (guest_read(hc->caller, &c.op, GVA(hc->arg[0]), sizeof(c.op)))
+        return -EFAULT;
+    c.version = c.op.interface_version;
+    if (!sysctl_version_ok(c.version))
+        return -EACCES;
+    row = row_of(c.op.cmd);
+    if (!row)
+        return -ENOSYS;
+    if (!row->fn)
+        return -(long)(row->refused ? row->refused : ENOSYS);
+    r = row->fn(&c.hc);
+    if (c.write_back && r != HC_AGAIN && guest_write(hc->caller, GVA(hc->arg[0]), &c.op, sizeof(c.op)))
+        return -EFAULT;
+    return r;
+}
