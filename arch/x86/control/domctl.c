@@ -1,11 +1,134 @@
 /*
- * domctl's rows that only x86 can answer.
+ * domctl's rows that only x86 can answer: which function has which operation, and the small ones.
+ * Locks: d->lock around the fields that are its own.
  */
+#include "private.h"
 #include "arch/control.h"
-#include "core/control.h"
-#include "core/domain.h"
+#include "core/guest.h"
+#include "x86/platform.h"
+#include "x86/pv.h"
+
+/* xen/arch-x86/cpuid.h names them in a comment only. */
+enum tsc_mode { TSC_DEFAULT, TSC_ALWAYS_EMULATE, TSC_NEVER_EMULATE };
+
+#define FRAME_INFO_MAX 1024u /* per call: tools ask in batches of this size */
+
+/* --- address size: 64 bits, nothing else --- */
+
+static long set_address_size(struct domctl *c)
+{
+    switch (c->op.u.address_size.size) {
+    case 64:
+        return 0;
+    case 32:
+        return domain_vcpu(c->d, 0) ? -EACCES : -EOPNOTSUPP; /* no 32-bit PV guests */
+    default:
+        return -EINVAL;
+    }
+}
+
+static long get_address_size(struct domctl *c)
+{
+    c->op.u.address_size.size = 64;
+    c->write_back = true;
+    return 0;
+}
+
+/* --- frames --- */
+
+static long init_hypercall_page(struct domctl *c)
+{
+    return pv_hypercall_page_install(c->d, MFN(c->op.u.hypercall_init.gmfn)) ? 0 : -EACCES;
+}
+
+static long getpageframeinfo3(struct domctl *c)
+{
+    struct vcpu *caller = c->hc.caller;
+    gva_t array = HANDLE(c->op.u.getpageframeinfo3.array);
+    uint64_t num = c->op.u.getpageframeinfo3.num;
+
+    if (num > FRAME_INFO_MAX) {
+        c->op.u.getpageframeinfo3.num = FRAME_INFO_MAX;
+        c->write_back = true;
+        return -E2BIG;
+    }
+    for (uint64_t i = 0; i < num; i++) {
+        uint64_t value;
+
+        if (guest_read_at(caller, &value, array, i, sizeof(value)))
+            return -EFAULT;
+        value = pv_frame_info(c->d, value);
+        if (guest_write_at(caller, array, i, &value, sizeof(value)))
+            return -EFAULT;
+    }
+    return 0;
+}
+
+/* --- time stamp counter --- */
+
+/* Guests read the processor's counter. That is right for the default mode on the machine where the domain was made, and what "never
+ * emulate" asks for; the mode that always emulates, and a frequency of another machine, need an emulation that is not there. */
+static int tsc_ok(const struct xen_domctl_tsc_info *t)
+{
+    switch (t->tsc_mode) {
+    case TSC_DEFAULT:
+        return t->gtsc_khz && t->gtsc_khz != tsc_khz && t->incarnation ? -EOPNOTSUPP : 0;
+    case TSC_NEVER_EMULATE:
+        return 0;
+    case TSC_ALWAYS_EMULATE:
+        return -EOPNOTSUPP;
+    default:
+        return -EINVAL;
+    }
+}
+
+static long settscinfo(struct domctl *c)
+{
+    const struct xen_domctl_tsc_info *t = &c->op.u.tsc_info;
+    struct x86_domain *x = x86_domain(c->d);
+    int r = c->d == c->hc.caller->domain ? -EINVAL : tsc_ok(t);
+
+    if (r)
+        return r;
+    spin_lock(&c->d->lock);
+    x->tsc_mode = t->tsc_mode;
+    x->tsc_incarnation = t->incarnation;
+    spin_unlock(&c->d->lock);
+    return 0;
+}
+
+/* Without emulation there is no frequency and no offset of the guest's own. */
+static long gettscinfo(struct domctl *c)
+{
+    struct x86_domain *x = x86_domain(c->d);
+
+    spin_lock(&c->d->lock);
+    c->op.u.tsc_info =
+        (struct xen_domctl_tsc_info){.tsc_mode = x->tsc_mode, .incarnation = x->tsc_incarnation};
+    spin_unlock(&c->d->lock);
+    c->write_back = true;
+    return 0;
+}
 
 long arch_domctl(struct hypercall *hc)
 {
+    struct domctl *c = domctl_of(hc);
+
+    switch (c->op.cmd) {
+    case XEN_DOMCTL_set_address_size:
+        return set_address_size(c);
+    case XEN_DOMCTL_get_address_size:
+        return get_address_size(c);
+    case XEN_DOMCTL_hypercall_init:
+        return init_hypercall_page(c);
+    case XEN_DOMCTL_getpageframeinfo3:
+        return getpageframeinfo3(c);
+    case XEN_DOMCTL_settscinfo:
+        return settscinfo(c);
+    case XEN_DOMCTL_gettscinfo:
+        return gettscinfo(c);
+    case XEN_DOMCTL_getvcpucontext:
+        return control_getvcpucontext(c);
+    }
     return -ENOSYS;
 }

@@ -5,8 +5,6 @@
 #include "private.h"
 #include "core/frame.h"
 #include "core/log.h"
-#include "core/nospec.h"
-#include "arch/mem.h"
 #include "x86/cpu.h"
 #include "x86/platform.h"
 #include "x86/policy.h"
@@ -137,24 +135,7 @@ bool pv_rdmsr(struct vcpu *v, uint32_t msr, uint64_t *value)
 /* Low 12 bits: page number, of which there is one; the rest: the guest's frame. */
 static bool write_hypercall_page(struct vcpu *v, uint64_t value)
 {
-    struct domain *d = v->domain;
-    mfn_t m = MFN(value >> FRAME_SHIFT);
-    struct frame *f;
-    bool ok;
-
-    if ((value & (FRAME_SIZE - 1)) || !mfn_valid(m))
-        return false;
-    m = MFN(array_index(m.n, frame_count));
-    f = mfn_frame(m);
-    if (!frame_get(f, d))
-        return false;
-    ok = pv_frame_get_type(m, d, PGT_WRITABLE, false) == 0;
-    if (ok) {
-        pv_hypercall_page(arch_frame_va(m));
-        pv_frame_put_type(m);
-    }
-    frame_put(f);
-    return ok;
+    return !(value & (FRAME_SIZE - 1)) && pv_hypercall_page_install(v->domain, MFN(value >> FRAME_SHIFT));
 }
 
 static bool write_base(uint32_t msr, uint64_t value)

@@ -3,6 +3,9 @@
  * SYSCALL takes. iret's entry completes struct iret_context on the stack instead and never returns.
  */
 #include "private.h"
+#include "core/frame.h"
+#include "core/nospec.h"
+#include "arch/mem.h"
 #include "lib/string.h"
 
 #define ENTRY_SIZE  32
@@ -31,4 +34,24 @@ void pv_hypercall_page(void *page)
     p = (uint8_t *)page + __HYPERVISOR_iret * ENTRY_SIZE;
     memset(p, 0xcc, ENTRY_SIZE);
     memcpy(p, iret, sizeof(iret));
+}
+
+bool pv_hypercall_page_install(struct domain *d, mfn_t m)
+{
+    struct frame *f;
+    bool ok;
+
+    if (!mfn_valid(m))
+        return false;
+    m = MFN(array_index(m.n, frame_count));
+    f = mfn_frame(m);
+    if (!frame_get(f, d))
+        return false;
+    ok = pv_frame_get_type(m, d, PGT_WRITABLE, false) == 0;
+    if (ok) {
+        pv_hypercall_page(arch_frame_va(m));
+        pv_frame_put_type(m);
+    }
+    frame_put(f);
+    return ok;
 }

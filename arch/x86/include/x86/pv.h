@@ -39,6 +39,8 @@ void pv_load_ldt(struct vcpu *v);
  * VCPUOP_initialise, the builder and domctl. */
 struct vcpu_guest_context;
 int must_check pv_vcpu_set_context(struct vcpu *v, const struct vcpu_guest_context *c);
+/* The other direction. v does not run. */
+void pv_vcpu_get_context(struct vcpu *v, struct vcpu_guest_context *c);
 /* A non-maskable interrupt for v's kernel, delivered by its NMI callback. Interrupt-safe. */
 void pv_nmi(struct vcpu *v);
 /* The hardware's NMI or recoverable machine check, for the hardware domain; called in that context. */
@@ -80,6 +82,8 @@ int must_check pv_vcpu_release_tables(struct vcpu *v);
 /* Walks the running guest's tables: the L1 entry that maps va, by value; false = not mapped by an L1. For emulation and fault reports. */
 bool pv_mmu_walk(struct vcpu *v, gva_t va, uint64_t *l1e);
 void pv_mmu_room_check(struct domain *d);
+/* What a frame is to d: XEN_DOMCTL_PFINFO_* (xen/domctl.h); XTAB when it is none of d's. */
+uint32_t pv_frame_info(const struct domain *d, uint64_t mfn);
 
 /* Page types in struct frame.type; the layout is pv/mmu's (pv/mmu/types.h), the names are shared. */
 #define PGT_NONE      (0ull << 60)
@@ -94,6 +98,8 @@ void pv_mmu_room_check(struct domain *d);
 
 /* Fills a kernel's hypercall page (XEN_ELFNOTE_HYPERCALL_PAGE): entry i calls hypercall i. */
 void pv_hypercall_page(void *page);
+/* The same into a frame of d's, which must be writable memory. False: it is not. */
+bool must_check pv_hypercall_page_install(struct domain *d, mfn_t m);
 
 /* Validates and pins a table of the given level (1-4) that d owns, as MMUEXT_PIN_Ln_TABLE; not preemptible. -EINVAL. */
 int must_check pv_pin_table(struct domain *d, mfn_t m, unsigned level);

@@ -85,6 +85,8 @@ struct x86_domain {
     struct pv_pending release_pending; /* pv/mmu: only while the domain dies */
     uint32_t release_cursor;           /* frame from which the search for pins goes on; 0 = from the first */
     uint32_t pci_cf8;                  /* [a] latch of port 0xcf8 */
+    uint32_t tsc_mode; /* [d] xen/arch-x86/cpuid.h, leaf 4; guests read the processor's TSC in all of them */
+    uint32_t tsc_incarnation; /* [d] */
 };
 
 static inline struct x86_vcpu *x86_vcpu(struct vcpu *v)
