@@ -24,11 +24,14 @@ static struct threshold host_level = {4, 4}, guest_level = {4, 4};
 static struct threshold host_level = {2, 2}, guest_level = {0, 2};
 #endif
 
-/* Token bucket shared by all rate-limited lines: BURST lines, one more every REFILL_NS. */
-#define BURST     20u
-#define REFILL_NS 500000000ull
-static uint64_t bucket_time;
-static uint32_t bucket_used, bucket_dropped;
+/* Token buckets: `burst` lines, one more every refill_ns. One for what we say about guests, one for what they say. */
+struct bucket {
+    const char *what;
+    uint64_t refill_ns, time;
+    uint32_t burst, used, dropped;
+};
+static struct bucket about_guests = {.what = "messages about", .burst = 20, .refill_ns = 500000000};
+static struct bucket from_guests = {.what = "lines from", .burst = 500, .refill_ns = 10000000};
 
 static bool level_by_name(const char *s, size_t n, unsigned *out)
 {
@@ -76,25 +79,25 @@ static bool opt_guest_loglvl(const char *value)
 PARAM_CUSTOM("guest_loglvl", opt_guest_loglvl, "guest-caused messages to print, same values as loglvl=");
 
 /* True if one more rate-limited line may go out now. Races lose or gain a line, nothing else. */
-static bool rate_allows(void)
+static bool rate_allows(struct bucket *b)
 {
     uint64_t now = arch_time_ns();
-    uint64_t refill = (now - bucket_time) / REFILL_NS;
+    uint64_t refill = (now - b->time) / b->refill_ns;
 
     if (refill) {
-        bucket_time = now;
-        bucket_used -= (uint32_t)MIN((uint64_t)bucket_used, refill);
+        b->time = now;
+        b->used -= (uint32_t)MIN((uint64_t)b->used, refill);
     }
-    if (bucket_used >= BURST) {
-        bucket_dropped++;
+    if (b->used >= b->burst) {
+        b->dropped++;
         return false;
     }
-    bucket_used++;
-    if (bucket_dropped) {
-        uint32_t n = bucket_dropped;
+    b->used++;
+    if (b->dropped) {
+        uint32_t n = b->dropped;
 
-        bucket_dropped = 0;
-        console_printf(PREFIX "(%u messages of guests suppressed)\n", n);
+        b->dropped = 0;
+        console_printf(PREFIX "(%u %s guests suppressed)\n", n, b->what);
     }
     return true;
 }
@@ -107,7 +110,7 @@ static void line(const struct threshold *t, enum log_level level, const char *wh
     bool to_drivers = level < t->upper;
     int r;
 
-    if ((limited || (to_drivers && level >= t->lower)) && !rate_allows())
+    if ((limited || (to_drivers && level >= t->lower)) && !rate_allows(&about_guests))
         return;
     n += strlcpy(buf + n, who, sizeof(buf) - n);
     r = fmt_vsnprintf(buf + n, sizeof(buf) - n - 1, fmt, ap);
@@ -136,6 +139,12 @@ void log_guest(did_t id, enum log_level level, const char *fmt, ...)
     va_start(ap, fmt);
     line(&guest_level, level, who, true, fmt, ap);
     va_end(ap);
+}
+
+void log_guest_text(did_t id, const char *text)
+{
+    if (guest_level.upper > LOG_INFO && rate_allows(&from_guests))
+        console_printf("(d%u) %s\n", id.v, text);
 }
 
 void panic(const char *fmt, ...)

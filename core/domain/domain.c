@@ -393,6 +393,7 @@ void domain_free_all(struct domain *d)
     sched_domain_free(d);
     grant_domain_free(d);
     evtchn_domain_free(d);
+    mem_free(d->console_line);
     mem_free(d->vcpu);
     arch_domain_free(d);
     id_give(id);

@@ -23,6 +23,7 @@ struct grant_table;
 struct guest_ops;
 struct sched_unit;
 struct sched_domain;
+struct console_line;
 
 #define SHUTDOWN_CODE_NONE 255
 #define DOMAIN_WATCHDOGS   2
@@ -63,8 +64,10 @@ struct domain {
     mfn_t shared_info_mfn;           /* [c] */
     bool shared_info_private;        /* [reap] nobody but us has it any more */
     struct evtchn_domain evtchn;
-    struct grant_table *grant;  /* [c] */
-    uint32_t vm_assist;         /* [a] VMASST_TYPE_* bits */
+    struct grant_table *grant; /* [c] */
+    uint32_t vm_assist;        /* [a] VMASST_TYPE_* bits */
+    struct console_line
+        *console_line; /* [d] what it wrote to the console since the last line's end; NULL = nothing yet */
     uint32_t suspend_port;      /* [a] rings when the domain has suspended; 0 = none (DOMCTL_subscribe) */
     int64_t time_offset;        /* [d] seconds, wall clock */
     uint64_t created_ns;        /* [c] */

@@ -13,6 +13,10 @@ void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 /* The same for what a guest can cause: prefixed dN, by guest_loglvl=, rate-limited. id may be DOMID_INVALID. */
 void log_guest(did_t id, enum log_level level, const char *fmt, ...) printf_like(3, 4);
 
+/* A line that a guest wrote for us to see (CONSOLEIO_write): at level info, with a rate limit of its own, so that it cannot
+ * suppress what we have to say. Where that level is not wanted it leaves no trace. */
+void log_guest_text(did_t id, const char *text);
+
 #define log_err(...)   log_line(LOG_ERR, __VA_ARGS__)
 #define log_warn(...)  log_line(LOG_WARN, __VA_ARGS__)
 #define log_info(...)  log_line(LOG_INFO, __VA_ARGS__)
