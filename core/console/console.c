@@ -136,7 +136,7 @@ size_t console_ring_read(char *to, size_t n, uint32_t *index, bool clear)
     while (done < n && *index != ring_prod)
         to[done++] = ring[(*index)++ % RING_SIZE];
     if (clear)
-        ring_cleared = ring_prod;
+        ring_cleared = *index;
     spin_unlock_irq(&console_lock, flags);
     return done;
 }

@@ -10,7 +10,8 @@
 #include "core/frame.h"
 #include "core/guest.h"
 
-#define CHUNK 512u
+#define CHUNK    512u
+#define KEYS_MAX 1024u
 
 /* xl dmesg. The ring is bounded, so is the loop. */
 long sysctl_readconsole(struct hypercall *hc)
@@ -41,7 +42,9 @@ long sysctl_debug_keys(struct hypercall *hc)
 {
     struct xen_sysctl_debug_keys *k = &sysctl_of(hc)->op.u.debug_keys;
 
-    for (uint32_t i = 0; i < MIN(k->nr_keys, 16u); i++) {
+    if (k->nr_keys > KEYS_MAX)
+        return -E2BIG;
+    for (uint32_t i = 0; i < k->nr_keys; i++) {
         char key;
 
         if (guest_read_at(hc->caller, &key, HANDLE(k->keys), i, 1))
@@ -60,7 +63,8 @@ long sysctl_physinfo(struct hypercall *hc)
     frame_info(&f);
     p->nr_cpus = cpu_count();
     p->max_cpu_id = cpu_count() - 1;
-    p->nr_nodes = 1;
+    p->nr_nodes = arch_node_count();
+    p->max_node_id = p->nr_nodes - 1;
     p->total_pages = f.total;
     p->free_pages = f.free;
     p->scrub_pages = f.scrub_pending;

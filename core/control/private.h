@@ -35,5 +35,9 @@ long sysctl_getdomaininfolist(struct hypercall *hc);
 long sysctl_readconsole(struct hypercall *hc);
 long sysctl_debug_keys(struct hypercall *hc);
 long sysctl_physinfo(struct hypercall *hc);
+long sysctl_getcpuinfo(struct hypercall *hc);
+long sysctl_availheap(struct hypercall *hc);
+long sysctl_cputopoinfo(struct hypercall *hc);
+long sysctl_numainfo(struct hypercall *hc);
 
 #endif

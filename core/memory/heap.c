@@ -15,7 +15,7 @@
  *  3. No two free blocks of one node are buddies (merging is complete), except at FRAME_MAX_ORDER.
  *  4. Bit o of order_mask[z] is set exactly when list[z][o] is not empty; bit z of zone_mask when
  * order_mask[z] is not 0.
- *  5. node->free is the number of frames in the node's blocks.
+ *  5. node->free is the number of frames in the node's blocks, free_zone[z] of those in zone z.
  *  6. A free frame has count 0, type as left by arch, no owner.
  * Locks: node->lock (RANK_HEAP), one node at a time.
  */
@@ -29,7 +29,8 @@
 
 struct node {
     struct spinlock lock;
-    uint64_t free;
+    uint64_t free, total;
+    uint64_t free_zone[ZONES];
     uint64_t zone_mask;
     uint32_t order_mask[ZONES];
     uint32_t list[ZONES][ORDERS]; /* first frame of the first block; 0 = none */
@@ -125,6 +126,7 @@ static uint64_t take_from(unsigned node, unsigned order, unsigned max_zone)
     n = take_block(nd, order, max_zone);
     if (n) {
         nd->free -= 1ull << order;
+        nd->free_zone[zone_of(n)] -= 1ull << order;
         for (uint64_t i = 0; i < 1ull << order; i++)
             frame_table[n + i].flags &= (uint8_t)~FRAME_F_FREE;
     }
@@ -203,6 +205,7 @@ void heap_give(mfn_t m, unsigned order)
     for (uint64_t i = 0; i < count; i++)
         frame_table[m.n + i].flags |= FRAME_F_FREE;
     nd->free += count;
+    nd->free_zone[zone_of(m.n)] += count;
     merge_and_add(nd, m.n, order);
     spin_unlock(&nd->lock);
 }
@@ -252,10 +255,12 @@ void heap_add_range(uint64_t n, uint64_t end, unsigned node)
     mark_ram(n, end, (uint8_t)(FRAME_F_RAM | FRAME_F_FREE | node << 5));
     spin_lock(&nd->lock);
     nodes_present |= 1u << node;
+    nd->total += end - n;
     while (n < end) {
         unsigned order = block_order(n, end);
 
         nd->free += 1ull << order;
+        nd->free_zone[zone_of(n)] += 1ull << order;
         merge_and_add(nd, n, order);
         n += 1ull << order;
     }
@@ -266,6 +271,7 @@ void heap_reserve_range(uint64_t n, uint64_t end)
 {
     mark_ram(n, end, FRAME_F_RAM);
     nodes_present |= 1;
+    nodes[0].total += end - n;
 }
 
 /* --- figures and checks --- */
@@ -282,6 +288,24 @@ uint64_t heap_free_frames(void)
 uint64_t frame_free_node(unsigned node)
 {
     return node < HEAP_NODES ? __atomic_load_n(&nodes[node].free, __ATOMIC_RELAXED) : 0;
+}
+
+uint64_t frame_total_node(unsigned node)
+{
+    return node < HEAP_NODES ? nodes[node].total : 0;
+}
+
+uint64_t frame_free_region(int node, unsigned min_bits, unsigned max_bits)
+{
+    /* Zone z holds the addresses of z + FRAME_SHIFT significant bits. */
+    unsigned low = min_bits > FRAME_SHIFT ? min_bits - FRAME_SHIFT : 1;
+    unsigned high = max_bits ? (max_bits > FRAME_SHIFT ? max_bits - FRAME_SHIFT : 0) : ZONES - 1;
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < HEAP_NODES; i++)
+        for (unsigned z = low; (node == -1 || (unsigned)node == i) && z <= MIN(high, ZONES - 1); z++)
+            sum += __atomic_load_n(&nodes[i].free_zone[z], __ATOMIC_RELAXED);
+    return sum;
 }
 
 static void check_block(unsigned node, uint64_t n, unsigned order, unsigned zone)
@@ -315,6 +339,7 @@ static uint64_t check_zone(struct node *nd, unsigned zone)
             sum += 1ull << o;
         }
     }
+    BUG_ON(sum != nd->free_zone[zone]);
     return sum;
 }
 

@@ -8,7 +8,7 @@ struct hypercall;
 struct domain;
 
 /* --- heap.c: blocks of frames, knows no owners --- */
-#define HEAP_NODES 8u
+#define HEAP_NODES FRAME_NODES
 
 /* A block of 2^order frames with every address < 2^bits. exact: from this node only. Not settled, not zeroed. */
 bool heap_take(unsigned order, unsigned bits, unsigned node, bool exact, mfn_t *out);

@@ -7,8 +7,11 @@
 struct vcpu;
 
 unsigned arch_cpu_id(void);           /* the CPU this runs on: 0 .. cpu_count()-1 */
-unsigned arch_cpu_node(unsigned cpu); /* NUMA node */
-struct vcpu *arch_current(void);      /* read only at entry and dispatch */
+unsigned arch_cpu_node(unsigned cpu); /* NUMA node, below FRAME_NODES */
+void arch_cpu_place(unsigned cpu, uint32_t *core, uint32_t *socket); /* its core's number within its socket */
+unsigned arch_node_count(void);                                      /* 1 .. FRAME_NODES */
+uint32_t arch_node_distance(unsigned a, unsigned b);                 /* 10 = local; ~0u = not known */
+struct vcpu *arch_current(void);                                     /* read only at entry and dispatch */
 bool arch_irq_enabled(void);
 void arch_irq_disable(void);
 void arch_irq_enable(void);

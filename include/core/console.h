@@ -22,7 +22,8 @@ void console_set_sync(bool sync);
 void console_input(char c);
 /* Panic mode: no locks, everything synchronous. */
 void console_panic_mode(void);
-/* Copies the ring (xl dmesg): up to n bytes from *index (in/out); returns the number copied. */
+/* Copies the ring (xl dmesg): up to n bytes from *index (in/out; one that is not in the ring means its oldest byte); returns the
+ * number copied. clear: what lies before the new *index is not read again. */
 size_t console_ring_read(char *to, size_t n, uint32_t *index, bool clear);
 /* Output without level or prefix (debug keys, panic). */
 void console_printf(const char *fmt, ...) printf_like(1, 2);

@@ -20,6 +20,7 @@ struct domain;
 #define FRAME_REF_MASK  ((1ull << 48) - 1)
 
 #define FRAME_NO_OWNER  0xffff
+#define FRAME_NODES     8u /* NUMA nodes that are told apart; further ones count as the last */
 
 struct frame {
     uint64_t count; /* [atomic] see above */
@@ -155,6 +156,10 @@ struct frame_info {
 };
 void frame_info(struct frame_info *out);
 uint64_t frame_free_node(unsigned node);
+uint64_t frame_total_node(unsigned node);
+/* Free frames whose addresses have at least min_bits and at most max_bits significant bits (0 = no bound), on a node
+ * (-1 = on all). */
+uint64_t frame_free_region(int node, unsigned min_bits, unsigned max_bits);
 /* Invariants of this room; panics with the broken one. Host tests and debug builds. */
 void frame_room_check(void);
 void frame_domain_check(

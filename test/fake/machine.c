@@ -29,6 +29,23 @@ weak unsigned arch_cpu_node(unsigned cpu)
 {
     return fake_node_of_cpu[cpu];
 }
+weak void arch_cpu_place(unsigned cpu, uint32_t *core, uint32_t *socket)
+{
+    *core = cpu % 2;
+    *socket = cpu / 2;
+}
+weak unsigned arch_node_count(void)
+{
+    unsigned max = 0;
+
+    for (unsigned i = 0; i < MAX_CPUS; i++)
+        max = MAX(max, fake_node_of_cpu[i]);
+    return max + 1;
+}
+weak uint32_t arch_node_distance(unsigned a, unsigned b)
+{
+    return a == b ? 10 : 20;
+}
 weak struct vcpu *arch_current(void)
 {
     return fake_current[fake_cpu];

@@ -185,6 +185,7 @@ static enum start_result start_one(unsigned cpu, uint32_t apic)
     *ci = (struct cpu_info){.cpu = cpu, .current = sched_idle_vcpu(cpu)};
     ap_gdt = m.gdt;
     cpu_apic_id[cpu] = apic;
+    topology_add_cpu(cpu, apic);
     __atomic_store_n(&ap_state, AP_NONE, __ATOMIC_SEQ_CST);
     __atomic_store_n(slot, top - sizeof(*ci) - 8, __ATOMIC_SEQ_CST);
     apic_send_init_sipi(apic, (uint8_t)(low_page >> FRAME_SHIFT));

@@ -99,14 +99,6 @@ struct vcpu *arch_current(void)
     return cpu_info()->current;
 }
 
-unsigned arch_cpu_node(unsigned cpu)
-{
-    for (unsigned i = 0; i < acpi.cpu_count; i++)
-        if (acpi.cpu[i].enabled && acpi.cpu[i].apic_id == cpu_apic_id[cpu])
-            return acpi.cpu[i].node;
-    return 0;
-}
-
 bool arch_irq_enabled(void)
 {
     return hw_flags() & EFLAGS_IF;

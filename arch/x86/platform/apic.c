@@ -200,6 +200,7 @@ void apic_init_bsp(void)
     enter_mode();
     setup();
     cpu_apic_id[0] = apic_id();
+    topology_add_cpu(0, cpu_apic_id[0]);
     log_info("APIC: %s mode, boot CPU has id %u", x2apic ? "x2APIC" : "xAPIC", cpu_apic_id[0]);
 }
 

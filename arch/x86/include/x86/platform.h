@@ -85,6 +85,9 @@ void acpi_power_off(void);
 /* ACPI's number of a CPU by its APIC id; ~0u = not in the MADT. */
 uint32_t acpi_id_of_apic(uint32_t apic_id);
 
+/* Where the CPU is (include/arch/cpu.h tells core); the boot CPU first, on it. */
+void topology_add_cpu(unsigned cpu, uint32_t apic_id);
+
 /* --- local APIC ------------------------------------------------------------------------------------------------------ */
 void apic_init_bsp(void); /* chooses x2APIC if present and allowed */
 void apic_init_cpu(void); /* each AP */
