@@ -1,6 +1,7 @@
 /* The log ring, drivers, levels and rate limit, input switching, debug keys, console_io. Built with the real
  * core/console/log.c. */
 #include "fake.h"
+#include "core/alloc.h"
 #include "core/console_io.h"
 #include "core/params.h"
 #include "core/work.h"
@@ -182,7 +183,7 @@ static void input_goes_where_it_is_switched(void **state)
 
 static void dom0_writes(void **state)
 {
-    struct vcpu *v = fake_vcpu0(hw), *other = fake_vcpu0(fake_domain(5, 0));
+    struct vcpu *v = fake_vcpu0(hw);
     char text[1000];
     unsigned again = 0;
 
@@ -197,9 +198,6 @@ static void dom0_writes(void **state)
         0);
     assert_int_equal(seen_n, 1005);
     assert_int_equal(again, 7);
-    assert_int_equal(fake_hypercall(other, console_ops, console_op_count, 0, CONSOLEIO_write, 5,
-                                    (uintptr_t) "hello", NULL),
-                     -EPERM);
     assert_int_equal(fake_hypercall(v, console_ops, console_op_count, 0, CONSOLEIO_write, 5, 8, NULL),
                      -EFAULT);
     assert_int_equal(
@@ -209,6 +207,45 @@ static void dom0_writes(void **state)
     assert_int_equal(fake_hypercall(v, console_ops, console_op_count, 0, 2, 0, 0, NULL), -ENOSYS);
     console_flush();
     assert_int_equal(flushes, 1);
+}
+
+static void guest_writes(struct vcpu *v, const char *text)
+{
+    assert_int_equal(fake_hypercall(v, console_ops, console_op_count, 0, CONSOLEIO_write, strlen(text),
+                                    (uintptr_t)text, NULL),
+                     0);
+}
+
+/* Whole lines, marked as the guest's, without anything that moves a cursor; too long ones are cut; a flood is suppressed and said. */
+static void guests_write_lines(void **state)
+{
+    struct domain *d = fake_domain(5, 0);
+    struct vcpu *v = fake_vcpu0(d);
+    char text[600];
+
+    guest_writes(v, "half");
+    assert_int_equal(seen_n, 0);
+    guest_writes(v, " a line\r\n\033[2Jnext");
+    assert_string_equal(seen, "(d5) half a line\n");
+    guest_writes(v, "\n");
+    assert_non_null(strstr(seen, "(d5) .[2Jnext\n"));
+    memset(text, 'z', sizeof(text));
+    text[sizeof(text) - 1] = 0;
+    seen_n = 0;
+    guest_writes(v, text);
+    assert_int_equal(seen_n, 2 * (239 + 6));
+    seen_n = 0;
+    for (unsigned i = 0; i < 2000; i++)
+        guest_writes(v, "flood\n");
+    assert_in_range(seen_n / strlen("(d5) flood\n"), 100, 600);
+    assert_true(console_set_level("warning", true));
+    guest_writes(v, "unwanted\n");
+    assert_null(strstr(seen, "unwanted"));
+    assert_true(console_set_level("all", true));
+    assert_int_equal(
+        fake_hypercall(v, console_ops, console_op_count, 0, CONSOLEIO_read, 5, (uintptr_t)text, NULL),
+        -EPERM);
+    mem_free(d->console_line);
 }
 
 int main(void)
@@ -223,6 +260,7 @@ int main(void)
         T(long_lines_are_cut),
         T(input_goes_where_it_is_switched),
         T(dom0_writes),
+        T(guests_write_lines),
     };
 
     return cmocka_run_group_tests_name("console", tests, NULL, NULL);
