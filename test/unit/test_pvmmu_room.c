@@ -417,10 +417,90 @@ static void test_linear(void **state)
     assert_int_equal(update(s.l4, 102, pte_make(s.l4, RW)), -EINVAL);
     assert_int_equal(update(s.l4, 100, pte_make(s.l4, RW)), -EINVAL);
     assert_int_equal(update(s.l4, 100, 0), 0);
-    at(l4b)[7] = pte_make(s.l4, RO); /* another L4: not supported */
+    at(l4b)[7] = pte_make(s.l4, RW); /* another L4, writable */
     assert_int_equal(pin(l4b, 4), -EINVAL);
     check();
-    assert_int_equal(unpin(s.l4), 0);
+    at(l4b)[7] = pte_make(s.l4, RO);
+    assert_int_equal(pin(l4b, 4), 0);
+    assert_int_equal(type_count(s.l4), 2);
+    check();
+    assert_int_equal(update(l4b, 7, pte_make(s.l4, RW)), -EINVAL);
+    assert_int_equal(update(l4b, 7, pte_make(s.l4, RO & ~PTE_A)), 0);
+    assert_int_equal(unpin(s.l4), 0); /* l4b still names it */
+    assert_int_equal(type_count(s.l4), 1);
+    check();
+    assert_int_equal(update(l4b, 7, 0), 0);
+    assert_int_equal(type_count(s.l4), 0);
+    assert_int_equal(type_count(s.l3), 0);
+    check();
+    assert_int_equal(unpin(l4b), 0);
+}
+
+/* No circles, no chains: what they would keep could never be released. */
+static void test_linear_chains(void **state)
+{
+    mfn_t a = page(dom), b = page(dom), c = page(dom);
+
+    assert_int_equal(pin(a, 4) | pin(b, 4) | pin(c, 4), 0);
+    assert_int_equal(update(a, 5, pte_make(b, RO)), 0);
+    assert_int_equal(update(b, 5, pte_make(a, RO)), -EINVAL); /* a circle */
+    assert_int_equal(update(b, 5, pte_make(c, RO)), -EINVAL); /* a -> b -> c */
+    assert_int_equal(update(c, 5, pte_make(a, RO)), -EINVAL); /* c -> a -> b */
+    assert_int_equal(update(c, 5, pte_make(b, RO)), 0);       /* b twice: no chain */
+    assert_int_equal(update(b, 6, pte_make(b, RO)), 0);       /* itself: holds nothing */
+    check();
+    assert_int_equal(unpin(b), 0);
+    check();
+    assert_int_equal(unpin(a), 0);
+    assert_int_equal(type_count(b), 1);
+    assert_int_equal(unpin(c), 0);
+    assert_int_equal(type_count(b), 0);
+    check();
+    /* Marks end with the type: now the other way round. */
+    assert_int_equal(update(a, 5, 0) | pin(a, 4), 0);
+    at(b)[6] = pte_make(a, RO);
+    assert_int_equal(pin(b, 4), 0);
+    check();
+}
+
+static void test_linear_lower_levels(void **state)
+{
+    struct space s;
+    mfn_t l2b = page(dom), l3b = page(dom);
+
+    space_start(&s);
+    assert_int_equal(update(s.l2, 9, pte_make(s.l2, RW)), -EINVAL);
+    assert_int_equal(update(s.l2, 9, pte_make(s.l2, RO)), 0);
+    assert_int_equal(update(s.l3, 9, pte_make(s.l3, RO)), 0);
+    assert_int_equal(pin(l2b, 2) | pin(l3b, 3), 0);
+    assert_int_equal(update(s.l2, 10, pte_make(l2b, RO)), 0);
+    assert_int_equal(update(s.l3, 10, pte_make(l3b, RO)), 0);
+    assert_int_equal(update(s.l3, 11, pte_make(s.l1, RO)), -EINVAL); /* two levels below, none above */
+    assert_int_equal(update(s.l2, 11, pte_make(s.l3, RO)), -EINVAL);
+    assert_int_equal(update(l2b, 1, pte_make(s.l2, RO)), -EINVAL);
+    check();
+    assert_int_equal(unpin(l2b) | unpin(l3b), 0);
+    check();
+}
+
+/* The release of a table goes down through the one that it names, preempted anywhere. */
+static void test_linear_release_preempted(void **state)
+{
+    struct space s, t;
+
+    space_make(dom, &s);
+    space_make(dom, &t);
+    at(t.l4)[3] = pte_make(s.l4, RO);
+    for (unsigned every = 1; every < 6; every++) {
+        assert_int_equal(pin(s.l4, 4) | pin(t.l4, 4) | unpin(s.l4), 0);
+        fake_preempt_every = every;
+        assert_int_equal(unpin(t.l4), 0);
+        fake_preempt_every = 0;
+        assert_int_equal(type_count(s.l4) | type_count(s.l1) | type_count(t.l4), 0);
+        check();
+    }
+    /* And at the end of the domain. */
+    assert_int_equal(pin(s.l4, 4) | pin(t.l4, 4), 0);
 }
 
 /* --- updates --- */
@@ -1365,6 +1445,9 @@ int main(void)
         T(test_no_writable_tables),
         T(test_special_frames),
         T(test_linear),
+        T(test_linear_chains),
+        T(test_linear_lower_levels),
+        T(test_linear_release_preempted),
         T(test_update_upper),
         T(test_update_modes),
         T(test_update_list),

@@ -46,12 +46,18 @@ static void check_upper_entry(struct tally *t, struct frame *table, unsigned lev
 
     if (!(e & PTE_US) || !entry_flags_ok(t->d, e, level) || !mfn_valid(pte_mfn(e)))
         BROKEN(table, "an upper entry with forbidden contents");
+    if (entry_is_linear(e, level, table) && e & PTE_RW)
+        BROKEN(table, "a writable linear entry");
+    if (entry_is_self(e, level, table))
+        return;
+    f = mfn_frame(pte_mfn(e));
     if (entry_is_linear(e, level, table)) {
-        if (e & PTE_RW)
-            BROKEN(table, "a writable linear entry");
+        if (f->owner != t->d->id.v || !(f->type & PGT_NAMED) || f->type & PGT_NAMES ||
+            !(table->type & PGT_NAMES) || table->type & PGT_NAMED)
+            BROKEN(f, "named by a table of its level, and a chain is possible");
+        count_frame(t, pte_mfn(e), true);
         return;
     }
-    f = mfn_frame(pte_mfn(e));
     if (f->owner != t->d->id.v || pgt_level(pgt_type(f->type)) != level - 1)
         BROKEN(f, "named by a table of the level above, and no table of this domain's");
     if (!last && !(f->type & PGT_VALIDATED))

@@ -69,13 +69,64 @@ void l1_entry_put(uint64_t e)
     frame_put(f);
 }
 
-bool entry_is_linear(uint64_t e, unsigned level, const struct frame *table)
+/* --- linear tables: entries of levels 2 to 4 that name a table of their own level ---
+ *
+ * The processor then reads a table as one of the level below, down to page tables as data: read-only. A table
+ * that names itself holds nothing. One that names another holds a reference of the other's own type, and no
+ * table both names others and is named: so there are no circles that would keep tables for ever, and the
+ * release of one goes down at most one more level. Both marks stay as long as the frame is a table. */
+
+bool entry_is_self(uint64_t e, unsigned level, const struct frame *table)
 {
-    return level == 4 && e & PTE_P && mfn_eq(pte_mfn(e), frame_mfn(table));
+    return level > 1 && e & PTE_P && mfn_eq(pte_mfn(e), frame_mfn(table));
 }
 
-int upper_entry_ref(uint64_t e, unsigned level, const struct frame *table, struct domain *d,
-                    struct frame **child)
+bool entry_is_linear(uint64_t e, unsigned level, const struct frame *table)
+{
+    if (entry_is_self(e, level, table))
+        return true;
+    return level > 1 && e & PTE_P && pgt_level(type_word(mfn_frame(pte_mfn(e)))) == level;
+}
+
+/* Sets `mark` unless the other mark is there. */
+static bool linear_mark(struct frame *f, uint64_t mark, uint64_t other)
+{
+    uint64_t x = type_word(f);
+
+    do {
+        if (x & other)
+            return false;
+    } while (!(x & mark) && !__atomic_compare_exchange_n(&f->type, &x, x | mark, false, __ATOMIC_SEQ_CST,
+                                                         __ATOMIC_SEQ_CST));
+    return true;
+}
+
+/* The reference by type, of a table that is in use as such and names no other. */
+static bool linear_take(struct frame *f, unsigned level)
+{
+    uint64_t x = type_word(f);
+
+    do {
+        if (pgt_level(x) != level || !(x & PGT_VALIDATED) || x & PGT_NAMES || !pgt_count(x) ||
+            pgt_count(x) >= PGT_COUNT_MASK - 1)
+            return false;
+    } while (!__atomic_compare_exchange_n(&f->type, &x, (x + 1) | PGT_NAMED, false, __ATOMIC_SEQ_CST,
+                                          __ATOMIC_SEQ_CST));
+    return true;
+}
+
+int linear_ref(struct frame *table, unsigned level, struct frame *f, struct domain *d)
+{
+    if (level < 2 || !frame_get(f, d))
+        return -EINVAL;
+    /* Only a table that could be named makes its own mark; two that name each other at once both fail. */
+    if (pgt_level(type_word(f)) == level && linear_mark(table, PGT_NAMES, PGT_NAMED) && linear_take(f, level))
+        return 0;
+    frame_put(f);
+    return -EINVAL;
+}
+
+int upper_entry_ref(uint64_t e, unsigned level, struct frame *table, struct domain *d, struct frame **child)
 {
     struct frame *f;
     int r;
@@ -84,14 +135,16 @@ int upper_entry_ref(uint64_t e, unsigned level, const struct frame *table, struc
     f = frame_named(pte_mfn(e));
     if (!entry_flags_ok(d, e, level) || !f)
         return -EINVAL;
-    if (entry_is_linear(e, level, table))
+    if (entry_is_self(e, level, table))
         return e & PTE_RW ? -EINVAL : 0;
     if (!frame_get(f, d))
         return -EINVAL;
     r = type_ref(f, pgt_of_level(level - 1), d);
     if (r)
         frame_put(f);
-    else
+    if (r == -EINVAL && !(e & PTE_RW))
+        r = linear_ref(table, level, f, d);
+    if (!r)
         *child = f;
     return r;
 }

@@ -6,8 +6,8 @@
  * being released.
  *
  * Release: when all roots, pins, pending slots and windows are gone, no table has a reference left that does
- * not come from a table above it, and tables of level 4 have none: all types end, down to the last L1 entry.
- * (Invariants 2 and 5 of types.c; linear entries count nothing.)
+ * not come from a table above it, or from one of its level that nothing of that level names; tables of level 4
+ * have none but these: all types end, down to the last L1 entry. (Invariants 2 and 5 of types.c.)
  */
 #include "types.h"
 #include "core/alloc.h"

@@ -31,8 +31,9 @@
  * in use is never freed. A read-only L1 entry to RAM holds just that one.
  *  4. The contents of a table are stable while it is VALIDATED, but for changes under its lock by this room
  * and accessed and dirty bits by processors.
- *  5. Entries of a VALIDATED table lead to VALIDATED tables of the level below, owned by the same domain; an
- * L4 may name itself, read-only (a linear table), which counts nothing.
+ *  5. Entries of a VALIDATED table lead to VALIDATED tables of the level below, owned by the same domain;
+ * read-only ones may also name the table itself, which counts nothing, or another table of its level that
+ * names none (linear tables: entry.c).
  *  6. L4 slots 256-271 of a VALIDATED L4 are Krypton's and no guest write reaches them.
  *  7. Before a frame changes its type, every processor has flushed that could still use it as what it was
  * (stamp).

@@ -18,6 +18,8 @@
 #define PGT_LOCKED    (1ull << 56) /* somebody changes an entry; counted as one reference */
 #define PGT_FOREIGN                                                                                          \
     (1ull << 55)           /* another domain than the owner was given it as WRITABLE since it became that */
+#define PGT_NAMES       (1ull << 54) /* since it became a table it has named, or tried to, others of its level */
+#define PGT_NAMED       (1ull << 43) /* since it became a table another of its level has named it */
 #define PGT_INDEX_SHIFT 44 /* 10 bits: 0..512 */
 #define PGT_INDEX_MASK  (0x3ffull << PGT_INDEX_SHIFT)
 #define PGT_COUNT_MASK  ((1ull << 40) - 1)
@@ -112,11 +114,17 @@ int must_check l1_entry_get(uint64_t e, struct domain *d, struct domain *pg_owne
 void l1_entry_put(uint64_t e);
 /* The same for levels 2-4 in `table`; the child is referenced but perhaps not finished (*child, NULL if none
  * is needed). */
-int must_check upper_entry_ref(uint64_t e, unsigned level, const struct frame *table, struct domain *d,
+int must_check upper_entry_ref(uint64_t e, unsigned level, struct frame *table, struct domain *d,
                                struct frame **child);
+/* Both references for a linear entry: a validated table f of the level of `table` itself. -EINVAL: it is none,
+ * or it would be one of a chain. */
+int must_check linear_ref(struct frame *table, unsigned level, struct frame *f, struct domain *d);
 /* The frame whose references the upper entry holds, NULL for none. */
 struct frame *upper_entry_child(uint64_t e, const struct frame *table);
-/* Is this L4 entry a linear table (its own frame)? */
+/* Is this entry the table's own frame? */
+bool entry_is_self(uint64_t e, unsigned level, const struct frame *table);
+/* Does this entry, whose references are held, name a table of its own level (the same or another)? Then it is
+ * read-only. */
 bool entry_is_linear(uint64_t e, unsigned level, const struct frame *table);
 static inline bool slot_is_guests(unsigned level, unsigned i)
 {

@@ -110,9 +110,11 @@ static int upper_child_get(const struct pt_change *c, struct frame *f, unsigned 
         return pending_settle(c->pending);
     if (!entry_flags_ok(c->d, e, level) || !mfn_valid(pte_mfn(e)))
         return -EINVAL;
-    if (entry_is_linear(e, level, f))
+    if (entry_is_self(e, level, f))
         return e & PTE_RW ? -EINVAL : pending_settle(c->pending);
     r = pending_get(c->pending, pte_mfn(e), c->d, pgt_of_level(level - 1));
+    if (r == -EINVAL && !(e & PTE_RW) && (!c->pending || !c->pending->mfn))
+        r = linear_ref(f, level, mfn_frame(pte_mfn(e)), c->d);
     if (!r)
         *child = mfn_frame(pte_mfn(e));
     return r;
