@@ -121,7 +121,7 @@ void vcpu_runstate_publish(struct vcpu *v)
 {
     struct vcpu_runstate_info info;
     gva_t area = v->runstate_area;
-    bool flag = v->domain->vm_assist & (1u << VMASST_TYPE_runstate_update_flag);
+    bool flag = v->domain->vm_assist & (1ull << VMASST_TYPE_runstate_update_flag);
     uint8_t top;
 
     if (!area.a)
@@ -182,28 +182,29 @@ long vcpu_op_time_area(struct hypercall *hc)
  * ----------------------------------------------------------------------------------------------------------
  */
 
-/* The PV page-table assists are what 64-bit guests always get here; setting them changes nothing and is no
- * error. */
+/* The assists of 32-bit segments and of extended CR3 are what 64-bit guests always get; setting them changes
+ * nothing and is no error. */
 #define ASSISTS                                                                                              \
-    (1u << VMASST_TYPE_4gb_segments | 1u << VMASST_TYPE_4gb_segments_notify |                                \
-     1u << VMASST_TYPE_writable_pagetables | 1u << VMASST_TYPE_pae_extended_cr3 |                            \
-     1u << VMASST_TYPE_architectural_iopl | 1u << VMASST_TYPE_runstate_update_flag)
-#define ASSISTS_TRANSLATED (1u << VMASST_TYPE_runstate_update_flag)
+    (1ull << VMASST_TYPE_4gb_segments | 1ull << VMASST_TYPE_4gb_segments_notify |                                \
+     1ull << VMASST_TYPE_writable_pagetables | 1ull << VMASST_TYPE_pae_extended_cr3 |                            \
+     1ull << VMASST_TYPE_architectural_iopl | 1ull << VMASST_TYPE_runstate_update_flag |                       \
+     1ull << VMASST_TYPE_m2p_strict)
+#define ASSISTS_TRANSLATED (1ull << VMASST_TYPE_runstate_update_flag)
 
 long do_vm_assist(struct hypercall *hc)
 {
     struct domain *d = hc->caller->domain;
     uint32_t cmd = hc_u32(hc, 0), type = hc_u32(hc, 1);
-    uint32_t known = d->ops->translated ? ASSISTS_TRANSLATED : ASSISTS;
+    uint64_t known = d->ops->translated ? ASSISTS_TRANSLATED : ASSISTS;
 
-    if (type >= 32 || !(known & (1u << type)))
+    if (type >= 64 || !(known & (1ull << type)))
         return -EINVAL;
     switch (cmd) {
     case VMASST_CMD_enable:
-        __atomic_fetch_or(&d->vm_assist, 1u << type, __ATOMIC_RELAXED);
+        __atomic_fetch_or(&d->vm_assist, 1ull << type, __ATOMIC_RELAXED);
         return 0;
     case VMASST_CMD_disable:
-        __atomic_fetch_and(&d->vm_assist, ~(1u << type), __ATOMIC_RELAXED);
+        __atomic_fetch_and(&d->vm_assist, ~(1ull << type), __ATOMIC_RELAXED);
         return 0;
     }
     return -ENOSYS;

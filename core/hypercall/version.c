@@ -88,6 +88,46 @@ static long ver_commandline(struct hypercall *hc)
                     sizeof(xen_commandline_t));
 }
 
+/*
+ * The forms of 4.18 on: struct xen_varbuf {u32 size of buf; u8 buf[]}, no terminator, nothing is cut short. Without a
+ * buffer the size is asked for. -EINVAL: an empty buffer, -ENOBUFS: one too small.
+ */
+static long put_varbuf(struct hypercall *hc, const char *s)
+{
+    uint32_t len, n = (uint32_t)strlen(s);
+    gva_t at = GVA(hc->arg[1]);
+
+    if (!at.a)
+        return n;
+    if (guest_read(hc->caller, &len, at, sizeof(len)))
+        return -EFAULT;
+    if (!len)
+        return -EINVAL;
+    if (len < n)
+        return -ENOBUFS;
+    return guest_write_at(hc->caller, GVA(at.a + sizeof(len)), 0, s, n) ? -EFAULT : (long)n;
+}
+
+static long ver_extraversion2(struct hypercall *hc)
+{
+    return put_varbuf(hc, KRYPTON_EXTRAVERSION);
+}
+
+static long ver_capabilities2(struct hypercall *hc)
+{
+    return put_varbuf(hc, arch_capabilities());
+}
+
+static long ver_changeset2(struct hypercall *hc)
+{
+    return put_varbuf(hc, "Krypton " KRYPTON_VERSION);
+}
+
+static long ver_commandline2(struct hypercall *hc)
+{
+    return put_varbuf(hc, hc->caller->domain->privileged ? saved_cmdline : "<denied>");
+}
+
 const struct hc_op version_ops[] = {
     {XENVER_version, PERM_ANY, "XENVER_version", ver_version, 0, "reports 4.17"},
     {XENVER_extraversion, PERM_ANY, "XENVER_extraversion", ver_extraversion, 0, NULL},
@@ -101,5 +141,9 @@ const struct hc_op version_ops[] = {
     {XENVER_commandline, PERM_ANY, "XENVER_commandline", ver_commandline, 0,
      "privileged domains; others read <denied>"},
     {XENVER_build_id, PERM_ANY, "XENVER_build_id", NULL, ENODATA, "images carry no build id"},
+    {XENVER_extraversion2, PERM_ANY, "XENVER_extraversion2", ver_extraversion2, 0, NULL},
+    {XENVER_capabilities2, PERM_ANY, "XENVER_capabilities2", ver_capabilities2, 0, NULL},
+    {XENVER_changeset2, PERM_ANY, "XENVER_changeset2", ver_changeset2, 0, NULL},
+    {XENVER_commandline2, PERM_ANY, "XENVER_commandline2", ver_commandline2, 0, "as XENVER_commandline"},
 };
 const unsigned version_op_count = ARRAY_SIZE(version_ops);

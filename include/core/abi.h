@@ -44,6 +44,14 @@
 /* Guest address inside a XEN_GUEST_HANDLE. */
 #define HANDLE(h) GVA((uintptr_t)(h).p)
 
+/* Numbers that the 4.17 headers lack: one binary serves both releases, whichever it is built with. */
+#ifndef XENVER_extraversion2
+#define XENVER_extraversion2 11
+#define XENVER_capabilities2 12
+#define XENVER_changeset2    13
+#define XENVER_commandline2  14
+#endif
+
 /* Errno values of the interface, always used negated: -XEN_EINVAL ... */
 #include "core/errno.h"
 

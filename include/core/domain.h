@@ -65,7 +65,7 @@ struct domain {
     bool shared_info_private;        /* [reap] nobody but us has it any more */
     struct evtchn_domain evtchn;
     struct grant_table *grant; /* [c] */
-    uint32_t vm_assist;        /* [a] VMASST_TYPE_* bits */
+    uint64_t vm_assist;        /* [a] VMASST_TYPE_* bits */
     struct console_line
         *console_line; /* [d] what it wrote to the console since the last line's end; NULL = nothing yet */
     uint32_t suspend_port;      /* [a] rings when the domain has suspended; 0 = none (DOMCTL_subscribe) */

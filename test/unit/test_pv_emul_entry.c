@@ -304,7 +304,7 @@ static void test_iopl_is_shown_on_demand(void **state)
     assert_int_equal(stack()[4] & EFLAGS_IOPL, 0);
     setup(NULL);
     vcpu.pv.iopl = 1;
-    dom.core.vm_assist = 1u << VMASST_TYPE_architectural_iopl;
+    dom.core.vm_assist = 1ull << VMASST_TYPE_architectural_iopl;
     pv_bounce_trap(&vcpu.core, regs, TRAP_DE, 0, false);
     assert_int_equal(stack()[4] & EFLAGS_IOPL, 0x1000);
 }
@@ -682,6 +682,36 @@ static void test_msrs(void **state)
     assert_false(pv_wrmsr(&vcpu.core, 0x176, 0x1234));
 }
 
+/* Where CPUID faults: the kernel gets the policy's answer, its user mode too unless the kernel asked for #GP. */
+static void test_cpuid_faulting(void **state)
+{
+    bool intel = cpu_features.intel, amd = cpu_features.amd;
+    struct pv_fault f;
+    uint64_t v;
+
+    cpu_features.intel = true;
+    cpu_features.amd = false;
+    assert_true(pv_rdmsr(&vcpu.core, 0xce, &v) && v == 0);
+    assert_false(pv_wrmsr(&vcpu.core, 0x140, 1)); /* the processor does not have it */
+    cpu_features.cpuid_fault = true;
+    assert_true(pv_rdmsr(&vcpu.core, 0xce, &v) && v == 1ull << 31);
+    assert_false(pv_wrmsr(&vcpu.core, 0x140, 2));
+    assert_true(pv_wrmsr(&vcpu.core, 0x140, 1) && pv_rdmsr(&vcpu.core, 0x140, &v) && v == 1);
+    CODE("\x0f\xa2");
+    regs->rax = 0x40000000;
+    assert_int_equal(emulate(&f), PVE_DONE);
+    assert_int_equal(regs->rbx, 0x566e6558);
+    vcpu.pv.kernel_mode = false;
+    regs->rip = MEM_BASE + 0x100;
+    assert_int_equal(emulate(&f), PVE_NOT_OURS); /* stays the #GP that it was */
+    assert_true(pv_wrmsr(&vcpu.core, 0x140, 0));
+    regs->rax = 0x40000000;
+    assert_int_equal(emulate(&f), PVE_DONE);
+    cpu_features.cpuid_fault = false;
+    cpu_features.intel = intel;
+    cpu_features.amd = amd;
+}
+
 /* Before a kernel has a #GP handler, an unknown MSR reads as zero; with one, it faults. */
 static void test_early_rdmsr(void **state)
 {
@@ -776,6 +806,7 @@ int main(void)
         T(test_kernel_registers),
         T(test_xsetbv),
         T(test_msrs),
+        T(test_cpuid_faulting),
         T(test_early_rdmsr),
         T(test_single_step),
         T(test_forced_cpuid),

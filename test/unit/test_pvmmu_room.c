@@ -1107,7 +1107,7 @@ static void test_faults(void **state)
     space_start(&s);
     r->rax = pte_make(s.data[3], RW);
     assert_false(fault(r, VA_L1 + 20 * 8, mov)); /* not asked for by vm_assist */
-    dom->vm_assist = 1u << VMASST_TYPE_writable_pagetables;
+    dom->vm_assist = 1ull << VMASST_TYPE_writable_pagetables;
     assert_true(fault(r, VA_L1 + 20 * 8, mov));
     assert_int_equal(at(s.l1)[20], pte_make(s.data[3], RW));
     assert_int_equal(r->rip, (uint64_t)mov + 3);

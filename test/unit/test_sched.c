@@ -565,7 +565,7 @@ static void runstate_area_follows(void **state)
 
     memset(&area, 0, sizeof(area));
     v->runstate_area = GVA((uintptr_t)&area);
-    d[0]->vm_assist = 1u << VMASST_TYPE_runstate_update_flag;
+    d[0]->vm_assist = 1ull << VMASST_TYPE_runstate_update_flag;
     fake_run_until(fake_now + SEC);
     assert_int_equal(area.state, v->runstate.state);
     assert_int_equal(area.state_entry_time & XEN_RUNSTATE_UPDATE, 0);

@@ -12,6 +12,7 @@
 #include "metal.h"
 #include "pvregs.h"
 #include "arch/cpu.h"
+#include "core/log.h"
 #include "core/work.h"
 #include "lib/string.h"
 #include "x86/cpu.h"
@@ -69,6 +70,21 @@ static void init_syscall(const struct cpu_info *ci)
 }
 
 /* On the CPU's own stack: its syscall stubs are found from there. */
+#define MISC_FEATURES_CPUID_FAULT 1ull
+#define HWCR_CPUID_USER_DIS       (1ull << 35)
+
+/* CPUID of guests, kernel and user, becomes #GP from here on, and the policy's answer. Krypton itself is in ring 0. */
+static void init_cpuid_fault(void)
+{
+    uint32_t msr = cpu_features.amd ? MSR_HWCR : MSR_MISC_FEATURES;
+    uint64_t on = cpu_features.amd ? HWCR_CPUID_USER_DIS : MISC_FEATURES_CPUID_FAULT, value;
+
+    if (!cpu_features.cpuid_fault)
+        return;
+    if (!rdmsr_safe(msr, &value) || !wrmsr_safe(msr, value | on))
+        panic("CPUID faulting was announced and cannot be switched on");
+}
+
 void cpu_init_this(unsigned cpu)
 {
     struct cpu_info *ci = cpu_info();
@@ -82,6 +98,7 @@ void cpu_init_this(unsigned cpu)
     wrmsr(MSR_PAT, PAT_PV);
     hw_write_cr3(hw_read_cr3());
     spec_init_cpu();
+    init_cpuid_fault();
     init_syscall(ci);
 }
 

@@ -121,6 +121,19 @@ static void detect_extended(struct cpu_features *f)
         f->nrips = bit(cpuid(0x8000000a, 0).d, 3);
 }
 
+#define PLATFORM_INFO_CPUID_FAULT 31 /* Intel SDM vol. 4, MSR_PLATFORM_INFO */
+#define CPUID_USER_DIS            17 /* AMD APM vol. 3 app. E, 0x80000021 EAX */
+
+static void detect_cpuid_fault(struct cpu_features *f)
+{
+    uint64_t info = 0;
+
+    if (f->amd && f->max_ext_leaf >= 0x80000021)
+        f->cpuid_fault = bit(cpuid(0x80000021, 0).a, CPUID_USER_DIS);
+    if (f->intel && rdmsr_safe(MSR_PLATFORM_INFO, &info))
+        f->cpuid_fault = info >> PLATFORM_INFO_CPUID_FAULT & 1;
+}
+
 /* Standard-format XSAVE for x87 to AVX-512; the size comes from the processor with exactly these states
  * enabled. */
 static void detect_xsave(struct cpu_features *f)
@@ -170,6 +183,7 @@ void cpu_detect(void)
     detect_basic(f);
     detect_leaf7(f);
     detect_extended(f);
+    detect_cpuid_fault(f);
     detect_xsave(f);
     if (!f->pat)
         panic("This processor has no page attribute table (PAT)");
@@ -177,9 +191,10 @@ void cpu_detect(void)
         panic("This processor has %u-bit virtual addresses, 48 are needed", f->virt_bits);
     if (f->smap)
         patch_smap();
-    log_info("CPU: %s family %#x model %#x stepping %u, %u-bit physical addresses%s%s%s%s%s%s", f->vendor,
+    log_info("CPU: %s family %#x model %#x stepping %u, %u-bit physical addresses%s%s%s%s%s%s%s", f->vendor,
              f->family, f->model, f->stepping, f->phys_bits, f->smep ? ", SMEP" : "", f->smap ? ", SMAP" : "",
              f->umip ? ", UMIP" : "", f->gbpages ? ", 1G pages" : "", f->x2apic ? ", x2APIC" : "",
+             f->cpuid_fault ? ", CPUID faulting" : "",
              f->avx512 ? ", AVX-512"
              : f->avx  ? ", AVX"
                        : "");

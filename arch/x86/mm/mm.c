@@ -303,3 +303,10 @@ void mm_fill_guest_l4(uint64_t *l4, struct domain *d)
         l4[slot] =
             slot == PERDOMAIN_SLOT ? pte_make(x86_domain(d)->perdomain_l3_mfn, PTE_TABLE) : hyp_l4[slot];
 }
+
+bool mm_show_m2p(uint64_t *l4, bool show)
+{
+    uint64_t want = show ? hyp_l4[HYP_SLOT_FIRST] : 0;
+
+    return __atomic_exchange_n(&l4[HYP_SLOT_FIRST], want, __ATOMIC_ACQ_REL) != want;
+}

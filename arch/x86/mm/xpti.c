@@ -2,7 +2,7 @@
  * Separate page tables for PV guests where Meltdown applies: while the guest runs, CR3 holds an L4 of the CPU's own with
  * the guest's slots and, of Krypton, only what an entry needs before it loads the full root.
  *
- *   slot 256        M2P: guests may read it anyway
+ *   slot 256        M2P, if the root shows it (vm_assist m2p_strict): guests may read it anyway
  *   slot 260        the domain's descriptor windows
  *   slot 261        entry.S, the SYSCALL stubs, the IDT, this CPU's TSS, the pages of its stack area on which entries push
  *   all others      the guest's, as in the root of the running vCPU when it was last copied
@@ -72,7 +72,6 @@ bool xpti_init_cpu(unsigned cpu)
     if (!clone_page(l4, base + STACK_PAGE_STUBS * FRAME_SIZE, PTE_KRX) ||
         !clone_page(l4, STACK_TSS_VIRT(cpu), PTE_KRO) || !clone_page(l4, desc_idt(), PTE_KRO))
         return false;
-    l4[HYP_SLOT_FIRST] = hyp_l4[HYP_SLOT_FIRST];
     return true;
 }
 
@@ -95,7 +94,7 @@ void xpti_copy_root(void)
 
     ci->flags &= ~CPUF_ROOT_STALE;
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* pv_l4_changed: entry written, then who runs on it is asked */
-    copy(to, from, 0, HYP_SLOT_FIRST);
+    copy(to, from, 0, HYP_SLOT_FIRST + 1);
     copy(to, from, PERDOMAIN_SLOT, PERDOMAIN_SLOT + 1);
     copy(to, from, HYP_SLOT_LAST + 1, 512);
 }

@@ -38,7 +38,7 @@ static uint64_t guest_rflags(struct vcpu *v, const struct guest_regs *r)
 
     if (!upcall_mask(v))
         f |= EFLAGS_IF;
-    if (v->domain->vm_assist & (1u << VMASST_TYPE_architectural_iopl))
+    if (v->domain->vm_assist & (1ull << VMASST_TYPE_architectural_iopl))
         f |= (uint64_t)(pv_vcpu(v)->iopl & 3) << 12;
     return f;
 }

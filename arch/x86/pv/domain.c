@@ -180,7 +180,7 @@ void arch_vcpu_reset(struct vcpu *v)
 
     memset(pv->trap, 0, 256 * sizeof(struct pv_trap));
     pv->event = pv->failsafe = pv->syscall = pv->syscall32 = pv->sysenter = (struct pv_callback){0};
-    pv->nmi_pending = pv->nmi_masked = pv->mce_pending = pv->ts = false;
+    pv->nmi_pending = pv->nmi_masked = pv->mce_pending = pv->ts = pv->cpuid_fault = false;
     pv->ds = pv->es = pv->fs = pv->gs = 0;
     pv->fs_base = pv->gs_base_kernel = pv->gs_base_user = 0;
     pv->iopl = pv->iobmp_ports = 0;
@@ -214,7 +214,7 @@ uint32_t arch_features(const struct domain *d)
     uint32_t f = 1u << XENFEAT_mmu_pt_update_preserve_ad | 1u << XENFEAT_highmem_assist |
                  1u << XENFEAT_gnttab_map_avail_bits | 1u << XENFEAT_direct_mapped;
 
-    if (d->vm_assist & (1u << VMASST_TYPE_pae_extended_cr3))
+    if (d->vm_assist & (1ull << VMASST_TYPE_pae_extended_cr3))
         f |= 1u << XENFEAT_pae_pgdir_above_4gb;
     if (d->hardware)
         f |= 1u << XENFEAT_dom0;

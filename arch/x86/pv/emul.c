@@ -325,7 +325,7 @@ static enum pv_verdict string_io(struct vcpu *v, struct guest_regs *r, const str
 static bool iopl_allows(const struct vcpu *v)
 {
     const struct pv_vcpu *pv = &((const struct x86_vcpu *)v)->pv;
-    unsigned kernel_level = v->domain->vm_assist & (1u << VMASST_TYPE_architectural_iopl) ? 0 : 1;
+    unsigned kernel_level = v->domain->vm_assist & (1ull << VMASST_TYPE_architectural_iopl) ? 0 : 1;
 
     return pv->iopl >= (pv->kernel_mode ? kernel_level : 3);
 }
@@ -352,7 +352,9 @@ static enum pv_verdict any_mode(struct vcpu *v, struct guest_regs *r, const stru
     case PVI_SLDT:
     case PVI_STR:
         return store_table(v, r, i, base, bits, f);
-    case PVI_CPUID:
+    case PVI_CPUID: /* arrives here where CPUID faults */
+        if (pv_vcpu(v)->cpuid_fault && !pv_vcpu(v)->kernel_mode)
+            return PVE_NOT_OURS;
         pv_cpuid(v, (uint32_t)r->rax, (uint32_t)r->rcx, r);
         return PVE_DONE;
     default:
@@ -480,6 +482,10 @@ bool pv_emulate_forced_cpuid(struct vcpu *v, struct guest_regs *r)
 
     if (!pv_copy_in(v, &got, GVA(r->rip), 7) || got != want)
         return false;
+    if (pv_vcpu(v)->cpuid_fault && !pv_vcpu(v)->kernel_mode) {
+        pv_bounce_trap(v, r, TRAP_GP, 0, true);
+        return true;
+    }
     pv_cpuid(v, (uint32_t)r->rax, (uint32_t)r->rcx, r);
     pv_insn_done(v, r, 7);
     return true;

@@ -31,7 +31,7 @@ static bool bitmap_allows(struct vcpu *v, uint16_t port, unsigned bytes)
 bool pv_port_permitted(struct vcpu *v, uint16_t port, unsigned bytes)
 {
     const struct pv_vcpu *pv = pv_vcpu(v);
-    unsigned kernel_level = v->domain->vm_assist & (1u << VMASST_TYPE_architectural_iopl) ? 0 : 1;
+    unsigned kernel_level = v->domain->vm_assist & (1ull << VMASST_TYPE_architectural_iopl) ? 0 : 1;
 
     if (pv->iopl >= (pv->kernel_mode ? kernel_level : 3))
         return (unsigned)port + bytes <= 0x10000;

@@ -21,6 +21,7 @@
 #define MISC_SET        ((1ull << 11) | (1ull << 12) | (1ull << 23))
 #define XCR0_GUEST      0xe7ull
 #define CR4_OSXSAVE     (1ull << 18)
+#define PLATFORM_CPUID_FAULT (1ull << 31)
 
 /* --- CPUID --- */
 
@@ -117,6 +118,12 @@ static bool read_by_rule(struct vcpu *v, const struct msr_rule *rule, uint32_t m
     case MSR_HYPERCALL_PAGE_:
         *value = 0;
         return true;
+    case MSR_PLATFORM_INFO_:
+        *value = cpu_features.cpuid_fault ? PLATFORM_CPUID_FAULT : 0;
+        return true;
+    case MSR_MISC_FEATURES_:
+        *value = pv_vcpu(v)->cpuid_fault;
+        return true;
     default: /* PRED_CMD is write-only */
         return false;
     }
@@ -175,6 +182,11 @@ static bool write_by_rule(struct vcpu *v, const struct msr_rule *rule, uint32_t 
         return write_hypercall_page(v, value);
     case MSR_TSC_:
         return false;
+    case MSR_MISC_FEATURES_: /* bit 0: CPUID faulting, where we have it to give */
+        if (value > cpu_features.cpuid_fault)
+            return false;
+        pv_vcpu(v)->cpuid_fault = value;
+        return true;
     default: /* a write that changes nothing is harmless: kernels do read-modify-write without need */
         return read_by_rule(v, rule, msr, &now) && now == value;
     }

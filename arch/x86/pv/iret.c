@@ -49,7 +49,7 @@ long do_iret(struct hypercall *hc)
         }
         pv_toggle_mode(v);
     }
-    if (v->domain->vm_assist & (1u << VMASST_TYPE_architectural_iopl))
+    if (v->domain->vm_assist & (1ull << VMASST_TYPE_architectural_iopl))
         pv->iopl = (uint32_t)(c.rflags >> 12) & 3;
     load_frame(v, r, &c);
     __atomic_store_n(&v->info->evtchn_upcall_mask, !(c.rflags & EFLAGS_IF), __ATOMIC_SEQ_CST);

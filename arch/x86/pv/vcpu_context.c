@@ -165,7 +165,7 @@ int pv_vcpu_set_context(struct vcpu *v, const struct vcpu_guest_context *c)
     }
     err = set_tables(v, c);
     if (!err && v->id == 0 && c->vm_assist)
-        __atomic_fetch_or(&v->domain->vm_assist, (uint32_t)(c->vm_assist & ASSISTS), __ATOMIC_RELAXED);
+        __atomic_fetch_or(&v->domain->vm_assist, c->vm_assist & ASSISTS, __ATOMIC_RELAXED);
     return err;
 }
 

@@ -28,6 +28,8 @@ bool must_check mm_set_page(uint64_t va, mfn_t m, uint64_t flags);
 /* The 16 hypervisor entries for a guest's L4: copies slots into l4 and the domain's slot 260. */
 struct domain;
 void mm_fill_guest_l4(uint64_t *l4, struct domain *d);
+/* The M2P in such an L4, or nothing in its place. True: that was a change. */
+bool mm_show_m2p(uint64_t *l4, bool show);
 /* The machine-to-physical table. */
 extern uint64_t *const m2p_table;         /* = M2P_RW_VIRT; index mfn; only where m2p_present */
 bool m2p_present(mfn_t m);                /* is there memory behind the entry? */

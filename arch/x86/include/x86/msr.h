@@ -5,8 +5,10 @@
 #define MSR_APIC_BASE         0x1b
 #define MSR_SPEC_CTRL         0x48
 #define MSR_PRED_CMD          0x49
+#define MSR_PLATFORM_INFO     0xce
 #define MSR_MTRRCAP           0xfe
 #define MSR_ARCH_CAPABILITIES 0x10a
+#define MSR_MISC_FEATURES     0x140
 #define MSR_SYSENTER_CS       0x174
 #define MSR_SYSENTER_ESP      0x175
 #define MSR_SYSENTER_EIP      0x176
@@ -29,5 +31,6 @@
 #define MSR_GS_BASE           0xc0000101
 #define MSR_KERNEL_GS_BASE    0xc0000102
 #define MSR_TSC_AUX           0xc0000103
+#define MSR_HWCR              0xc0010015
 
 #endif

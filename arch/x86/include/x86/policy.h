@@ -49,6 +49,8 @@ enum msr_answer {
     MSR_MISC_ENABLE_,
     MSR_PRED_CMD_,
     MSR_HYPERCALL_PAGE_,
+    MSR_PLATFORM_INFO_,
+    MSR_MISC_FEATURES_,
 };
 struct msr_rule {
     uint32_t first, last;

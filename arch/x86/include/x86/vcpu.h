@@ -43,6 +43,7 @@ struct pv_vcpu {
     gva_t iobmp;             /* PHYSDEVOP_set_iobitmap */
     uint32_t iobmp_ports;
     uint32_t tsc_aux; /* MSR_TSC_AUX */
+    bool cpuid_fault; /* MISC_FEATURES: its user mode gets #GP for CPUID */
     bool dr_loaded;   /* [v] the hardware debug registers are this vCPU's */
 
     /* page tables (pv/mmu): each holds a reference and a type on its frame */

@@ -33,7 +33,7 @@ bool pv_mmu_fault(struct vcpu *v, uint64_t addr, struct guest_regs *r)
         return window_fault(v, (unsigned)offset, r);
     if ((error & (PF_PRESENT | PF_WRITE | PF_RSVD | PF_FETCH)) != (PF_PRESENT | PF_WRITE))
         return false;
-    if (pv_vcpu(v)->kernel_mode && v->domain->vm_assist & (1u << VMASST_TYPE_writable_pagetables) &&
+    if (pv_vcpu(v)->kernel_mode && v->domain->vm_assist & (1ull << VMASST_TYPE_writable_pagetables) &&
         ptwr_emulate(v, addr, r))
         return true;
     /* The guest gave write permission and did not flush; the fault itself has dropped the translation. */

@@ -14,10 +14,22 @@
 #include "core/log.h"
 #include "core/work.h"
 #include "arch/cpu.h"
+#include "arch/mem.h"
+#include "x86/mm.h"
+#include "core/abi.h"
 
 static bool mfn_given(mfn_t m)
 {
     return m.n && !mfn_eq(m, INVALID_MFN);
+}
+
+/* With VMASST_TYPE_m2p_strict the roots of user mode do not show the M2P. The last who loads a root decides. */
+static void root_m2p(struct vcpu *v, mfn_t l4, bool user)
+{
+    bool hide = user && v->domain->vm_assist & (1ull << VMASST_TYPE_m2p_strict);
+
+    if (unlikely(mm_show_m2p(arch_frame_va(l4), !hide)))
+        pv_l4_changed(v->domain, l4);
 }
 
 int pv_set_root(struct vcpu *v, mfn_t l4, bool user)
@@ -30,6 +42,7 @@ int pv_set_root(struct vcpu *v, mfn_t l4, bool user)
         /* The reference that the vCPU holds is the one it asks for: the tables are only loaded again. */
         if (pending_settle(&pv->pending))
             return -EAGAIN;
+        root_m2p(v, l4, user);
         if (!user)
             (void)pv_ldt_unmap(v);
         if (pv->kernel_mode != user)
@@ -43,6 +56,8 @@ int pv_set_root(struct vcpu *v, mfn_t l4, bool user)
     if (r)
         return r;
     *root = mfn_given(l4) ? l4 : INVALID_MFN;
+    if (mfn_given(l4))
+        root_m2p(v, l4, user);
     if (!user)
         (void)pv_ldt_unmap(v); /* its pages were found through the old tables */
     if (pv->kernel_mode != user)
