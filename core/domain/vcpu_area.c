@@ -185,9 +185,9 @@ long vcpu_op_time_area(struct hypercall *hc)
 /* The assists of 32-bit segments and of extended CR3 are what 64-bit guests always get; setting them changes
  * nothing and is no error. */
 #define ASSISTS                                                                                              \
-    (1ull << VMASST_TYPE_4gb_segments | 1ull << VMASST_TYPE_4gb_segments_notify |                                \
-     1ull << VMASST_TYPE_writable_pagetables | 1ull << VMASST_TYPE_pae_extended_cr3 |                            \
-     1ull << VMASST_TYPE_architectural_iopl | 1ull << VMASST_TYPE_runstate_update_flag |                       \
+    (1ull << VMASST_TYPE_4gb_segments | 1ull << VMASST_TYPE_4gb_segments_notify |                            \
+     1ull << VMASST_TYPE_writable_pagetables | 1ull << VMASST_TYPE_pae_extended_cr3 |                        \
+     1ull << VMASST_TYPE_architectural_iopl | 1ull << VMASST_TYPE_runstate_update_flag |                     \
      1ull << VMASST_TYPE_m2p_strict)
 #define ASSISTS_TRANSLATED (1ull << VMASST_TYPE_runstate_update_flag)
 

@@ -224,5 +224,7 @@ const struct hc_op evtchn_ops[] = {
     ROW(init_control, PERM_ANY, op_init_control),
     ROW(expand_array, PERM_ANY, op_expand_array),
     ROW(set_priority, PERM_ANY, op_set_priority, .note = "ENOSYS in the 2-level ABI"),
+    {14, PERM_ANY, "EVTCHNOP_reset_cont", .refused = ENOSYS,
+     .note = "how another hypervisor goes on with reset: not for guests"},
 };
 const unsigned evtchn_op_count = ARRAY_SIZE(evtchn_ops);

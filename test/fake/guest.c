@@ -483,7 +483,8 @@ weak void mm_fill_guest_l4(uint64_t *l4, struct domain *d)
 }
 weak bool mm_show_m2p(uint64_t *l4, bool show)
 {
-    uint64_t was = l4[HYP_SLOT_FIRST], want = show ? 0x8000000000000063ull + ((uint64_t)HYP_SLOT_FIRST << 40) : 0;
+    uint64_t was = l4[HYP_SLOT_FIRST],
+             want = show ? 0x8000000000000063ull + ((uint64_t)HYP_SLOT_FIRST << 40) : 0;
 
     l4[HYP_SLOT_FIRST] = want;
     return was != want;

@@ -257,6 +257,32 @@ static void versions(void **state)
     assert_string_equal(buf.b, "secret");
 }
 
+/* The forms without cut: the size is asked for, a buffer is filled exactly or not at all. */
+static void versions_of_any_length(void **state)
+{
+    static struct {
+        uint32_t len;
+        char buf[64];
+    } v;
+
+    for (unsigned i = XENVER_extraversion2; i <= XENVER_commandline2; i++) {
+        long n = call(guest, __HYPERVISOR_xen_version, i, 0);
+
+        assert_in_range(n, 1, 60);
+        memset(&v, 0x55, sizeof(v));
+        v.len = 0;
+        assert_int_equal(call(guest, __HYPERVISOR_xen_version, i, (uintptr_t)&v), -EINVAL);
+        v.len = (uint32_t)n - 1;
+        assert_int_equal(call(guest, __HYPERVISOR_xen_version, i, (uintptr_t)&v), -ENOBUFS);
+        assert_int_equal(v.buf[0], 0x55);
+        v.len = ~0u;
+        assert_int_equal(call(guest, __HYPERVISOR_xen_version, i, (uintptr_t)&v), n);
+        assert_int_equal(v.buf[n], 0x55);
+        assert_int_equal(call(guest, __HYPERVISOR_xen_version, i, 8), -EFAULT);
+    }
+    assert_memory_equal(v.buf, "<denied>", 8);
+}
+
 /* --- the command line --- */
 
 static bool opt_flag;
@@ -357,6 +383,7 @@ int main(void)
         T(multicall_with_iret),
         T(every_copy_of_a_multicall_may_fault),
         T(versions),
+        T(versions_of_any_length),
         T(options),
         T(options_not_understood),
         T(sizes),

@@ -24,12 +24,12 @@ static const struct msr_rule rules[] = {
     {0x00000017, 0x00000017, MSR_HOST_READ, HW, V_INTEL, 0}, /* platform id: microcode tools */
     {0x0000001b, 0x0000001b, MSR_APIC_BASE_, false, V_ANY, 0},
     {0x00000049, 0x00000049, MSR_PRED_CMD_, false, V_ANY, 0},
-    {0x0000008b, 0x0000008b, MSR_HOST_READ, HW, V_AMD, 0},         /* patch level */
-    {0x0000008b, 0x0000008b, MSR_IGNORE_WRITE, false, V_INTEL, 0}, /* written as 0 before it is read */
+    {0x0000008b, 0x0000008b, MSR_HOST_READ, HW, V_AMD, 0},           /* patch level */
+    {0x0000008b, 0x0000008b, MSR_IGNORE_WRITE, false, V_INTEL, 0},   /* written as 0 before it is read */
     {0x000000ce, 0x000000ce, MSR_PLATFORM_INFO_, false, V_INTEL, 0}, /* CPUID faulting and nothing else */
-    {0x000000fe, 0x000000fe, MSR_HOST_READ, HW, V_ANY, 0},         /* MTRRcap */
+    {0x000000fe, 0x000000fe, MSR_HOST_READ, HW, V_ANY, 0},           /* MTRRcap */
     {0x00000140, 0x00000140, MSR_MISC_FEATURES_, false, V_INTEL, 0},
-    {0x00000179, 0x0000017a, MSR_IGNORE_WRITE, false, V_ANY, 0},   /* MCG_CAP: no banks; MCG_STATUS */
+    {0x00000179, 0x0000017a, MSR_IGNORE_WRITE, false, V_ANY, 0}, /* MCG_CAP: no banks; MCG_STATUS */
     {0x000001a0, 0x000001a0, MSR_MISC_ENABLE_, false, V_INTEL, 0},
     {0x00000200, 0x0000020f, MSR_HOST_READ, HW, V_ANY, 0}, /* variable MTRRs */
     {0x00000250, 0x00000250, MSR_HOST_READ, HW, V_ANY, 0}, /* fixed MTRRs */

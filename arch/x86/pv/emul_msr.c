@@ -13,14 +13,14 @@
 #include "../metal/pvregs.h"
 #include "x86/msr.h"
 
-#define EFER_SHOWN      0xd01ull /* SCE LME LMA NXE */
-#define APIC_BASE_SHOWN 0xfee00800ull
-#define APIC_BASE_BSP   0x100ull
+#define EFER_SHOWN           0xd01ull /* SCE LME LMA NXE */
+#define APIC_BASE_SHOWN      0xfee00800ull
+#define APIC_BASE_BSP        0x100ull
 /* MISC_ENABLE: no performance monitoring, no MONITOR; BTS, PEBS unavailable, xTPR off. */
-#define MISC_CLEAR      ((1ull << 7) | (1ull << 18))
-#define MISC_SET        ((1ull << 11) | (1ull << 12) | (1ull << 23))
-#define XCR0_GUEST      0xe7ull
-#define CR4_OSXSAVE     (1ull << 18)
+#define MISC_CLEAR           ((1ull << 7) | (1ull << 18))
+#define MISC_SET             ((1ull << 11) | (1ull << 12) | (1ull << 23))
+#define XCR0_GUEST           0xe7ull
+#define CR4_OSXSAVE          (1ull << 18)
 #define PLATFORM_CPUID_FAULT (1ull << 31)
 
 /* --- CPUID --- */

@@ -96,8 +96,8 @@ static bool linear_mark(struct frame *f, uint64_t mark, uint64_t other)
     do {
         if (x & other)
             return false;
-    } while (!(x & mark) && !__atomic_compare_exchange_n(&f->type, &x, x | mark, false, __ATOMIC_SEQ_CST,
-                                                         __ATOMIC_SEQ_CST));
+    } while (!(x & mark) &&
+             !__atomic_compare_exchange_n(&f->type, &x, x | mark, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
     return true;
 }
 

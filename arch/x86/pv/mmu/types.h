@@ -17,10 +17,10 @@
 #define PGT_PARTIAL   (1ull << 57) /* nobody is at work on it; entries [0, index) hold references */
 #define PGT_LOCKED    (1ull << 56) /* somebody changes an entry; counted as one reference */
 #define PGT_FOREIGN                                                                                          \
-    (1ull << 55)           /* another domain than the owner was given it as WRITABLE since it became that */
+    (1ull << 55) /* another domain than the owner was given it as WRITABLE since it became that */
 #define PGT_NAMES       (1ull << 54) /* since it became a table it has named, or tried to, others of its level */
 #define PGT_NAMED       (1ull << 43) /* since it became a table another of its level has named it */
-#define PGT_INDEX_SHIFT 44 /* 10 bits: 0..512 */
+#define PGT_INDEX_SHIFT 44           /* 10 bits: 0..512 */
 #define PGT_INDEX_MASK  (0x3ffull << PGT_INDEX_SHIFT)
 #define PGT_COUNT_MASK  ((1ull << 40) - 1)
 
