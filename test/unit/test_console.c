@@ -226,18 +226,18 @@ static void guests_write_lines(void **state)
     guest_writes(v, "half");
     assert_int_equal(seen_n, 0);
     guest_writes(v, " a line\r\n\033[2Jnext");
-    assert_string_equal(seen, "(d5) half a line\n");
+    assert_string_equal(seen, "(d5) half a line\r\n");
     guest_writes(v, "\n");
-    assert_non_null(strstr(seen, "(d5) .[2Jnext\n"));
+    assert_non_null(strstr(seen, "(d5) .[2Jnext\r\n"));
     memset(text, 'z', sizeof(text));
     text[sizeof(text) - 1] = 0;
     seen_n = 0;
     guest_writes(v, text);
-    assert_int_equal(seen_n, 2 * (239 + 6));
+    assert_int_equal(seen_n, 2 * (239 + 7));
     seen_n = 0;
     for (unsigned i = 0; i < 2000; i++)
         guest_writes(v, "flood\n");
-    assert_in_range(seen_n / strlen("(d5) flood\n"), 100, 600);
+    assert_in_range(seen_n / strlen("(d5) flood\r\n"), 100, 600);
     assert_true(console_set_level("warning", true));
     guest_writes(v, "unwanted\n");
     assert_null(strstr(seen, "unwanted"));
