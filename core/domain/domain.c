@@ -187,7 +187,7 @@ static struct domain *system_domain(unsigned id, unsigned max_vcpus)
     if (!d)
         panic("No memory for the system domains");
     d->system = true;
-    if (sched_domain_init(d))
+    if (sched_domain_init(d, 0))
         panic("No memory for the system domains");
     return d;
 }
@@ -228,7 +228,7 @@ static int config_check(did_t id, const struct domain_config *c)
 {
     if (id.v >= DOMID_FIRST_RESERVED || !c->ops)
         return -EINVAL;
-    if (!c->max_vcpus || c->max_vcpus > MAX_VCPUS || c->max_grant_version > 2 || c->cpupool)
+    if (!c->max_vcpus || c->max_vcpus > MAX_VCPUS || c->max_grant_version > 2)
         return -EINVAL;
     return 0;
 }
@@ -248,7 +248,7 @@ static void config_apply(struct domain *d, const struct domain_config *c)
 /* The rooms' parts; all or nothing. */
 static int parts_make(struct domain *d, const struct domain_config *c)
 {
-    int r = sched_domain_init(d);
+    int r = sched_domain_init(d, c->cpupool);
 
     if (r)
         return r;

@@ -90,6 +90,7 @@ static void begin(struct domain *d)
         vcpu_sleep_sync(v);
     }
     kill_timers(d);
+    sched_domain_retire(d);
 }
 
 int domain_kill(struct domain *d)

@@ -21,6 +21,7 @@ void runq_check(struct runq *rq)
 
 void sched_room_check(void)
 {
+    pool_check();
     for_each_cpu(cpu, &cpus_online)
     {
         struct runq *rq = &runqs[cpu];

@@ -6,7 +6,7 @@
  *
  * - Low wake-up latency: a vCPU that slept starts BONUS behind the queue's clock, so one that uses little CPU
  * goes before those that use much. One that used its share before it slept gains nothing.
- * - Rate limit: a vCPU keeps the CPU at least RATE_LIMIT_NS, unless it blocks or yields.
+ * - Rate limit: a vCPU keeps the CPU for at least the pool's rate limit, unless it blocks or yields.
  * - Clocks: queues that do not share vCPUs (affinity) run apart; their distance is held below DRIFT by moving
  * the base of the queue that lags, which changes no order within it. So the past is forgotten after a quarter
  * of a second, and nobody starves when such queues meet.
@@ -37,7 +37,6 @@
 #define CAP_MAX        (MAX_VCPUS * 100u)
 
 #define MS(x)          ((x)*1000000ull)
-#define RATE_LIMIT_NS  MS(1)
 #define SLICE_MAX_NS   MS(10)
 #define BALANCE_NS     MS(5)
 #define PERIOD_NS      MS(50)
@@ -52,8 +51,6 @@
 #define DRIFT          VT(250)
 #define IDLE_LAG       VT(10)
 #define LEAD_NS        MS(100) /* most that a vCPU may be ahead where it arrives, in its own running time */
-
-static int64_t front; /* [a] absolute clock of the queue that is ahead; may lag by a little */
 
 static int64_t scaled(uint64_t ns, uint32_t weight)
 {
@@ -91,10 +88,15 @@ static struct sched_unit *first_unit(const struct runq *rq)
  * --------------------------------------------------------------------------------------------------------------
  */
 
+static int64_t front_of(const struct cpupool *p)
+{
+    return __atomic_load_n(&p->front, __ATOMIC_RELAXED);
+}
+
 /* A queue that lags more than `most` behind the front is moved up. */
 static void pull(struct runq *rq, int64_t most)
 {
-    int64_t lag = __atomic_load_n(&front, __ATOMIC_RELAXED) - (rq->clock + rq->base);
+    int64_t lag = front_of(rq->pool) - (rq->clock + rq->base);
 
     if (lag > most)
         __atomic_store_n(&rq->base, rq->base + lag - most, __ATOMIC_RELAXED);
@@ -117,8 +119,8 @@ static void advance_clock(struct runq *rq, const struct sched_unit *cur)
         at = head->vt;
     if (at - rq->clock > 0)
         rq->clock = at;
-    if (rq->clock + rq->base - __atomic_load_n(&front, __ATOMIC_RELAXED) > 0)
-        __atomic_store_n(&front, rq->clock + rq->base, __ATOMIC_RELAXED);
+    if (rq->clock + rq->base - front_of(rq->pool) > 0)
+        __atomic_store_n(&rq->pool->front, rq->clock + rq->base, __ATOMIC_RELAXED);
     else
         pull(rq, DRIFT);
     publish_head(rq);
@@ -254,6 +256,10 @@ static void credit_enqueue(struct runq *rq, struct vcpu *v)
     if (rq->cur != rq->idle)
         credit_charge(rq, arch_time_ns());
     pull(rq, rq->cur == rq->idle && !rq->nr ? IDLE_LAG : DRIFT);
+    if (u->pool != rq->pool) {
+        u->vt += front_of(rq->pool) - front_of(u->pool);
+        u->pool = rq->pool;
+    }
     u->vt -= rq->base;
     if (u->vt - (rq->clock - lag) < 0)
         u->vt = rq->clock - lag;
@@ -279,12 +285,18 @@ static void credit_leave(struct runq *rq, struct vcpu *v)
  * ------------------------------------------------------------------------------------------------------------
  */
 
-/* ns that u may run on until it is GRAN ahead of `other`, within the bounds of a slice. */
-static uint64_t slice(const struct sched_unit *u, int64_t vt, const struct sched_unit *other, uint64_t ran)
+static uint64_t rate_limit(const struct runq *rq)
+{
+    return __atomic_load_n(&rq->pool->rate_limit, __ATOMIC_RELAXED);
+}
+
+/* ns that the current vCPU u may run on until it is GRAN ahead of `other`, within the bounds of a slice. */
+static uint64_t slice(const struct runq *rq, const struct sched_unit *u, int64_t vt,
+                      const struct sched_unit *other, uint64_t ran)
 {
     int64_t room = other->vt + GRAN - vt;
     uint64_t ns = room > 0 ? unscaled(room, weight_of(u->v)) : 0;
-    uint64_t least = ran < RATE_LIMIT_NS ? RATE_LIMIT_NS - ran : QUANTUM_NS;
+    uint64_t limit = rate_limit(rq), least = ran < limit ? limit - ran : QUANTUM_NS;
 
     return MIN(MAX(ns, least), SLICE_MAX_NS);
 }
@@ -296,8 +308,8 @@ static uint64_t credit_preempt_in(struct runq *rq, const struct vcpu *v, uint64_
     int64_t vt = cur->vt + scaled(now > cur->charged ? now - cur->charged : 0, weight_of(cur->v));
 
     if (vt - u->vt > WAKE_GRAN)
-        return ran >= RATE_LIMIT_NS ? 0 : RATE_LIMIT_NS - ran;
-    return slice(cur, vt, u, ran);
+        return ran >= rate_limit(rq) ? 0 : rate_limit(rq) - ran;
+    return slice(rq, cur, vt, u, ran);
 }
 
 /* The first on the queue whose domain may still use CPU time; others are parked on the way. */
@@ -312,13 +324,13 @@ static struct sched_unit *first_with_budget(struct runq *rq, uint64_t now)
     return u;
 }
 
-static bool keeps_cpu(const struct sched_unit *u, const struct sched_unit *head, uint64_t now)
+static bool keeps_cpu(const struct runq *rq, const struct sched_unit *u, const struct sched_unit *head, uint64_t now)
 {
     if (!head)
         return true;
     if (u->yielded)
         return false;
-    return now - u->dispatched < RATE_LIMIT_NS || u->vt - head->vt <= WAKE_GRAN;
+    return now - u->dispatched < rate_limit(rq) || u->vt - head->vt <= WAKE_GRAN;
 }
 
 static uint64_t slice_end(struct runq *rq, const struct sched_unit *u, uint64_t now)
@@ -328,8 +340,8 @@ static uint64_t slice_end(struct runq *rq, const struct sched_unit *u, uint64_t 
     int64_t left;
 
     if (head)
-        ns = slice(u, u->vt, head, now - u->dispatched);
-    else if (cpumask_next(&cpus_online, 1) < MAX_CPUS)
+        ns = slice(rq, u, u->vt, head, now - u->dispatched);
+    else if (cpumask_others(&rq->pool->cpus, rq->cpu))
         ns = SLICE_MAX_NS; /* to look at the other queues */
     if (cap_of(u->v)) {
         left = MAX(budget_left(u->v, now), (int64_t)QUANTUM_NS);
@@ -346,7 +358,7 @@ static struct vcpu *credit_next(struct runq *rq, struct vcpu *prev, uint64_t now
         park(u);
         u = NULL;
     }
-    if (!u || !keeps_cpu(u, head, now)) {
+    if (!u || !keeps_cpu(rq, u, head, now)) {
         if (!head)
             return NULL;
         tree_remove(rq, head);
@@ -357,6 +369,11 @@ static struct vcpu *credit_next(struct runq *rq, struct vcpu *prev, uint64_t now
     u->yielded = false;
     *until = slice_end(rq, u, now);
     return u->v;
+}
+
+static void credit_pool_changed(struct runq *rq)
+{
+    __atomic_store_n(&rq->base, front_of(rq->pool) - rq->clock, __ATOMIC_RELAXED);
 }
 
 static bool credit_wants_more(struct runq *rq, uint64_t now, int64_t *limit)
@@ -389,7 +406,7 @@ static struct vcpu *credit_steal(struct runq *from, unsigned to, int64_t limit)
 
         if (limit != STEAL_ANY && v->sched->vt + from->base - limit >= 0)
             return NULL;
-        if (!cpumask_test(&v->hard_affinity, to))
+        if (!cpumask_test(&v->allowed, to))
             continue;
         if (limit != STEAL_ANY && !cpumask_test(&v->soft_affinity, to))
             continue;
@@ -449,7 +466,8 @@ static int credit_vcpu_init(struct vcpu *v)
     if (!v->sched)
         return -ENOMEM;
     v->sched->v = v;
-    v->sched->vt = __atomic_load_n(&front, __ATOMIC_RELAXED);
+    v->sched->pool = __atomic_load_n(&v->domain->pool, __ATOMIC_RELAXED);
+    v->sched->vt = front_of(v->sched->pool);
     return 0;
 }
 
@@ -477,7 +495,7 @@ static void credit_check(struct runq *rq)
 
         BUG_ON(!u->queued || u->parked || u->v->sched != u);
         BUG_ON(u->v->running || u->v->cpu != rq->cpu || u->v == rq->cur);
-        BUG_ON(!cpumask_test(&u->v->hard_affinity, rq->cpu));
+        BUG_ON(!cpumask_test(&u->v->allowed, rq->cpu));
         BUG_ON(u->v->runstate.state != RUNSTATE_runnable);
     }
     BUG_ON(n != rq->nr);
@@ -494,7 +512,7 @@ static void dump_unit(const struct runq *rq, const struct sched_unit *u, const c
 static void credit_dump(struct runq *rq)
 {
     console_printf("  waiting %u, behind the front %lld us\n", rq->nr,
-                   (long long)(front - rq->clock - rq->base) / 256000);
+                   (long long)(front_of(rq->pool) - rq->clock - rq->base) / 256000);
     if (rq->cur != rq->idle)
         dump_unit(rq, rq->cur->sched, "runs ");
     for (struct rb_node *i = rb_first(&rq->tree); i; i = rb_next(i))
@@ -514,6 +532,7 @@ const struct sched_policy credit_policy = {
     .preempt_in = credit_preempt_in,
     .next = credit_next,
     .leave = credit_leave,
+    .pool_changed = credit_pool_changed,
     .wants_more = credit_wants_more,
     .steal = credit_steal,
     .check = credit_check,

@@ -19,7 +19,7 @@
 
 static bool cpu_allowed(const struct vcpu *v, unsigned cpu)
 {
-    return cpumask_test(&v->hard_affinity, cpu) && cpumask_test(&cpus_online, cpu);
+    return cpumask_test(&v->allowed, cpu) && cpumask_test(&cpus_online, cpu);
 }
 
 /* First idle CPU of the set, from `from` upwards and round. MAX_CPUS: none. */
@@ -58,11 +58,11 @@ static unsigned choose_cpu(const struct vcpu *v)
 
     if (cpu_allowed(v, last) && cpumask_test(&v->soft_affinity, last) && cpumask_test(&idle_cpus, last))
         return last;
-    cpumask_and(&both, &v->hard_affinity, &v->soft_affinity);
+    cpumask_and(&both, &v->allowed, &v->soft_affinity);
     cpu = idle_in(&both, last);
     if (cpu < MAX_CPUS)
         return cpu;
-    cpu = idle_in(&v->hard_affinity, last);
+    cpu = idle_in(&v->allowed, last);
     if (cpu < MAX_CPUS)
         return cpu;
     if (cpu_allowed(v, last))
@@ -70,7 +70,7 @@ static unsigned choose_cpu(const struct vcpu *v)
     cpu = least_loaded(&both);
     if (cpu < MAX_CPUS)
         return cpu;
-    cpu = least_loaded(&v->hard_affinity);
+    cpu = least_loaded(&v->allowed);
     return cpu < MAX_CPUS ? cpu : last; /* its last CPU went away: nothing does that yet */
 }
 
@@ -141,12 +141,13 @@ static bool take_from(struct runq *from, struct runq *to, int64_t limit)
 
 void rebalance(struct runq *rq, uint64_t now)
 {
+    const struct cpumask *peers = &rq->pool->cpus; /* not locked: what is taken is checked once more */
     struct runq *best = NULL;
     int64_t limit, head = 0;
 
     if (!policy->wants_more(rq, now, &limit))
         return;
-    for_each_cpu(cpu, &cpus_online)
+    for_each_cpu(cpu, peers)
     {
         struct runq *o = &runqs[cpu];
         int64_t h = __atomic_load_n(&o->head, __ATOMIC_RELAXED);
@@ -162,7 +163,7 @@ void rebalance(struct runq *rq, uint64_t now)
         limit != STEAL_ANY)
         return;
     /* Idle, and the best queue had only vCPUs that must not run here. */
-    for_each_cpu(cpu, &cpus_online)
+    for_each_cpu(cpu, peers)
     {
         struct runq *o = &runqs[cpu];
 
@@ -179,7 +180,7 @@ static unsigned helper_for(struct runq *rq)
     unsigned cpu = MAX_CPUS;
 
     for (struct rb_node *n = rb_first(&rq->tree); n && cpu == MAX_CPUS; n = rb_next(n))
-        cpu = idle_in(&container_of(n, struct sched_unit, node)->v->hard_affinity, rq->cpu);
+        cpu = idle_in(&container_of(n, struct sched_unit, node)->v->allowed, rq->cpu);
     spin_unlock_irq(&rq->lock, flags);
     return cpu;
 }
@@ -201,45 +202,85 @@ void offer_to_idle(struct runq *rq)
  * ----------------------------------------------------------------------------------------------------------------
  */
 
-static bool any_online(const struct cpumask *m)
+void obey_and_unlock(struct vcpu *v, struct runq *rq, unsigned long flags)
 {
-    struct cpumask r;
+    bool waits = v->sched->queued;
 
-    cpumask_and(&r, m, &cpus_online);
-    return !cpumask_empty(&r);
-}
-
-/* The hard affinity has changed: v leaves a CPU that it may not use any more. Unlocks. */
-static void obey_and_unlock(struct vcpu *v, struct runq *rq, unsigned long flags)
-{
     if (!cpu_allowed(v, rq->cpu)) {
         if (rq->cur == v) {
             work_raise_cpu(rq->cpu, WORK_SCHEDULE);
-        } else if (v->sched->queued) {
+        } else if (waits) {
             policy->dequeue(rq, v);
             place_and_unlock(v, rq, flags);
             return;
         }
     }
     spin_unlock_irq(&rq->lock, flags);
+    if (waits)
+        offer_to_idle(rq);
+}
+
+static bool in_pool(const struct vcpu *v, const struct cpumask *m)
+{
+    struct cpumask both;
+
+    cpumask_and(&both, m, &v->domain->pool->cpus);
+    return !cpumask_empty(&both);
 }
 
 int sched_set_affinity(struct vcpu *v, const struct cpumask *hard, const struct cpumask *soft)
 {
     unsigned long flags;
     struct runq *rq;
+    int r = 0;
 
-    if (v->idle || !any_online(hard))
+    if (v->idle)
         return -EINVAL;
+    pools_lock();
     rq = vcpu_rq_lock(v, &flags);
-    v->soft_affinity = *soft;
-    if (v->pin_override) {
-        v->saved_affinity = *hard;
-        spin_unlock_irq(&rq->lock, flags);
+    if ((hard && !in_pool(v, hard)) || (soft && !in_pool(v, soft)))
+        r = -EINVAL;
+    else if (hard && v->pin_override)
+        r = -EBUSY;
+    if (!r && hard)
+        v->hard_affinity = *hard;
+    if (!r && soft)
+        v->soft_affinity = *soft;
+    affinity_apply_and_unlock(v, rq, flags);
+    pools_unlock();
+    return r;
+}
+
+void sched_get_affinity(struct vcpu *v, struct sched_affinity *out)
+{
+    unsigned long flags;
+    struct runq *rq = vcpu_rq_lock(v, &flags);
+
+    out->hard = v->hard_affinity;
+    out->soft = v->soft_affinity;
+    out->hard_now = v->allowed;
+    cpumask_and(&out->soft_now, &v->soft_affinity, &v->allowed);
+    spin_unlock_irq(&rq->lock, flags);
+}
+
+/* rq->lock held. */
+static int override_set(struct vcpu *v, int cpu)
+{
+    if (cpu < 0) {
+        if (!v->pin_override)
+            return -EINVAL;
+        v->hard_affinity = v->saved_affinity;
+        v->pin_override = false;
         return 0;
     }
-    v->hard_affinity = *hard;
-    obey_and_unlock(v, rq, flags);
+    if (v->pin_override)
+        return -EBUSY;
+    if ((unsigned)cpu >= MAX_CPUS || !cpumask_test(&v->domain->pool->cpus, (unsigned)cpu))
+        return -EINVAL;
+    v->saved_affinity = v->hard_affinity;
+    v->hard_affinity = (struct cpumask){{0}};
+    cpumask_set(&v->hard_affinity, (unsigned)cpu);
+    v->pin_override = true;
     return 0;
 }
 
@@ -247,22 +288,14 @@ int sched_pin_override(struct vcpu *v, int cpu)
 {
     unsigned long flags;
     struct runq *rq;
-    int r = 0;
+    int r;
 
-    if (v->idle || cpu >= (int)MAX_CPUS || (cpu >= 0 && !cpumask_test(&cpus_online, (unsigned)cpu)))
+    if (v->idle)
         return -EINVAL;
+    pools_lock();
     rq = vcpu_rq_lock(v, &flags);
-    if (cpu >= 0 && !v->pin_override) {
-        v->saved_affinity = v->hard_affinity;
-        v->hard_affinity = (struct cpumask){{0}};
-        cpumask_set(&v->hard_affinity, (unsigned)cpu);
-        v->pin_override = true;
-    } else if (cpu < 0 && v->pin_override) {
-        v->hard_affinity = v->saved_affinity;
-        v->pin_override = false;
-    } else {
-        r = cpu < 0 ? -EINVAL : -EBUSY;
-    }
-    obey_and_unlock(v, rq, flags);
+    r = override_set(v, cpu);
+    affinity_apply_and_unlock(v, rq, flags);
+    pools_unlock();
     return r;
 }

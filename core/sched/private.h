@@ -2,6 +2,7 @@
 #ifndef SCHED_PRIVATE_H
 #define SCHED_PRIVATE_H
 
+#include "core/cpupool.h"
 #include "core/domain.h"
 #include "core/lock.h"
 #include "core/sched.h"
@@ -9,8 +10,10 @@
 
 /* The policy's view of a vCPU. [rq] = lock of the queue of v->cpu */
 struct sched_unit {
-    struct rb_node node; /* [rq] while queued */
-    struct vcpu *v;      /* [c] */
+    struct rb_node node;     /* [rq] while queued */
+    struct vcpu *v;          /* [c] */
+    struct cpupool *pool;    /* [rq] whose clock vt belongs to */
+    struct sched_unit *next; /* [pool] of the same domain */
     int64_t vt; /* [rq] virtual time: counted from the queue's base while queued or current, else absolute */
     uint64_t charged;    /* [rq] ns: up to here its run is in vt */
     uint64_t dispatched; /* [rq] ns: since when it has the CPU */
@@ -25,10 +28,22 @@ struct sched_unit {
 struct sched_domain {
     struct spinlock lock;      /* RANK_SCHED_DOMAIN */
     struct domain *d;          /* [c] */
+    struct sched_domain *next; /* [pool] in the same pool */
+    struct sched_unit *units;  /* [pool] */
     int64_t budget;            /* [a] ns left in this period; below 0: debt */
     uint64_t refill_at;        /* [lock; read without] ns */
     struct sched_unit *parked; /* [lock] */
     struct timer refill;
+};
+
+struct cpupool {
+    uint32_t id;                /* [pool] */
+    uint32_t domains;           /* [pool] */
+    bool used;                  /* [pool] */
+    struct cpumask cpus;        /* [pool; read without] */
+    uint64_t rate_limit;        /* [a] ns */
+    struct sched_domain *first; /* [pool] */
+    int64_t front;              /* [a] the policy's: absolute clock of the queue that is ahead; may lag by a little */
 };
 
 struct runq {
@@ -37,6 +52,7 @@ struct runq {
     bool ready;           /* [c] */
     struct vcpu *cur;     /* [lock] whom this CPU runs; its `running` is set */
     struct vcpu *idle;    /* [c] */
+    struct cpupool *pool; /* [pool and lock; read with one of them] */
     struct timer tick;    /* WORK_SCHEDULE at the end of the slice */
     uint64_t tick_at;     /* [lock] ns, 0 = off */
 
@@ -74,6 +90,8 @@ struct sched_policy {
     void (*leave)(struct runq *rq, struct vcpu *v);
     /* Worth a look at the other queues? Own queue, unlocked. *limit: take only what lies before this absolute
      * vt. */
+    /* The empty queue of an idle CPU has come to another pool. */
+    void (*pool_changed)(struct runq *rq);
     bool (*wants_more)(struct runq *rq, uint64_t now, int64_t *limit);
     /* Takes a vCPU off `from` for CPU `to`, the earliest that may run there and lies before limit. */
     struct vcpu *(*steal)(struct runq *from, unsigned to, int64_t limit);
@@ -93,9 +111,25 @@ void place_and_unlock(struct vcpu *v, struct runq *rq, unsigned long flags);
 void rebalance(struct runq *rq, uint64_t now);
 /* Other CPUs may take from rq what waits there. No locks. */
 void offer_to_idle(struct runq *rq);
+/* v->allowed has changed: v leaves a CPU that it may not use any more. Unlocks. */
+void obey_and_unlock(struct vcpu *v, struct runq *rq, unsigned long flags);
 /* Debug builds: the queue's invariants. Lock held. */
 void runq_check(struct runq *rq);
 void runstate_set(struct vcpu *v, int state, uint64_t now);
+
+/* --- pool.c. pool_lock is taken before any queue's. */
+void pool_init(void);
+void pool_cpu_init(unsigned cpu);
+void pools_lock(void);
+void pools_unlock(void);
+int must_check pool_domain_enter(struct domain *d, uint32_t id); /* -ENOENT */
+void pool_domain_leave(struct domain *d);
+/* Initial affinity and CPU; from here on v follows its pool. */
+void pool_vcpu_enter(struct vcpu *v);
+void pool_vcpu_leave(struct vcpu *v);
+/* v->allowed from hard affinity and pool. pools_lock and rq->lock held; unlocks rq. */
+void affinity_apply_and_unlock(struct vcpu *v, struct runq *rq, unsigned long flags);
+void pool_check(void);
 
 static inline bool vcpu_may_queue(const struct vcpu *v, const struct runq *rq)
 {

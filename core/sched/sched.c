@@ -23,7 +23,7 @@
  *  5. The sum of runstate.time[] plus the time since state_entry_time is the time since the vCPU was made.
  *  6. arch_context_switch is called without locks, with everything above already true for the new state.
  *
- * Locks: rq->lock (RANK_SCHED, interrupts off), one at a time.
+ * Locks: rq->lock (RANK_SCHED, interrupts off), one at a time; pools: pool.c.
  */
 #include "private.h"
 #include "core/console.h"
@@ -31,7 +31,6 @@
 #include "core/work.h"
 #include "arch/cpu.h"
 #include "arch/time.h"
-#include "lib/string.h"
 
 struct runq runqs[MAX_CPUS];
 struct cpumask cpus_online = {{1}};
@@ -225,7 +224,7 @@ static void set_tick(struct runq *rq, uint64_t until)
 static struct vcpu *choose(struct runq *rq, uint64_t now)
 {
     struct vcpu *prev = rq->cur, *next;
-    bool stays = !prev->idle && vcpu_runnable(prev) && cpumask_test(&prev->hard_affinity, rq->cpu);
+    bool stays = !prev->idle && vcpu_runnable(prev) && cpumask_test(&prev->allowed, rq->cpu);
     uint64_t until = 0;
 
     if (!prev->idle)
@@ -333,6 +332,7 @@ int sched_init_cpu(unsigned cpu)
     r = vcpu_create(dom_idle, cpu, &idle);
     if (r)
         return r;
+    pool_cpu_init(cpu);
     rq->idle = rq->cur = idle;
     idle->running = true;
     runstate_set(idle, RUNSTATE_running, arch_time_ns());
@@ -347,6 +347,7 @@ void sched_init(void)
     work_register(WORK_SCHEDULE, sched_run);
     work_register(WORK_RUNSTATE, publish_current);
     debug_key_register('r', "run queues", sched_dump);
+    pool_init();
     if (sched_init_cpu(cpu))
         panic("No memory for the scheduler");
     cpumask_set(&cpus_online, cpu);
@@ -358,42 +359,39 @@ struct vcpu *sched_idle_vcpu(unsigned cpu)
     return runqs[cpu].idle;
 }
 
-int sched_domain_init(struct domain *d)
+int sched_domain_init(struct domain *d, uint32_t cpupool)
 {
-    return policy->domain_init(d);
+    int r = policy->domain_init(d);
+
+    if (r || d->system)
+        return r;
+    r = pool_domain_enter(d, cpupool);
+    if (r)
+        policy->domain_free(d);
+    return r;
 }
 
 void sched_domain_free(struct domain *d)
 {
+    pool_domain_leave(d);
     policy->domain_free(d);
-}
-
-/* Where a new vCPU starts: they are spread, starting behind the domain's number. */
-static unsigned first_cpu(const struct vcpu *v)
-{
-    unsigned n = (v->id + v->domain->id.v) % cpu_count();
-
-    for_each_cpu(cpu, &cpus_online)
-    {
-        if (!n--)
-            return cpu;
-    }
-    return 0;
 }
 
 int sched_vcpu_init(struct vcpu *v)
 {
+    int r;
+
     v->runstate.state = RUNSTATE_offline;
     v->runstate.state_entry_time = arch_time_ns();
-    memset(&v->soft_affinity, 0xff, sizeof(v->soft_affinity));
     if (v->idle) {
         v->cpu = v->id;
         cpumask_set(&v->hard_affinity, v->id);
         return 0;
     }
-    v->cpu = first_cpu(v);
-    memset(&v->hard_affinity, 0xff, sizeof(v->hard_affinity));
-    return policy->vcpu_init(v);
+    r = policy->vcpu_init(v);
+    if (!r)
+        pool_vcpu_enter(v);
+    return r;
 }
 
 void sched_vcpu_free(struct vcpu *v)
@@ -407,13 +405,8 @@ void sched_vcpu_free(struct vcpu *v)
     rq = vcpu_rq_lock(v, &flags);
     BUG_ON(v->sched->queued);
     spin_unlock_irq(&rq->lock, flags);
+    pool_vcpu_leave(v);
     policy->vcpu_free(v);
-}
-
-/* One pool so far: all CPUs. */
-uint32_t sched_domain_pool(const struct domain *d)
-{
-    return 0;
 }
 
 int sched_set_params(struct domain *d, uint32_t weight, uint32_t cap)

@@ -46,6 +46,14 @@ static inline unsigned cpumask_count(const struct cpumask *m)
         n += (unsigned)__builtin_popcountll(m->w[i]);
     return n;
 }
+/* Is a CPU other than this one in the set? */
+static inline bool cpumask_others(const struct cpumask *m, unsigned cpu)
+{
+    for (unsigned i = 0; i < MAX_CPUS / 64; i++)
+        if (m->w[i] & ~(i == cpu / 64 ? 1ull << (cpu % 64) : 0))
+            return true;
+    return false;
+}
 static inline void cpumask_and(struct cpumask *r, const struct cpumask *a, const struct cpumask *b)
 {
     for (unsigned i = 0; i < MAX_CPUS / 64; i++)

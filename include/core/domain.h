@@ -24,6 +24,7 @@ struct guest_ops;
 struct sched_unit;
 struct sched_domain;
 struct console_line;
+struct cpupool;
 
 #define SHUTDOWN_CODE_NONE 255
 #define DOMAIN_WATCHDOGS   2
@@ -74,6 +75,7 @@ struct domain {
     uint32_t sched_weight;      /* [run-queue locks] */
     uint32_t sched_cap;         /* percent of one CPU, 0 = none */
     struct sched_domain *sched; /* [c] the policy's */
+    struct cpupool *pool;       /* [pool lock] NULL: a system domain */
 
     uint8_t crashed;          /* [a] domain_crash was called */
     struct tasklet crash_job; /* finishes domain_crash outside of the caller's locks */
@@ -117,6 +119,7 @@ struct vcpu {
     uint32_t virq_port[NR_VIRQS]; /* [evtchn lock] 0 = unbound */
 
     struct cpumask hard_affinity, soft_affinity; /* [v] */
+    struct cpumask allowed;                      /* [v] hard affinity within the pool: where it may run */
     struct cpumask saved_affinity;               /* [v] hard affinity while pin_override holds */
     bool pin_override;                           /* [v] */
     struct sched_unit *sched;                    /* [c] the policy's */
@@ -156,7 +159,8 @@ struct domain_config {
     uint32_t arch_flags;
 };
 void domain_subsystem_init(void);
-/* A complete, paused, published domain with one reference for the caller. -EEXIST, -ENOMEM, -EINVAL. */
+/* A complete, paused, published domain with one reference for the caller. -EEXIST, -ENOMEM, -EINVAL,
+ * -ENOENT (no such CPU pool). */
 int must_check domain_create(did_t id, const struct domain_config *c, struct domain **out);
 /* A vCPU, VPF_DOWN. Domain lock held or domain not yet running. */
 int must_check vcpu_create(struct domain *d, unsigned id, struct vcpu **out);

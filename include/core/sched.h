@@ -19,7 +19,10 @@ struct domain;
 void sched_init(void);                       /* boot CPU; registers WORK_SCHEDULE */
 int must_check sched_init_cpu(unsigned cpu); /* each CPU, creates its idle vCPU; before it goes online */
 struct vcpu *sched_idle_vcpu(unsigned cpu);
-int must_check sched_domain_init(struct domain *d);
+/* Its CPU pool is the given one; a system domain has none. -ENOMEM, -ENOENT. */
+int must_check sched_domain_init(struct domain *d, uint32_t cpupool);
+/* A dying domain does not keep its pool busy. */
+void sched_domain_retire(struct domain *d);
 void sched_domain_free(struct domain *d);
 int must_check sched_vcpu_init(struct vcpu *v);
 void sched_vcpu_free(struct vcpu *v); /* v does not run and never will */
@@ -38,8 +41,14 @@ void vcpu_kick(struct vcpu *v);
 /* Called by arch_context_switch as soon as prev's registers are in memory: others may run it now. */
 void sched_context_saved(struct vcpu *prev);
 
+/* NULL: stays. -EINVAL: nothing of it is in the pool; -EBUSY: pin_override holds. */
 int must_check sched_set_affinity(struct vcpu *v, const struct cpumask *hard, const struct cpumask *soft);
-/* The CPU pool that d belongs to. */
+/* As they were set, and what of them is in force: within the pool, and the soft one within the hard one. */
+struct sched_affinity {
+    struct cpumask hard, soft, hard_now, soft_now;
+};
+void sched_get_affinity(struct vcpu *v, struct sched_affinity *out);
+/* The CPU pool that d belongs to; CPUPOOL_ANY: none, a system domain. */
 uint32_t sched_domain_pool(const struct domain *d);
 int must_check sched_set_params(struct domain *d, uint32_t weight, uint32_t cap);
 /* ns v has run; ns a CPU has idled. */
