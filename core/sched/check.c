@@ -38,6 +38,7 @@ void sched_room_check(void)
 void sched_dump(void)
 {
     console_printf("Scheduler: %s\n", policy->name);
+    pool_dump();
     for_each_cpu(cpu, &cpus_online)
     {
         struct runq *rq = &runqs[cpu];

@@ -324,7 +324,8 @@ static struct sched_unit *first_with_budget(struct runq *rq, uint64_t now)
     return u;
 }
 
-static bool keeps_cpu(const struct runq *rq, const struct sched_unit *u, const struct sched_unit *head, uint64_t now)
+static bool keeps_cpu(const struct runq *rq, const struct sched_unit *u, const struct sched_unit *head,
+                      uint64_t now)
 {
     if (!head)
         return true;

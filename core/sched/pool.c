@@ -18,6 +18,7 @@
  * Locks: pool_lock (RANK_CPUPOOL), then run queues one at a time.
  */
 #include "private.h"
+#include "core/console.h"
 #include "core/log.h"
 #include "core/params.h"
 #include "core/work.h"
@@ -68,7 +69,8 @@ void affinity_apply_and_unlock(struct vcpu *v, struct runq *rq, unsigned long fl
     spin_assert_held(&pool_lock);
     cpumask_and(&v->allowed, &v->hard_affinity, pool);
     if (cpumask_empty(&v->allowed)) {
-        log_debug("d%uv%u: none of its CPUs is in its pool any more, may use all there", v->domain->id.v, v->id);
+        log_debug("d%uv%u: none of its CPUs is in its pool any more, may use all there", v->domain->id.v,
+                  v->id);
         v->hard_affinity = all_cpus;
         v->allowed = *pool;
     }
@@ -482,6 +484,23 @@ void pool_check(void)
     for_each_cpu(cpu, &cpus_online)
     {
         BUG_ON(!cpumask_test(&seen, cpu) && __atomic_load_n(&runqs[cpu].nr, __ATOMIC_RELAXED));
+    }
+    spin_unlock(&pool_lock);
+}
+
+void pool_dump(void)
+{
+    spin_lock(&pool_lock);
+    for (const struct cpupool *p = pools; p < pools + ARRAY_SIZE(pools); p++) {
+        if (!p->used)
+            continue;
+        console_printf("Pool %u: %u domains, rate limit %llu us, CPUs", p->id, p->domains,
+                       (unsigned long long)p->rate_limit / 1000);
+        for_each_cpu(cpu, &p->cpus)
+        {
+            console_printf(" %u", cpu);
+        }
+        console_printf("\n");
     }
     spin_unlock(&pool_lock);
 }

@@ -43,7 +43,7 @@ struct cpupool {
     struct cpumask cpus;        /* [pool; read without] */
     uint64_t rate_limit;        /* [a] ns */
     struct sched_domain *first; /* [pool] */
-    int64_t front;              /* [a] the policy's: absolute clock of the queue that is ahead; may lag by a little */
+    int64_t front; /* [a] the policy's: absolute clock of the queue that is ahead; may lag by a little */
 };
 
 struct runq {
@@ -130,6 +130,7 @@ void pool_vcpu_leave(struct vcpu *v);
 /* v->allowed from hard affinity and pool. pools_lock and rq->lock held; unlocks rq. */
 void affinity_apply_and_unlock(struct vcpu *v, struct runq *rq, unsigned long flags);
 void pool_check(void);
+void pool_dump(void);
 
 static inline bool vcpu_may_queue(const struct vcpu *v, const struct runq *rq)
 {

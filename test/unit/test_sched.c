@@ -4,6 +4,7 @@
  * room checks.
  */
 #include "fake.h"
+#include "core/cpupool.h"
 #include "core/evtchn.h"
 #include "core/sched.h"
 #include "core/timer.h"
@@ -254,7 +255,7 @@ static void alone_is_free(void **state)
     uint64_t a, b;
 
     for (unsigned c = 1; c < CPUS; c++)
-        cpumask_clear(&cpus_online, c);
+        assert_int_equal(cpupool_cpu_remove(0, c), 0);
     d[0] = start(1, 1, 1, 0, 1);
     fake_run_until(fake_now + 100 * SEC);
     d[1] = start(2, 1, 100, 0, 1);
@@ -267,7 +268,7 @@ static void alone_is_free(void **state)
     assert_int_equal(a + b, 10 * SEC);
     end(d, 2);
     for (unsigned c = 1; c < CPUS; c++)
-        cpumask_set(&cpus_online, c);
+        assert_int_equal(cpupool_cpu_add(0, c), 0);
 }
 
 static void caps(void **state)
@@ -489,10 +490,15 @@ static void affinity_moves(void **state)
     assert_int_equal(sched_pin_override(v, 1), -EBUSY);
     fake_settle();
     assert_int_equal(v->cpu, 1);
-    assert_int_equal(sched_set_affinity(v, &all, &all), 0); /* for after the override */
+    assert_int_equal(sched_set_affinity(v, &all, &all), -EBUSY);
+    assert_int_equal(sched_set_affinity(v, NULL, &all), 0);
+    assert_int_equal(cpupool_cpu_remove(0, 1), -EADDRINUSE);
     fake_settle();
     assert_int_equal(v->cpu, 1);
     assert_int_equal(sched_pin_override(v, -1), 0);
+    assert_int_equal(v->hard_affinity.w[0], 4);
+    assert_int_equal(sched_set_affinity(v, &all, &none), -EINVAL);
+    assert_int_equal(sched_set_affinity(v, &all, &all), 0);
     assert_int_equal(sched_pin_override(v, -1), -EINVAL);
     assert_int_equal(sched_pin_override(v, 300), -EINVAL);
     assert_int_equal(sched_pin_override(v, 77), -EINVAL);
@@ -526,6 +532,241 @@ static void soft_affinity_is_preferred(void **state)
     fake_settle();
     assert_int_equal(d[0]->vcpu[0]->cpu, 3);
     end(d, 1);
+}
+
+/* --- pools
+ * --------------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t pool_cpus(uint32_t id)
+{
+    struct cpupool_info i;
+
+    assert_int_equal(cpupool_info(id, &i), 0);
+    assert_int_equal(i.id, id);
+    return i.cpus.w[0];
+}
+
+static uint64_t unused_cpus(void)
+{
+    struct cpumask m;
+
+    cpupool_free_cpus(&m);
+    return m.w[0];
+}
+
+/* A new pool with these CPUs of pool 0. */
+static uint32_t pool_with(uint64_t bits)
+{
+    uint32_t id;
+
+    assert_int_equal(cpupool_create(CPUPOOL_ANY, &id), 0);
+    for (unsigned c = 0; c < CPUS; c++)
+        if (bits >> c & 1) {
+            assert_int_equal(cpupool_cpu_remove(0, c), 0);
+            fake_settle();
+            assert_int_equal(cpupool_cpu_add(id, c), 0);
+        }
+    assert_int_equal(pool_cpus(id), bits);
+    return id;
+}
+
+static void pool_end(uint32_t id)
+{
+    uint64_t bits = pool_cpus(id);
+
+    fake_settle();
+    for (unsigned c = 0; c < CPUS; c++)
+        if (bits >> c & 1) {
+            assert_int_equal(cpupool_cpu_remove(id, c), 0);
+            assert_int_equal(cpupool_cpu_add(0, c), 0);
+        }
+    assert_int_equal(cpupool_destroy(id), 0);
+    assert_int_equal(pool_cpus(0), 15);
+    sched_room_check();
+}
+
+static void pools_come_and_go(void **state)
+{
+    struct cpupool_info i;
+    uint32_t a, b, c;
+
+    assert_int_equal(pool_cpus(0), 15);
+    assert_int_equal(unused_cpus(), 0);
+    assert_int_equal(cpupool_create(0, &a), -EEXIST);
+    assert_int_equal(cpupool_create(CPUPOOL_ANY, &a), 0);
+    assert_int_equal(a, 1);
+    assert_int_equal(cpupool_create(77, &b), 0);
+    assert_int_equal(cpupool_create(77, &c), -EEXIST);
+    assert_int_equal(cpupool_create(CPUPOOL_ANY, &c), 0);
+    assert_int_equal(c, 2);
+    assert_int_equal(cpupool_info(3, &i), 0); /* the next one */
+    assert_int_equal(i.id, 77);
+    assert_true(cpumask_empty(&i.cpus) && !i.domains);
+    assert_int_equal(cpupool_info(78, &i), -ENOENT);
+    assert_int_equal(cpupool_info(CPUPOOL_ANY, &i), -ENOENT);
+    assert_int_equal(cpupool_destroy(a), 0);
+    assert_int_equal(cpupool_destroy(a), -ENOENT);
+    assert_int_equal(cpupool_destroy(b) | cpupool_destroy(c), 0);
+    assert_int_equal(cpupool_destroy(0), -EBUSY);
+    for (a = 1; !cpupool_create(CPUPOOL_ANY, &b); a++)
+        assert_int_equal(b, a);
+    assert_int_equal(cpupool_create(CPUPOOL_ANY, &b), -ENOMEM);
+    while (--a)
+        assert_int_equal(cpupool_destroy(a), 0);
+}
+
+static void pool_cpus_move(void **state)
+{
+    uint32_t p;
+
+    assert_int_equal(cpupool_create(5, &p), 0);
+    assert_int_equal(cpupool_cpu_add(p, 1), -ENODEV); /* not free */
+    assert_int_equal(cpupool_cpu_add(p, CPUPOOL_ANY), -EINVAL);
+    assert_int_equal(cpupool_cpu_add(p, 4), -EINVAL); /* not online */
+    assert_int_equal(cpupool_cpu_add(p, 256), -EINVAL);
+    assert_int_equal(cpupool_cpu_add(p, 0x80000001u), -EINVAL);
+    assert_int_equal(cpupool_cpu_remove(p, 1), -ENODEV); /* of another pool */
+    assert_int_equal(cpupool_cpu_remove(p, CPUPOOL_ANY), -EINVAL);
+    assert_int_equal(cpupool_cpu_remove(6, 1), -ENOENT);
+    assert_int_equal(cpupool_cpu_remove(0, 300), -EINVAL);
+    assert_int_equal(cpupool_cpu_remove(0, CPUPOOL_ANY), 0); /* the last one */
+    assert_int_equal(pool_cpus(0), 7);
+    assert_int_equal(unused_cpus(), 8);
+    assert_int_equal(cpupool_cpu_add(6, 3), -ENOENT);
+    assert_int_equal(cpupool_cpu_add(p, CPUPOOL_ANY), 0);
+    assert_int_equal(pool_cpus(p), 8);
+    assert_int_equal(cpupool_destroy(p), -EBUSY);
+    pool_end(p);
+}
+
+/* Domains run in their pool only, move with their vCPUs, and hold its last CPU. */
+static void domains_stay_in_pools(void **state)
+{
+    struct domain *d[] = {start(1, 4, 256, 0, 15), start(2, 2, 256, 0, 15)};
+    uint32_t p = pool_with(12), full;
+    struct cpupool_info i;
+
+    fake_run_until(fake_now + MS(50));
+    assert_true(fake_current[2]->idle && fake_current[3]->idle);
+    assert_int_equal(cpupool_domain_move(d[1], p), 0);
+    fake_settle();
+    assert_int_equal(sched_domain_pool(d[1]), p);
+    for (unsigned c = 0; c < CPUS; c++)
+        assert_ptr_equal(fake_current[c]->domain, d[c >= 2]);
+    fake_run_until(fake_now + SEC);
+    sched_room_check();
+    for (unsigned c = 0; c < CPUS; c++)
+        assert_ptr_equal(fake_current[c]->domain, d[c >= 2]);
+    assert_int_equal(cpupool_info(p, &i), 0);
+    assert_int_equal(i.domains, 1);
+    assert_int_equal(cpupool_destroy(p), -EBUSY);
+    assert_int_equal(cpupool_cpu_remove(p, 2), 0);
+    assert_int_equal(cpupool_cpu_remove(p, 3), -EBUSY);
+    fake_settle();
+    assert_ptr_equal(fake_current[3]->domain, d[1]);
+    assert_true(fake_current[2]->idle);
+    assert_int_equal(cpupool_cpu_add(0, 2), 0);
+    fake_settle();
+    assert_ptr_equal(fake_current[2]->domain, d[0]); /* taken into use at once */
+
+    assert_int_equal(cpupool_create(CPUPOOL_ANY, &full), 0);
+    assert_int_equal(cpupool_domain_move(d[1], full), -ENOENT); /* it has no CPU */
+    assert_int_equal(cpupool_domain_move(d[1], 99), -ENOENT);
+    assert_int_equal(cpupool_domain_move(d[1], p), 0); /* is there */
+    assert_int_equal(cpupool_domain_move(dom_idle, p), -EINVAL);
+    assert_int_equal(cpupool_destroy(full), 0);
+    end(&d[1], 1); /* a dead domain leaves its pool */
+    pool_end(p);
+    end(&d[0], 1);
+}
+
+static void pool_wins_over_affinity(void **state)
+{
+    struct domain *d[] = {start(1, 1, 256, 0, 8)};
+    struct vcpu *v = d[0]->vcpu[0];
+    struct cpumask three = cpus(8), all = cpus(15);
+    struct sched_affinity a;
+    uint32_t p;
+
+    fake_settle();
+    assert_int_equal(v->cpu, 3);
+    p = pool_with(8);
+    fake_settle();
+    assert_true(v->running && v->cpu != 3);
+    sched_get_affinity(v, &a);
+    assert_int_equal(a.hard.w[0], ~0ull);
+    assert_int_equal(a.hard_now.w[0], 7);
+    assert_int_equal(sched_set_affinity(v, &three, NULL), -EINVAL);
+    assert_int_equal(sched_set_affinity(v, NULL, &three), -EINVAL);
+    assert_int_equal(sched_set_affinity(v, &all, &all), 0);
+    sched_get_affinity(v, &a);
+    assert_int_equal(a.hard.w[0], 15);
+    assert_int_equal(a.soft_now.w[0], 7);
+    assert_int_equal(cpupool_domain_move(d[0], p), 0);
+    sched_get_affinity(v, &a);
+    assert_int_equal(a.hard.w[0], ~0ull);
+    assert_int_equal(a.hard_now.w[0], 8);
+    fake_settle();
+    assert_true(v->running && v->cpu == 3);
+    assert_int_equal(cpupool_domain_move(d[0], 0), 0);
+    end(d, 1);
+    pool_end(p);
+}
+
+static void domain_made_in_pool(void **state)
+{
+    struct domain_config c = {.ops = &fake_guest_ops,
+                              .max_vcpus = 1,
+                              .max_evtchn_port = 1023,
+                              .max_frames = 100,
+                              .max_grant_frames = 4,
+                              .max_maptrack_frames = 4,
+                              .cpupool = 1};
+    struct domain *d;
+    struct vcpu *v;
+    uint32_t p;
+
+    assert_int_equal(domain_create(DID(1), &c, &d), -ENOENT);
+    assert_int_equal(cpupool_create(1, &p), 0);
+    assert_int_equal(domain_create(DID(1), &c, &d), -ENOENT); /* without a CPU */
+    assert_int_equal(cpupool_destroy(p), 0);
+    p = pool_with(4);
+    assert_int_equal(domain_create(DID(1), &c, &d), 0);
+    assert_int_equal(vcpu_create(d, 0, &v), 0);
+    assert_int_equal(v->cpu, 2);
+    v->initialised = true;
+    v->pause_flags = 0;
+    assert_int_equal(domain_controller_unpause(d), 0);
+    fake_settle();
+    assert_ptr_equal(fake_current[2], v);
+    end(&d, 1);
+    pool_end(p);
+}
+
+static void rate_limits(void **state)
+{
+    uint32_t us = 0, want;
+
+    assert_int_equal(cpupool_rate_limit(0, NULL, &us), 0);
+    assert_int_equal(us, 1000);
+    assert_int_equal(cpupool_rate_limit(3, NULL, &us), -ESRCH);
+    for (want = 1; want < RATE_LIMIT_MIN_US; want++)
+        assert_int_equal(cpupool_rate_limit(0, &want, &us), -EINVAL);
+    want = RATE_LIMIT_MAX_US + 1;
+    assert_int_equal(cpupool_rate_limit(0, &want, &us), -EINVAL);
+    for (unsigned i = 0; i < 3; i++) {
+        static const uint32_t good[] = {RATE_LIMIT_MAX_US, 0, 1000};
+        struct domain *d[] = {start(1, 1, 256, 0, 1), start(2, 1, 256, 0, 1)};
+        static const unsigned half[] = {500, 500};
+
+        assert_int_equal(cpupool_rate_limit(0, &good[i], &us), 0);
+        assert_int_equal(us, good[i]);
+        if (good[i] != RATE_LIMIT_MAX_US)
+            expect_shares(d, half, 2, 1);
+        else
+            fake_run_until(fake_now + SEC);
+        end(d, 2);
+    }
 }
 
 /* --- runstate
@@ -677,15 +918,35 @@ static struct {
     unsigned paused;
 } rd[RDOMS];
 
+/* CPUs and domains wander between two pools; whatever is refused, nothing breaks. */
+static void random_pool_action(struct domain *d)
+{
+    unsigned cpu = (unsigned)rand() % (CPUS + 1), from = (unsigned)rand() % 2;
+
+    if (rand() % 2) {
+        (void)!cpupool_domain_move(d, (unsigned)rand() % 3);
+    } else if (!cpupool_cpu_remove(from, cpu)) {
+        if (rand() % 2)
+            fake_settle();
+        if (cpupool_cpu_add((unsigned)rand() % 2, cpu)) {
+            fake_settle();
+            assert_int_equal(cpupool_cpu_add((unsigned)rand() % 2, cpu), 0);
+        }
+    }
+}
+
 static void random_action(void)
 {
     unsigned i = (unsigned)rand() % RDOMS;
     struct domain *d = rd[i].d;
     struct vcpu *v = d->vcpu[(unsigned)rand() % d->max_vcpus];
-    struct cpumask m = cpus((uint64_t)rand() % 15 + 1), s = cpus((uint64_t)rand() % 16);
+    struct cpumask m = cpus((uint64_t)rand() % 15 + 1), s = cpus((uint64_t)rand() % 15 + 1);
 
     fake_cpu = (unsigned)rand() % CPUS;
-    switch (rand() % 10) {
+    switch (rand() % 12) {
+    case 10:
+        random_pool_action(d);
+        break;
     case 0:
         if (rd[i].paused++ < 3)
             domain_pause_nosync(d);
@@ -699,7 +960,7 @@ static void random_action(void)
         }
         break;
     case 2:
-        assert_int_equal(sched_set_affinity(v, &m, &s), 0);
+        (void)!sched_set_affinity(v, &m, &s); /* there may be nothing of it in the pool */
         break;
     case 3:
         assert_int_equal(
@@ -742,14 +1003,16 @@ static void nobody_forgotten(void)
                 continue;
             assert_int_equal(v->runstate.state, RUNSTATE_runnable);
             for (unsigned c = 0; c < CPUS; c++)
-                assert_false(cpumask_test(&v->hard_affinity, c) && fake_current[c]->idle);
+                assert_false(cpumask_test(&v->allowed, c) && fake_current[c]->idle);
         }
 }
 
 static void random_sequences(void **state)
 {
     struct domain *d[RDOMS];
+    uint32_t p;
 
+    assert_int_equal(cpupool_create(1, &p), 0);
     srand(11);
     for (unsigned i = 0; i < RDOMS; i++) {
         d[i] = rd[i].d = start((uint16_t)(i + 1), 1 + i % 3, 256, 0, 15);
@@ -765,7 +1028,14 @@ static void random_sequences(void **state)
     }
     sched_dump();
     timer_dump();
+    for (unsigned i = 0; i < RDOMS; i++) /* one pool may have no CPU, never one with domains */
+        if (cpupool_domain_move(d[i], 0))
+            assert_int_equal(sched_domain_pool(d[i]), p);
     end(d, RDOMS);
+    for (unsigned c = 0; c < CPUS; c++)
+        if (!cpupool_cpu_remove(p, c))
+            assert_int_equal(cpupool_cpu_add(0, c), 0);
+    assert_int_equal(cpupool_destroy(p), 0);
 }
 
 int main(void)
@@ -792,6 +1062,12 @@ int main(void)
         cmocka_unit_test(affinity_moves),
         cmocka_unit_test(queued_vcpu_obeys_affinity),
         cmocka_unit_test(soft_affinity_is_preferred),
+        cmocka_unit_test(pools_come_and_go),
+        cmocka_unit_test(pool_cpus_move),
+        cmocka_unit_test(domains_stay_in_pools),
+        cmocka_unit_test(pool_wins_over_affinity),
+        cmocka_unit_test(domain_made_in_pool),
+        cmocka_unit_test(rate_limits),
         cmocka_unit_test(runstate_adds_up),
         cmocka_unit_test(runstate_area_follows),
         cmocka_unit_test(poll_waits_and_times_out),
