@@ -27,6 +27,12 @@ long domctl_setvcpucontext(struct hypercall *hc);
 long domctl_getvcpuinfo(struct hypercall *hc);
 long domctl_sendtrigger(struct hypercall *hc);
 
+long domctl_setvcpuaffinity(struct hypercall *hc);
+long domctl_getvcpuaffinity(struct hypercall *hc);
+long domctl_scheduler_op(struct hypercall *hc);
+long domctl_setnodeaffinity(struct hypercall *hc);
+long domctl_getnodeaffinity(struct hypercall *hc);
+
 /* What getdomaininfo and getdomaininfolist say of d. */
 void control_domain_info(struct domain *d, struct xen_domctl_getdomaininfo *out);
 
@@ -39,5 +45,8 @@ long sysctl_getcpuinfo(struct hypercall *hc);
 long sysctl_availheap(struct hypercall *hc);
 long sysctl_cputopoinfo(struct hypercall *hc);
 long sysctl_numainfo(struct hypercall *hc);
+long sysctl_sched_id(struct hypercall *hc);
+long sysctl_scheduler_op(struct hypercall *hc);
+long sysctl_cpupool_op(struct hypercall *hc);
 
 #endif

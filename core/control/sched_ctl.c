@@ -6,6 +6,7 @@
 #include "private.h"
 #include "core/cpupool.h"
 #include "core/domain.h"
+#include "core/frame.h"
 #include "core/sched.h"
 
 #define HARD  XEN_VCPUAFFINITY_HARD
@@ -20,7 +21,6 @@ long domctl_scheduler_op(struct hypercall *hc)
     struct domctl *c = domctl_of(hc);
     struct xen_domctl_scheduler_op *op = &c->op.u.scheduler_op;
     struct sched_params p;
-    int r;
 
     if (op->sched_id != XEN_SCHEDULER_CREDIT2)
         return -EINVAL;
@@ -30,8 +30,7 @@ long domctl_scheduler_op(struct hypercall *hc)
         if (op->u.credit2.weight)
             p.weight = op->u.credit2.weight;
         p.cap = op->u.credit2.cap;
-        r = sched_set_params(c->d, p.weight, p.cap);
-        return r;
+        return sched_set_params(c->d, p.weight, p.cap);
     case XEN_DOMCTL_SCHEDOP_getinfo:
         sched_get_params(c->d, &p);
         op->u.credit2.weight = (uint16_t)p.weight;
@@ -128,6 +127,27 @@ long domctl_getvcpuaffinity(struct hypercall *hc)
         return r;
     sched_get_affinity(v, &now);
     return affinity_write(hc, &now.hard, &now.soft);
+}
+
+/* --- NUMA --- */
+
+/* Where a domain's memory should come from; a set without memory is no place. */
+long domctl_setnodeaffinity(struct hypercall *hc)
+{
+    struct domctl *c = domctl_of(hc);
+    uint64_t nodes;
+
+    if (control_bitmap_read(hc->caller, &nodes, 32, &c->op.u.nodeaffinity.nodemap))
+        return -EFAULT;
+    return frame_set_node_affinity(c->d, (uint32_t)nodes);
+}
+
+long domctl_getnodeaffinity(struct hypercall *hc)
+{
+    struct domctl *c = domctl_of(hc);
+    uint64_t nodes = frame_node_affinity(c->d);
+
+    return control_bitmap_write(hc->caller, &c->op.u.nodeaffinity.nodemap, &nodes, 32);
 }
 
 /* --- pools --- */

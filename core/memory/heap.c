@@ -161,6 +161,11 @@ bool heap_take(unsigned order, unsigned bits, unsigned node, bool exact, mfn_t *
     return true;
 }
 
+uint32_t frame_nodes(void)
+{
+    return nodes_present;
+}
+
 /* The free block that is n's buddy at this order and may be merged with it. */
 static bool buddy_free(uint64_t buddy, unsigned order, unsigned node)
 {

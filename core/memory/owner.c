@@ -194,6 +194,38 @@ int frame_alloc_domain(struct domain *d, unsigned order, unsigned bits, unsigned
     return frame_alloc_domain_node(d, order, bits, flags, FRAME_ANY_NODE, out);
 }
 
+int frame_set_node_affinity(struct domain *d, uint32_t nodes)
+{
+    if (!(nodes & frame_nodes()))
+        return -EINVAL;
+    if ((nodes & frame_nodes()) == frame_nodes())
+        nodes = 0;
+    __atomic_store_n(&d->node_affinity, nodes, __ATOMIC_RELAXED);
+    return 0;
+}
+
+uint32_t frame_node_affinity(const struct domain *d)
+{
+    uint32_t nodes = __atomic_load_n(&d->node_affinity, __ATOMIC_RELAXED);
+
+    return nodes ? nodes : frame_nodes();
+}
+
+/* The node of the domain's that has most to give. The heap goes on to others when that is not enough. */
+static unsigned home_node(const struct domain *d)
+{
+    uint32_t nodes = __atomic_load_n(&d->node_affinity, __ATOMIC_RELAXED) & frame_nodes();
+    unsigned best = FRAME_ANY_NODE;
+
+    for (; nodes; nodes &= nodes - 1) {
+        unsigned n = (unsigned)__builtin_ctz(nodes);
+
+        if (best == FRAME_ANY_NODE || frame_free_node(n) > frame_free_node(best))
+            best = n;
+    }
+    return best;
+}
+
 int frame_alloc_domain_node(struct domain *d, unsigned order, unsigned bits, unsigned flags, unsigned node,
                             mfn_t *out)
 {
@@ -204,6 +236,8 @@ int frame_alloc_domain_node(struct domain *d, unsigned order, unsigned bits, uns
         return -ENOMEM;
     if (!budget_take(n - claimed, flags & FA_RESERVE ? 0 : budget_reserve()) && n > claimed)
         goto fail_charge;
+    if (node == FRAME_ANY_NODE)
+        node = home_node(d);
     if (!frame_take(order, bits, how, node, out))
         goto fail_budget;
     if (publish(d, *out, order))

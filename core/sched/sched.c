@@ -413,3 +413,9 @@ int sched_set_params(struct domain *d, uint32_t weight, uint32_t cap)
 {
     return policy->set_params(d, weight, cap);
 }
+
+void sched_get_params(struct domain *d, struct sched_params *out)
+{
+    out->weight = __atomic_load_n(&d->sched_weight, __ATOMIC_RELAXED);
+    out->cap = __atomic_load_n(&d->sched_cap, __ATOMIC_RELAXED);
+}

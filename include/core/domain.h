@@ -60,6 +60,8 @@ struct domain {
     uint64_t special_frames;          /* [p] */
     uint64_t max_frames;              /* [p] */
     uint64_t outstanding;             /* [p] claimed, not yet allocated */
+    uint32_t
+        node_affinity; /* [a] NUMA nodes that its memory should come from; 0: that of the CPU that asks */
 
     struct shared_info *shared_info; /* [c] direct-map address */
     mfn_t shared_info_mfn;           /* [c] */

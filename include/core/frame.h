@@ -160,6 +160,10 @@ uint64_t frame_total_node(unsigned node);
 /* Free frames whose addresses have at least min_bits and at most max_bits significant bits (0 = no bound), on a node
  * (-1 = on all). */
 uint64_t frame_free_region(int node, unsigned min_bits, unsigned max_bits);
+uint32_t frame_nodes(void); /* a bit per node that has memory */
+/* Nodes that d's memory is taken from first. -EINVAL: none of them has memory. */
+int must_check frame_set_node_affinity(struct domain *d, uint32_t nodes);
+uint32_t frame_node_affinity(const struct domain *d);
 /* Invariants of this room; panics with the broken one. Host tests and debug builds. */
 void frame_room_check(void);
 void frame_domain_check(

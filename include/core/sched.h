@@ -50,7 +50,11 @@ struct sched_affinity {
 void sched_get_affinity(struct vcpu *v, struct sched_affinity *out);
 /* The CPU pool that d belongs to; CPUPOOL_ANY: none, a system domain. */
 uint32_t sched_domain_pool(const struct domain *d);
+struct sched_params {
+    uint32_t weight, cap; /* cap: percent of a CPU, 0 = none */
+};
 int must_check sched_set_params(struct domain *d, uint32_t weight, uint32_t cap);
+void sched_get_params(struct domain *d, struct sched_params *out);
 /* ns v has run; ns a CPU has idled. */
 uint64_t sched_vcpu_time(struct vcpu *v);
 uint64_t sched_idle_time(unsigned cpu);
