@@ -47,6 +47,10 @@ weak void log_guest(did_t id, enum log_level level, const char *fmt, ...)
     line(fmt, ap);
     va_end(ap);
 }
+weak void log_guest_text(did_t id, const char *text)
+{
+    log_guest(id, LOG_INFO, "%s", text);
+}
 weak void panic(const char *fmt, ...)
 {
     va_list ap;
