@@ -38,10 +38,10 @@ const struct hc_op sysctl_ops[] = {
     NOT(psr_cmt_op, ENOSYS, "no cache monitoring"),
     NOT(pcitopoinfo, ENOSYS, "missing"),
     NOT(psr_alloc, EOPNOTSUPP, "no cache allocation"),
-    NOT(get_cpu_levelling_caps, ENOSYS, "missing"),
-    NOT(get_cpu_featureset, ENOSYS, "missing"),
+    ROW(get_cpu_levelling_caps, arch_sysctl),
+    ROW(get_cpu_featureset, arch_sysctl, .note = "of HVM guests: EOPNOTSUPP"),
     NOT(livepatch_op, ENOSYS, "no live patching"),
-    NOT(get_cpu_policy, ENOSYS, "missing"),
+    ROW(get_cpu_policy, arch_sysctl, .note = "of HVM guests: EOPNOTSUPP"),
 };
 const unsigned sysctl_op_count = ARRAY_SIZE(sysctl_ops);
 

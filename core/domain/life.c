@@ -97,7 +97,7 @@ int domain_controller_unpause(struct domain *d)
     if (!d->controller_pauses)
         r = -EINVAL;
     else
-        d->controller_pauses--;
+        d->started |= !--d->controller_pauses;
     spin_unlock(&d->lock);
     if (!r)
         domain_unpause(d);

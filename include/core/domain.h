@@ -46,6 +46,7 @@ struct domain {
     uint8_t handle[16];            /* [d] uuid */
     uint32_t pause_count;          /* [a] */
     uint32_t controller_pauses;    /* [d] */
+    bool started;                  /* [d] the toolstack has let it run once */
     struct domain *next;           /* [domain list lock] by rising id */
     struct domain *hash_next;      /* [bucket lock] */
     struct spinlock lock;

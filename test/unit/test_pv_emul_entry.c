@@ -21,6 +21,7 @@
 #include "lib/fmt.h"
 #include "x86/cpu.h"
 #include "x86/platform.h"
+#include "x86/policy.h"
 #include "x86/pte.h"
 #include "x86/tlb.h"
 #include "core/frame.h"
@@ -30,6 +31,7 @@
 #define MEM_SIZE 0x8000u
 
 static struct x86_domain dom;
+static struct cpu_policy policy;
 static struct x86_vcpu vcpu;
 static struct vcpu_info info;
 static struct pv_trap traps[256];
@@ -229,6 +231,10 @@ static int setup(void **state)
     vcpu.pv.root_kernel = MFN(5);
     vcpu.pv.root_user = MFN(6);
     dom.core.hardware = true;
+    memset(&policy, 0, sizeof(policy));
+    policy.basic[0].a = 0xd;
+    policy.xstate[0].a = 7;
+    dom.policy = &policy;
     rights = true;
     read_only_from = MEM_SIZE;
     toggles = crashes = port_reads = port_writes = blocks = root_loads = 0;
@@ -693,7 +699,7 @@ static void test_cpuid_faulting(void **state)
     cpu_features.amd = false;
     assert_true(pv_rdmsr(&vcpu.core, 0xce, &v) && v == 0);
     assert_false(pv_wrmsr(&vcpu.core, 0x140, 1)); /* the processor does not have it */
-    cpu_features.cpuid_fault = true;
+    policy.platform_info = 1ull << 31;
     assert_true(pv_rdmsr(&vcpu.core, 0xce, &v) && v == 1ull << 31);
     assert_false(pv_wrmsr(&vcpu.core, 0x140, 2));
     assert_true(pv_wrmsr(&vcpu.core, 0x140, 1) && pv_rdmsr(&vcpu.core, 0x140, &v) && v == 1);
@@ -707,7 +713,7 @@ static void test_cpuid_faulting(void **state)
     assert_true(pv_wrmsr(&vcpu.core, 0x140, 0));
     regs->rax = 0x40000000;
     assert_int_equal(emulate(&f), PVE_DONE);
-    cpu_features.cpuid_fault = false;
+    policy.platform_info = 0;
     cpu_features.intel = intel;
     cpu_features.amd = amd;
 }

@@ -102,6 +102,7 @@ static void stage2(void)
     irq_init();
     time_init();
     hypercall_init();
+    pv_policy_init();
     domain_subsystem_init();
     sched_init();
     cpu_info()->current = sched_idle_vcpu(0);

@@ -129,6 +129,10 @@ long arch_domctl(struct hypercall *hc)
         return gettscinfo(c);
     case XEN_DOMCTL_getvcpucontext:
         return control_getvcpucontext(c);
+    case XEN_DOMCTL_get_cpu_policy:
+        return control_get_cpu_policy(c);
+    case XEN_DOMCTL_set_cpu_policy:
+        return control_set_cpu_policy(c);
     }
     return -ENOSYS;
 }

@@ -7,5 +7,12 @@
 
 /* domctl.c's rows in other files; each gets the decoded operation. */
 long control_getvcpucontext(struct domctl *c);
+long control_get_cpu_policy(struct domctl *c);
+long control_set_cpu_policy(struct domctl *c);
+
+/* sysctl.c's. */
+long control_system_cpu_policy(struct sysctl *c);
+long control_cpu_featureset(struct sysctl *c);
+long control_levelling_caps(struct sysctl *c);
 
 #endif

@@ -2,14 +2,24 @@
  * sysctl's rows that only x86 can answer, and the machine's figures.
  * No state, no locks.
  */
+#include "private.h"
 #include "arch/control.h"
-#include "core/control.h"
 #include "x86/cpu.h"
 #include "x86/platform.h"
 #include "../metal/asm.h"
 
 long arch_sysctl(struct hypercall *hc)
 {
+    struct sysctl *c = sysctl_of(hc);
+
+    switch (c->op.cmd) {
+    case XEN_SYSCTL_get_cpu_policy:
+        return control_system_cpu_policy(c);
+    case XEN_SYSCTL_get_cpu_featureset:
+        return control_cpu_featureset(c);
+    case XEN_SYSCTL_get_cpu_levelling_caps:
+        return control_levelling_caps(c);
+    }
     return -ENOSYS;
 }
 

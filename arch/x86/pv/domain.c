@@ -50,6 +50,7 @@ void arch_domain_free(struct domain *d)
     if (x->perdomain_l3)
         frame_free_va(x->perdomain_l3, 0);
     mem_free(x->window_l1);
+    mem_free(x->policy);
     if (x->pirq)
         pirq_domain_free(d);
     mem_free(x);
@@ -61,6 +62,7 @@ int arch_domain_init(struct domain *d, uint32_t flags)
 {
     static uint64_t serial;
     struct x86_domain *x = x86_domain(d);
+    int err;
 
     if (d->system)
         return 0;
@@ -73,7 +75,8 @@ int arch_domain_init(struct domain *d, uint32_t flags)
         return -ENOMEM;
     x->perdomain_l3_mfn = arch_va_mfn(x->perdomain_l3);
     x->perdomain_l3[pt_index(PERDOMAIN_VIRT, 3)] = pte_make(arch_va_mfn(x->perdomain_l2), TABLE_FLAGS);
-    return pirq_domain_init(d);
+    err = pv_policy_domain_init(d);
+    return err ? err : pirq_domain_init(d);
 }
 
 int arch_domain_release(struct domain *d)

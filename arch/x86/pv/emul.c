@@ -32,7 +32,6 @@
 #define CR4_OSXMM    0x400ull
 #define CR4_FSGSBASE 0x10000ull
 #define CR4_OSXSAVE  0x40000ull
-#define XCR0_GUEST   0xe7ull /* x87 SSE AVX AVX-512 */
 
 /* --- common --- */
 
@@ -241,11 +240,11 @@ static enum pv_verdict msw(struct vcpu *v, struct guest_regs *r, const struct pv
 
 static enum pv_verdict xsetbv(struct vcpu *v, const struct guest_regs *r, struct pv_fault *f)
 {
-    uint64_t value = edx_eax(r);
+    uint64_t value = edx_eax(r), mask = policy_xcr0(x86_domain(v->domain)->policy);
 
-    if (!cpu_features.xsave || !(pv_vcpu(v)->cr4_guest & CR4_OSXSAVE))
+    if (!mask || !(pv_vcpu(v)->cr4_guest & CR4_OSXSAVE))
         return fault(f, TRAP_UD);
-    if ((uint32_t)r->rcx || !policy_xcr0_ok(value, cpu_features.xcr0_mask & XCR0_GUEST))
+    if ((uint32_t)r->rcx || !policy_xcr0_ok(value, mask))
         return PVE_NOT_OURS;
     pv_set_xcr0(v, value);
     return PVE_DONE;

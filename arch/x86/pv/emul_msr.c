@@ -19,16 +19,10 @@
 /* MISC_ENABLE: no performance monitoring, no MONITOR; BTS, PEBS unavailable, xTPR off. */
 #define MISC_CLEAR           ((1ull << 7) | (1ull << 18))
 #define MISC_SET             ((1ull << 11) | (1ull << 12) | (1ull << 23))
-#define XCR0_GUEST           0xe7ull
 #define CR4_OSXSAVE          (1ull << 18)
 #define PLATFORM_CPUID_FAULT (1ull << 31)
 
 /* --- CPUID --- */
-
-static void host_cpuid(uint32_t leaf, uint32_t subleaf, struct cpuid_leaf *out)
-{
-    *out = cpuid(leaf, subleaf);
-}
 
 static uint8_t machine_bits(void)
 {
@@ -39,24 +33,20 @@ static uint8_t machine_bits(void)
 
 void pv_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct guest_regs *r)
 {
+    const struct x86_domain *d = x86_domain(v->domain);
     struct cpuid_env env = {
-        .host = host_cpuid,
-        .amd = cpu_features.amd,
-        .max_leaf = cpu_features.max_leaf,
-        .max_ext_leaf = cpu_features.max_ext_leaf,
-        .xcr0_mask = cpu_features.xsave ? cpu_features.xcr0_mask & XCR0_GUEST : 0,
         .xcr0 = x86_vcpu(v)->xcr0,
         .vcpu = v->id,
-        .hardware = v->domain->hardware,
         .osxsave = (pv_vcpu(v)->cr4_guest & CR4_OSXSAVE) != 0,
-        .fsgsbase = cpu_features.fsgsbase,
         .tsc_khz = (uint32_t)tsc_khz,
         .tsc_reliable = cpu_features.tsc_invariant,
+        .tsc_mode = d->tsc_mode,
+        .tsc_incarnation = d->tsc_incarnation,
         .machine_bits = machine_bits(),
     };
     struct cpuid_leaf l;
 
-    policy_cpuid_pv(&env, leaf, subleaf, &l);
+    policy_cpuid_pv(d->policy, &env, leaf, subleaf, &l);
     r->rax = l.a;
     r->rbx = l.b;
     r->rcx = l.c;
@@ -119,7 +109,7 @@ static bool read_by_rule(struct vcpu *v, const struct msr_rule *rule, uint32_t m
         *value = 0;
         return true;
     case MSR_PLATFORM_INFO_:
-        *value = cpu_features.cpuid_fault ? PLATFORM_CPUID_FAULT : 0;
+        *value = x86_domain(v->domain)->policy->platform_info;
         return true;
     case MSR_MISC_FEATURES_:
         *value = pv_vcpu(v)->cpuid_fault;
@@ -143,6 +133,12 @@ bool pv_rdmsr(struct vcpu *v, uint32_t msr, uint64_t *value)
 static bool write_hypercall_page(struct vcpu *v, uint64_t value)
 {
     return !(value & (FRAME_SIZE - 1)) && pv_hypercall_page_install(v->domain, MFN(value >> FRAME_SHIFT));
+}
+
+/* Was the domain promised that it can make CPUID fault in its user mode? */
+static bool cpuid_fault_given(const struct vcpu *v)
+{
+    return x86_domain(v->domain)->policy->platform_info & PLATFORM_CPUID_FAULT;
 }
 
 static bool write_base(uint32_t msr, uint64_t value)
@@ -183,7 +179,7 @@ static bool write_by_rule(struct vcpu *v, const struct msr_rule *rule, uint32_t 
     case MSR_TSC_:
         return false;
     case MSR_MISC_FEATURES_: /* bit 0: CPUID faulting, where we have it to give */
-        if (value > cpu_features.cpuid_fault)
+        if (value > cpuid_fault_given(v))
             return false;
         pv_vcpu(v)->cpuid_fault = value;
         return true;

@@ -67,6 +67,7 @@ struct x86_vcpu {
 };
 
 struct e820_entry;
+struct cpu_policy;
 
 struct x86_domain {
     struct domain core;        /* first */
@@ -85,6 +86,7 @@ struct x86_domain {
     uint32_t e820_count;               /* [d] */
     struct pv_pending release_pending; /* pv/mmu: only while the domain dies */
     uint32_t release_cursor;           /* frame from which the search for pins goes on; 0 = from the first */
+    struct cpu_policy *policy;         /* [d until the domain first runs, then c] x86/policy.h */
     uint32_t pci_cf8;                  /* [a] latch of port 0xcf8 */
     uint32_t tsc_mode; /* [d] xen/arch-x86/cpuid.h, leaf 4; guests read the processor's TSC in all of them */
     uint32_t tsc_incarnation; /* [d] */
