@@ -6,7 +6,7 @@ GUEST_CFLAGS := -std=gnu11 -ffreestanding -fno-pic -mcmodel=kernel -mno-red-zone
 	-nostdinc -isystem $(shell $(CC) -print-file-name=include) -Iinclude -Itest/guest -I$(XENI)
 GUEST_COMMON := test/guest/head.S test/guest/guest.c lib/fmt.c lib/string.c
 GUEST_TESTS  := $(GUEST_COMMON) test/guest/tests_main.c $(sort $(wildcard test/guest/t_*.c))
-GUEST_BENCH  := $(GUEST_COMMON) test/guest/bench_main.c
+GUEST_BENCH  := $(GUEST_COMMON) $(addprefix test/guest/,bench_main.c bench_vcpu.c bench_tree.c)
 guest_objs    = $(patsubst %,build/guest/obj/%.o,$(basename $(1)))
 
 build/guest/obj/%.o: %.c | $(XENI)/xen

@@ -2,23 +2,14 @@
  * Instructions per operation, by the method of docs/testing.md: under -icount shift=0 one TSC tick is one instruction.
  * Prints "bench NAME TICKS" lines. The same binary runs under Debian's Xen.
  */
-#include "guest.h"
+#include "bench.h"
 
-static uint64_t overhead;
+uint64_t bench_overhead;
 
-#define MEASURE(name, n, stmt)                                                                               \
-    do {                                                                                                     \
-        uint64_t _start, _ticks;                                                                             \
-        for (unsigned _i = 0; _i < 16; _i++) {                                                               \
-            stmt;                                                                                            \
-        }                                                                                                    \
-        _start = rdtsc();                                                                                    \
-        for (unsigned _i = 0; _i < (n); _i++) {                                                              \
-            stmt;                                                                                            \
-        }                                                                                                    \
-        _ticks = rdtsc() - _start - overhead;                                                                \
-        print("bench %s %lu\n", name, (unsigned long)(_ticks / (n)));                                        \
-    } while (0)
+void bench_result(const char *name, uint64_t ticks, uint64_t n)
+{
+    print("bench %s %lu\n", name, (unsigned long)(ticks / n));
+}
 
 static void hook_skip2(struct trap_frame *f)
 {
@@ -27,6 +18,42 @@ static void hook_skip2(struct trap_frame *f)
 static void hook_pf(struct trap_frame *f)
 {
     f->rip = trap_resume;
+}
+
+static unsigned hook_port;
+
+static void clear_hook_port(void)
+{
+    port_clear(hook_port);
+}
+
+/* Not masked: rung, delivered, handled, back. */
+static void bench_send_self(void)
+{
+    struct evtchn_bind_ipi b = {.vcpu = 0};
+    struct evtchn_send s;
+    unsigned seen;
+
+    HC2(event_channel_op, EVTCHNOP_bind_ipi, &b);
+    s.port = hook_port = b.port;
+    port_unmask(b.port);
+    event_hook = clear_hook_port;
+    events_on();
+    seen = events_seen;
+    MEASURE("evtchn_send_self", 1000, HC2(event_channel_op, EVTCHNOP_send, &s));
+    events_off();
+    event_hook = NULL;
+    port_mask(b.port);
+    print("bench-status evtchn_send_self: %u of 1016 handled\n", events_seen - seen);
+}
+
+static void bench_multicall(void)
+{
+    static multicall_entry_t list[8];
+
+    for (unsigned i = 0; i < 8; i++)
+        list[i] = (multicall_entry_t){.op = __HYPERVISOR_xen_version, .args = {XENVER_version, 0}};
+    MEASURE("multicall_8", 1000, HC2(multicall, list, 8));
 }
 
 static void bench_events(void)
@@ -51,24 +78,24 @@ static void bench_events(void)
     });
 }
 
-/* Sets 64 empty entries in one call; the clearing in between is not counted. */
-static void mmu_update_64(struct mmu_update *u, uint64_t pte)
+/* Sets n empty entries in one call; the clearing in between is not counted. */
+static void mmu_update_set(const char *name, struct mmu_update *u, unsigned n, uint64_t pte)
 {
     uint64_t ticks = 0;
 
     for (unsigned round = 0; round < 100; round++) {
         uint64_t start;
 
-        for (unsigned i = 0; i < 64; i++)
+        for (unsigned i = 0; i < n; i++)
             u[i].val = pte;
         start = rdtsc();
-        HC4(mmu_update, u, 64, NULL, DOMID_SELF);
+        HC4(mmu_update, u, n, NULL, DOMID_SELF);
         ticks += rdtsc() - start;
-        for (unsigned i = 0; i < 64; i++)
+        for (unsigned i = 0; i < n; i++)
             u[i].val = 0;
-        HC4(mmu_update, u, 64, NULL, DOMID_SELF);
+        HC4(mmu_update, u, n, NULL, DOMID_SELF);
     }
-    print("bench mmu_update_64_set %lu\n", (unsigned long)(ticks / 100));
+    bench_result(name, ticks, 100);
 }
 
 static void bench_mmu(void)
@@ -92,7 +119,8 @@ static void bench_mmu(void)
     scratch_va(0);
     for (unsigned i = 0; i < 64; i++)
         u[i].ptr = pte_machine(scratch_va(i)), u[i].val = pte;
-    mmu_update_64(u, pte);
+    mmu_update_set("mmu_update_32_set", u, 32, pte);
+    mmu_update_set("mmu_update_64_set", u, 64, pte);
     MEASURE("new_baseptr_same", 1000, HC4(mmuext_op, &root, 1, NULL, DOMID_SELF));
     MEASURE("invlpg_local", 1000, HC4(mmuext_op, &inv, 1, NULL, DOMID_SELF));
     pte_set(table, table_mfn * PAGE | PTE_KERNEL_RO);
@@ -146,6 +174,11 @@ static void bench_grants(void)
         HC3(grant_table_op, GNTTABOP_unmap_grant_ref, &unmap, 1);
     });
     print("bench-status grant_map %d unmap %d\n", map.status, unmap.status);
+    copy[0] = (struct gnttab_copy){
+        .source.domid = DOMID_SELF, .dest.domid = DOMID_SELF, .len = PAGE, .flags = GNTCOPY_source_gref};
+    copy[0].source.u.ref = 8;
+    copy[0].dest.u.gmfn = va_mfn(dest);
+    MEASURE("grant_copy_4096", 1000, HC3(grant_table_op, GNTTABOP_copy, copy, 1));
     for (unsigned i = 0; i < 32; i++) {
         copy[i] = (struct gnttab_copy){
             .source.domid = DOMID_SELF, .dest.domid = DOMID_SELF, .len = 1500, .flags = GNTCOPY_source_gref};
@@ -161,12 +194,20 @@ void guest_program(void)
 {
     uint64_t t0 = rdtsc();
 
-    overhead = rdtsc() - t0;
+    bench_overhead = rdtsc() - t0;
     MEASURE("null_hypercall", 1000, HC2(xen_version, XENVER_version, 0));
     MEASURE("sched_yield", 1000, HC2(sched_op, SCHEDOP_yield, NULL));
+    MEASURE("set_segment_base", 1000, HC2(set_segment_base, SEGBASE_FS, 0x1000));
+    HC2(set_segment_base, SEGBASE_FS, 0);
+    bench_multicall();
     bench_traps();
+    bench_user();
     bench_events();
+    bench_send_self();
+    bench_timer();
     bench_mmu();
+    bench_tree();
     bench_grants();
+    bench_vcpus();
     print("bench-done\n");
 }
