@@ -32,18 +32,28 @@ static void wake_if_polling(struct domain *d, struct vcpu *v, uint32_t port)
 
 /* The pending bit was set with a full barrier before; a poller sets its bit in poll_mask, then looks at the
  * ports. */
-void evtchn_wake_pollers(struct domain *d, uint32_t port)
+static __attribute__((noinline)) void wake_some_pollers(struct domain *d, uint32_t port)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(d->evtchn.poll_mask); i++) {
         uint64_t m = __atomic_load_n(&d->evtchn.poll_mask[i], __ATOMIC_RELAXED);
 
-        for (; unlikely(m); m &= m - 1) {
+        for (; m; m &= m - 1) {
             struct vcpu *v = domain_vcpu(d, i * 64 + (unsigned)__builtin_ctzll(m));
 
             if (v)
                 wake_if_polling(d, v, port);
         }
     }
+}
+
+void evtchn_wake_pollers(struct domain *d, uint32_t port)
+{
+    uint64_t any = 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(d->evtchn.poll_mask); i++)
+        any |= __atomic_load_n(&d->evtchn.poll_mask[i], __ATOMIC_RELAXED);
+    if (unlikely(any))
+        wake_some_pollers(d, port);
 }
 
 /* --- 2-level: pending and mask bits in shared_info, a selector bit per 64 ports in vcpu_info --- */

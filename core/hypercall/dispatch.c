@@ -19,13 +19,28 @@
 
 #define NR_MAX 64
 
-static const struct hc_entry *by_number[NR_MAX];
+/* What dispatching needs of a row (struct hc_entry), by number. All zero: no such hypercall, which is -ENOSYS. */
+struct hc_row {
+    hc_fn fn;
+    const struct hc_op *ops;
+    uint32_t op_count, op_mask;
+    enum hc_perm perm;
+    int unknown;
+};
+static struct hc_row by_number[NR_MAX];
+static uint64_t known; /* a bit per number that has a row */
 
 static void table_add(const struct hc_entry *t, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
-        BUG_ON(t[i].nr >= NR_MAX || by_number[t[i].nr]);
-        by_number[t[i].nr] = &t[i];
+        BUG_ON(t[i].nr >= NR_MAX || known >> t[i].nr & 1);
+        known |= 1ull << t[i].nr;
+        by_number[t[i].nr] = (struct hc_row){.fn = t[i].fn,
+                                             .ops = t[i].ops,
+                                             .op_count = t[i].ops ? *t[i].op_count : 0,
+                                             .op_mask = t[i].op_mask ? t[i].op_mask : ~0u,
+                                             .perm = t[i].perm,
+                                             .unknown = t[i].unknown};
     }
 }
 
@@ -55,20 +70,24 @@ static long refuse(int code)
 }
 
 /* The row of a sub-operation: at its own index in most tables, else searched. */
-static const struct hc_op *op_find(const struct hc_entry *e, uint32_t nr)
+static const struct hc_op *op_find(const struct hc_row *e, uint32_t nr)
 {
-    if (nr < *e->op_count && e->ops[array_index(nr, *e->op_count)].nr == nr)
-        return &e->ops[array_index(nr, *e->op_count)];
-    for (unsigned i = 0; i < *e->op_count; i++)
-        if (e->ops[i].nr == nr)
-            return &e->ops[i];
+    const struct hc_op *op;
+
+    if (nr < e->op_count) {
+        op = &e->ops[array_index(nr, e->op_count)];
+        if (likely(op->nr == nr))
+            return op;
+    }
+    for (op = e->ops; op < e->ops + e->op_count; op++)
+        if (op->nr == nr)
+            return op;
     return NULL;
 }
 
-static long run_op(struct hypercall *hc, const struct hc_entry *e)
+static long run_op(struct hypercall *hc, const struct hc_row *e)
 {
-    uint32_t nr = hc_u32(hc, 0) & (e->op_mask ? e->op_mask : ~0u);
-    const struct hc_op *op = op_find(e, nr);
+    const struct hc_op *op = op_find(e, hc_u32(hc, 0) & e->op_mask);
 
     if (!op)
         return refuse(e->unknown);
@@ -79,10 +98,11 @@ static long run_op(struct hypercall *hc, const struct hc_entry *e)
 
 long hypercall_dispatch(struct hypercall *hc)
 {
-    const struct hc_entry *e = hc->nr < NR_MAX ? by_number[array_index(hc->nr, NR_MAX)] : NULL;
+    const struct hc_row *e;
 
-    if (unlikely(!e))
+    if (unlikely(hc->nr >= NR_MAX))
         return -ENOSYS;
+    e = &by_number[array_index(hc->nr, NR_MAX)];
     if (unlikely(!permitted(hc->caller, e->perm)))
         return -EPERM;
     if (e->fn)
@@ -109,25 +129,29 @@ int hc_target(struct hypercall *hc, did_t id, struct domain **out)
 static long multicall_one(struct hypercall *outer, gva_t list, uint64_t i)
 {
     struct multicall_entry entry;
+    const xen_ulong_t *a = entry.args;
     struct hypercall hc;
+    gva_t at;
     long r;
 
-    if (guest_read_at(outer->caller, &entry, list, i, sizeof(entry)))
+    if (__builtin_add_overflow(list.a, i * sizeof(entry), &at.a) ||
+        guest_read(outer->caller, &entry, at, sizeof(entry)))
         return -EFAULT;
-    hc = (struct hypercall){.caller = outer->caller, .nr = entry.op, .in_multicall = true};
-    for (unsigned a = 0; a < 6; a++)
-        hc.arg[a] = entry.args[a];
+    hc = (struct hypercall){.caller = outer->caller,
+                            .nr = entry.op,
+                            .arg = {a[0], a[1], a[2], a[3], a[4], a[5]},
+                            .in_multicall = true};
     r = hc.nr == __HYPERVISOR_multicall ? -EINVAL : hypercall_dispatch(&hc);
     if (r == HC_NO_RESULT)
         return r;
-    if (r == HC_AGAIN)
-        for (unsigned a = 0; a < 6; a++)
-            entry.args[a] = hc.arg[a];
-    else
+    if (r != HC_AGAIN) {
         entry.result = (xen_ulong_t)r;
-    if (guest_write_at(outer->caller, list, i, &entry, sizeof(entry)))
-        return -EFAULT;
-    return r == HC_AGAIN ? r : 0;
+        return guest_write(outer->caller, GVA(at.a + offsetof(struct multicall_entry, result)), &entry.result,
+                           sizeof(entry.result));
+    }
+    for (unsigned k = 0; k < 6; k++)
+        entry.args[k] = hc.arg[k];
+    return guest_write(outer->caller, at, &entry, sizeof(entry)) ? -EFAULT : r;
 }
 
 /* xen/xen.h multicall_entry; arg: 0 list, 1 count. Preempts between entries. */

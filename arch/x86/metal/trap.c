@@ -213,16 +213,24 @@ void trap_syscall_other(struct guest_regs *r)
         pv_cstar_entry(r);
 }
 
-void exit_work(struct guest_regs *r)
+static __attribute__((noinline)) void exit_work_some(struct guest_regs *r)
 {
     for (;;) {
-        hw_cli();
         /* A delivery that fails crashes the domain: work again. */
-        if (likely(!work_pending()) && (likely(!pv_deliver_events(r)) || !work_pending()))
+        if (!work_pending() && (!pv_deliver_events(r) || !work_pending()))
             return;
         hw_sti();
         work_run();
+        hw_cli();
     }
+}
+
+/* Every way back to a guest comes through here: the common case needs no stack frame. */
+void exit_work(struct guest_regs *r)
+{
+    hw_cli();
+    if (unlikely(work_pending()) || unlikely(pv_delivery_due(cpu_info()->current)))
+        exit_work_some(r);
 }
 
 /* --- from Krypton itself

@@ -52,7 +52,8 @@ long do_iret(struct hypercall *hc)
     if (v->domain->vm_assist & (1ull << VMASST_TYPE_architectural_iopl))
         pv->iopl = (uint32_t)(c.rflags >> 12) & 3;
     load_frame(v, r, &c);
-    __atomic_store_n(&v->info->evtchn_upcall_mask, !(c.rflags & EFLAGS_IF), __ATOMIC_SEQ_CST);
+    /* Whoever rings sets the pending bit and then kicks this CPU: no barrier is needed before the exit path looks. */
+    __atomic_store_n(&v->info->evtchn_upcall_mask, !(c.rflags & EFLAGS_IF), __ATOMIC_RELEASE);
     pv->nmi_masked = false;
     return HC_NO_RESULT;
 }
