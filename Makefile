@@ -11,6 +11,7 @@ include mk/hypervisor.mk
 include mk/guest.mk
 include mk/bench.mk
 -include mk/test.mk
+include mk/fuzz.mk
 
 .DEFAULT_GOAL := all
 .PHONY: all clean help

@@ -1,0 +1,130 @@
+/*
+ * Fuzzing the host library (docs/testing.md). An input is a program: steps of (vCPU, fault to inject, operation, arguments).
+ * The world is a machine with a control domain and two guests that have page tables, grants and event channels; it is built
+ * once and put back before each input (snapshot.c), so that an input always does the same. After every step the rooms'
+ * checks and the reference models (test/model) run.
+ *
+ *   driver.c   inputs -> steps; faults; checks      world.c    the domains, snapshot
+ *   machine.c  what pv/ and the processors do: guest memory, context switches, the TLB model
+ *   ops_*.c    operations, by room                  fuzz_*.c   one target each: which operations it draws from
+ */
+#ifndef FUZZ_H
+#define FUZZ_H
+
+#include "fake.h"
+#include "model.h"
+
+/* --- the input --- */
+struct in {
+    const uint8_t *p, *end;
+};
+uint8_t in_u8(struct in *in); /* 0 at the end */
+uint16_t in_u16(struct in *in);
+uint32_t in_u32(struct in *in);
+uint64_t in_u64(struct in *in);
+/* Below n, from one byte. */
+unsigned in_below(struct in *in, unsigned n);
+/* A number that breaks things: small, powers of two and their neighbours, or any. */
+uint64_t in_number(struct in *in);
+
+/* --- the world --- */
+#define FUZZ_CPUS   6
+#define FUZZ_FRAMES 3072
+#define FUZZ_PAGES  32 /* pages of a guest that the world has names for */
+#define FUZZ_VCPUS  2
+#define FUZZ_GUESTS 3
+#define ARENA       0x4000 /* guest memory for arguments, per vCPU */
+
+/* Page names: [0] L4 [1] L3 [2] L2 [3] L1 (maps all pages) [4] L1 (empty but for its first entries) [5] user L4 [6] user L3 ...
+ * [8..] data, mapped writable at FUZZ_VA. */
+enum { PG_L4, PG_L3, PG_L2, PG_L1, PG_L1B, PG_UL4, PG_DESC, PG_LDT, PG_DATA };
+#define FUZZ_VA   0x500000000000ull       /* page i of PG_L1 is FUZZ_VA + i * FRAME_SIZE */
+#define FUZZ_VA_B (FUZZ_VA + 0x200000ull) /* the same of PG_L1B */
+
+struct guest {
+    struct domain *d;
+    mfn_t page[FUZZ_PAGES];
+    uint32_t port[16]; /* ports it was given last, any of them may be closed */
+    unsigned ports;
+    uint32_t handle[16];
+    unsigned handles;
+};
+extern struct guest guests[FUZZ_GUESTS]; /* [0] is the control domain, which owns the hardware */
+
+void world_build(bool pinned_cpus);
+void world_reset(void); /* as it was built */
+
+/* --- the machine --- */
+extern char *guest_memory; /* ARENA for each CPU, then one area that all may name */
+#define GUEST_MEMORY (ARENA * (FUZZ_CPUS + 1))
+/* Memory for this step's arguments, as the caller sees it; zeroed; never NULL (wraps around). */
+void *arg_alloc(size_t bytes);
+extern unsigned fuzz_fail_copy,
+    fuzz_flip_copy; /* the nth copy from now fails / is followed by a change of what was read */
+/* May CPU c write / read frame m by a translation that it may hold? */
+bool tlb_can_write(unsigned cpu, mfn_t m);
+/* All CPUs take in what their tables give; panics when one holds what it must not. */
+void tlb_model_check(void);
+void tlb_model_reset(void);
+
+/* --- operations --- */
+struct step {
+    struct in *in;
+    struct guest *g;
+    struct vcpu *v; /* the caller: current on its CPU */
+};
+struct fuzz_op {
+    const char *name;
+    void (*fn)(struct step *s);
+};
+struct fuzz_group {
+    const struct fuzz_op *op;
+    unsigned count;
+};
+extern const struct fuzz_group ops_mmu, ops_memory, ops_grant, ops_evtchn, ops_sched, ops_life, ops_any,
+    ops_alloc;
+
+/* A hypercall through the table, until it is done (or stays unfinished in the vCPU if a preemption was injected and the
+ * input says so). Sub-operations in a0. */
+long call(struct step *s, unsigned nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3);
+#define call_n(s, nr, a0, a1, a2, a3)                                                                        \
+    call(s, nr, (uint64_t)(a0), (uint64_t)(a1), (uint64_t)(a2), (uint64_t)(a3))
+
+/* Mostly one of the guest's own pages; else another's, a special one, Krypton's, or any number. */
+uint64_t pick_frame(struct step *s);
+uint64_t pick_own(struct step *s); /* one of its named pages */
+uint64_t pick_entry(struct step *s,
+                    unsigned level); /* a page-table entry that makes sense at that level, mostly */
+uint64_t pick_va(struct step *s);
+uint16_t pick_domid(struct step *s);
+uint32_t pick_port(struct step *s);
+struct guest *pick_guest(struct step *s);
+/* A buffer of its own memory with the input's bytes. */
+uint64_t pick_pointer(struct step *s, size_t bytes);
+/* As the guest would: through what its CPU may write. False: it cannot. */
+bool guest_store(struct step *s, mfn_t m, unsigned index, uint64_t value);
+extern bool guest_scribbled; /* somebody wrote over grant entries in use */
+
+/* Which checks a target runs after each step. All run at the end of an input. */
+enum {
+    CHECK_MMU = 1,
+    CHECK_GRANT = 2,
+    CHECK_EVTCHN = 4,
+    CHECK_SCHED = 8,
+    CHECK_DOMAIN = 16,
+    CHECK_MEMORY = 32,
+    CHECK_ALL = 63
+};
+extern const struct fuzz_target {
+    const char *name;
+    const struct fuzz_group *group[9];
+    unsigned checks;
+    bool competing; /* vCPUs share two CPUs, the scheduler chooses; else each has its own */
+} fuzz_target;
+void fuzz_checks(unsigned checks);
+/* Runs one program in the world as it is now. */
+void fuzz_run(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#endif

@@ -1,0 +1,7 @@
+/* Fuzz target: the whole hypercall table and the life of domains. */
+#include "fuzz.h"
+
+const struct fuzz_target fuzz_target = {
+    .name = "all",
+    .group = {&ops_mmu, &ops_memory, &ops_grant, &ops_evtchn, &ops_sched, &ops_life, &ops_any},
+    .checks = CHECK_ALL};

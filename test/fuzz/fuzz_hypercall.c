@@ -1,0 +1,4 @@
+/* Fuzz target: dispatch, permissions, multicalls, hypercalls without a room of their own. */
+#include "fuzz.h"
+
+const struct fuzz_target fuzz_target = {.name = "hypercall", .group = {&ops_any}, .checks = CHECK_DOMAIN};

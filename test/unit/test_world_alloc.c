@@ -1,0 +1,428 @@
+/*
+ * Allocation failure at every allocation. Each scenario runs in the fuzzers' world (test/fuzz) once for every n with its nth
+ * allocation failing - of frames, then of small objects - and then:
+ *   - all rooms' checks and the reference models hold
+ *   - the same scenario, run again with memory back, succeeds
+ *   - when all guests have been destroyed, exactly as much memory is in use as without the scenario: nothing leaked, no domain
+ *     was lost
+ */
+#include "fuzz.h"
+#include "snapshot.h"
+#include "core/abi.h"
+#include "core/grant.h"
+#include "core/memory_op.h"
+#include "core/sched.h"
+#include "x86/pte.h"
+#include "x86/pv.h"
+
+#include <string.h>
+
+const struct fuzz_target fuzz_target = {.name = "alloc"};
+
+static struct in nothing;
+
+/* One vCPU's point of view. */
+static struct step as(unsigned guest, unsigned vcpu)
+{
+    struct step s = {.in = &nothing, .g = &guests[guest], .v = guests[guest].d->vcpu[vcpu]};
+
+    fake_cpu = guest * FUZZ_VCPUS + vcpu;
+    return s;
+}
+
+/* --- scenarios: true when all of it worked; may be run again after they failed --- */
+
+static bool domain_comes(void)
+{
+    struct domain_config c = {.ops = &pv_guest_ops,
+                              .max_vcpus = 2,
+                              .max_evtchn_port = 1000,
+                              .max_grant_frames = 2,
+                              .max_maptrack_frames = 2,
+                              .max_frames = 64};
+    struct domain *d = domain_get(DID(3));
+    struct vcpu *v;
+    mfn_t m;
+
+    if (!d && domain_create(DID(3), &c, &d))
+        return false;
+    domain_put(d);
+    for (unsigned i = 0; i < 2; i++)
+        if (!domain_vcpu(d, i) && vcpu_create(d, i, &v))
+            return false;
+    for (unsigned i = 0; i < 10; i++)
+        if (frame_alloc_domain(d, i & 1, 64, 0, &m))
+            return false;
+    return frame_claim(d, 0) == 0 && frame_claim(d, 40) == 0;
+}
+
+static bool map_one(struct step *s, uint16_t granter, uint32_t ref, unsigned slot)
+{
+    struct gnttab_map_grant_ref *op = arg_alloc(sizeof(*op));
+
+    *op = (struct gnttab_map_grant_ref){.host_addr = FUZZ_VA_B + slot * FRAME_SIZE,
+                                        .dom = granter,
+                                        .ref = ref,
+                                        .flags = GNTMAP_host_map | (ref & 1 ? GNTMAP_readonly : 0)};
+    return !call_n(s, __HYPERVISOR_grant_table_op, GNTTABOP_map_grant_ref, op, 1, 0) && !op->status;
+}
+
+static bool grants_grow(void)
+{
+    struct step s = as(1, 0);
+    struct gnttab_setup_table *op = arg_alloc(sizeof(*op));
+    struct gnttab_set_version *v = arg_alloc(sizeof(*v));
+
+    *op = (struct gnttab_setup_table){.dom = DOMID_SELF, .nr_frames = 3};
+    op->frame_list.p = arg_alloc(64);
+    v->version = 2;
+    if (call_n(&s, __HYPERVISOR_grant_table_op, GNTTABOP_setup_table, op, 1, 0) || op->status)
+        return false;
+    return !call_n(&s, __HYPERVISOR_grant_table_op, GNTTABOP_set_version, v, 1, 0);
+}
+
+static bool grants_mapped(void)
+{
+    struct step s = as(1, 0); /* guest 0 grants to 1 */
+
+    for (unsigned i = 0; i < 8; i++)
+        if (!map_one(&s, 0, 8 + i, i))
+            return false;
+    return true;
+}
+
+static bool grant_copied(void)
+{
+    struct step s = as(2, 0);
+    struct gnttab_copy *op = arg_alloc(sizeof(*op));
+
+    memset(op, 0, sizeof(*op));
+    op->flags = GNTCOPY_source_gref;
+    op->source.domid = 1;
+    op->source.u.ref = 9;
+    op->dest.domid = DOMID_SELF;
+    op->dest.u.gmfn = guests[2].page[PG_DATA].n;
+    op->len = 64;
+    return !call_n(&s, __HYPERVISOR_grant_table_op, GNTTABOP_copy, op, 1, 0) && !op->status;
+}
+
+static bool many_ports(void)
+{
+    struct step s = as(2, 0);
+
+    for (unsigned n = 0; n < 250; n++) {
+        struct evtchn_alloc_unbound *a = arg_alloc(sizeof(*a));
+        long r;
+
+        *a = (struct evtchn_alloc_unbound){.dom = DOMID_SELF, .remote_dom = 1};
+        r = call_n(&s, __HYPERVISOR_event_channel_op, EVTCHNOP_alloc_unbound, a, 0, 0);
+        if (r == -ENOSPC)
+            break;
+        if (r)
+            return false;
+    }
+    return true;
+}
+
+static bool fifo_set_up(void)
+{
+    struct step s = as(2, 0);
+
+    for (unsigned i = 0; i < FUZZ_VCPUS; i++) {
+        struct evtchn_init_control *a = arg_alloc(sizeof(*a));
+        long r;
+
+        *a = (struct evtchn_init_control){.control_gfn = guests[2].page[PG_DATA + i].n, .vcpu = i};
+        r = guests[2].d->vcpu[i]->evtchn.fifo
+                ? 0
+                : call_n(&s, __HYPERVISOR_event_channel_op, EVTCHNOP_init_control, a, 0, 0);
+        if (r)
+            return false;
+    }
+    struct evtchn_expand_array *x = arg_alloc(sizeof(*x));
+
+    x->array_gfn = guests[2].page[PG_DATA + 4].n;
+    return !call_n(&s, __HYPERVISOR_event_channel_op, EVTCHNOP_expand_array, x, 0, 0) && many_ports();
+}
+
+static bool pirqs_bound(void)
+{
+    struct step s = as(0, 0);
+    struct evtchn_bind_pirq *a = arg_alloc(sizeof(*a));
+    long r;
+
+    *a = (struct evtchn_bind_pirq){.pirq = 5};
+    r = call_n(&s, __HYPERVISOR_event_channel_op, EVTCHNOP_bind_pirq, a, 0, 0);
+    if (r)
+        return false;
+    struct evtchn_close *c = arg_alloc(sizeof(*c));
+
+    c->port = a->port;
+    return !call_n(&s, __HYPERVISOR_event_channel_op, EVTCHNOP_close, c, 0, 0);
+}
+
+static bool memory_grows(void)
+{
+    struct step s = as(1, 1);
+    struct xen_memory_reservation *r = arg_alloc(sizeof(*r));
+    xen_pfn_t *list = arg_alloc(8 * sizeof(*list));
+
+    *r = (struct xen_memory_reservation){.nr_extents = 3, .extent_order = 1, .domid = DOMID_SELF};
+    r->extent_start.p = list;
+    if (call_n(&s, __HYPERVISOR_memory_op, XENMEM_increase_reservation, r, 0, 0) != 3)
+        return false;
+    r->nr_extents = 4;
+    r->extent_order = 0;
+    for (unsigned i = 0; i < 4; i++)
+        list[i] = 100 + i;
+    return call_n(&s, __HYPERVISOR_memory_op, XENMEM_populate_physmap, r, 0, 0) == 4;
+}
+
+static bool memory_exchanged(void)
+{
+    struct step s = as(1, 1);
+    struct xen_memory_exchange *x = arg_alloc(sizeof(*x));
+    xen_pfn_t *in = arg_alloc(64), *out = arg_alloc(64);
+    mfn_t fresh[2];
+
+    for (unsigned i = 0; i < 2; i++) {
+        if (frame_alloc_domain(guests[1].d, 0, 64, 0, &fresh[i]))
+            return false;
+        in[i] = fresh[i].n;
+    }
+    memset(x, 0, sizeof(*x));
+    x->in.extent_start.p = in;
+    x->out.extent_start.p = out;
+    x->in.nr_extents = 2;
+    x->out.nr_extents = 1;
+    x->out.extent_order = 1;
+    x->in.domid = x->out.domid = DOMID_SELF;
+    out[0] = 500;
+    if (call_n(&s, __HYPERVISOR_memory_op, XENMEM_exchange, x, 0, 0))
+        return false;
+    return x->nr_exchanged == 2;
+}
+
+static bool resource_mapped(void)
+{
+    struct step s = as(0, 0);
+    struct xen_mem_acquire_resource *r = arg_alloc(sizeof(*r));
+    xen_pfn_t *list = arg_alloc(64);
+    struct vcpu *v = s.v;
+    struct hypercall hc = {.caller = v, .arg = {FUZZ_VA_B + 5 * FRAME_SIZE, 0, 0, 2}};
+
+    *r = (struct xen_mem_acquire_resource){.domid = 2, .type = XENMEM_resource_grant_table, .nr_frames = 3};
+    r->frame_list.p = list;
+    if (call_n(&s, __HYPERVISOR_memory_op, XENMEM_acquire_resource, r, 0, 0))
+        return false;
+    hc.arg[1] = pte_make(MFN(list[2]), PTE_P | PTE_RW | PTE_US);
+    if (pv_update_va_mapping_otherdomain(&hc))
+        return false;
+    hc.arg[1] = 0;
+    return !pv_update_va_mapping_otherdomain(&hc);
+}
+
+static bool memory_map_set(void)
+{
+    struct step s = as(2, 0);
+    struct xen_foreign_memory_map *m = arg_alloc(sizeof(*m));
+
+    memset(m, 0, sizeof(*m));
+    m->domid = DOMID_SELF;
+    m->map.nr_entries = 100;
+    m->map.buffer.p = arg_alloc(20 * 100);
+    return !call_n(&s, __HYPERVISOR_memory_op, XENMEM_set_memory_map, m, 0, 0);
+}
+
+static bool vcpu_started(void)
+{
+    struct step s = as(1, 0);
+    struct vcpu_guest_context *c = arg_alloc(sizeof(*c));
+    struct vcpu *v = guests[1].d->vcpu[1];
+    long r;
+
+    memset(c, 0, sizeof(*c));
+    c->ctrlreg[3] = guests[1].page[PG_L4].n << FRAME_SHIFT;
+    c->gdt_ents = 512;
+    c->gdt_frames[0] = guests[1].page[PG_DESC].n;
+    c->flags = VGCF_in_kernel;
+    v->initialised = false;
+    (void)call_n(&s, __HYPERVISOR_vcpu_op, VCPUOP_down, 1, 0, 0);
+    r = call_n(&s, __HYPERVISOR_vcpu_op, VCPUOP_initialise, 1, c, 0);
+    return !r;
+}
+
+static bool tables_made(void)
+{
+    struct step s = as(2, 0);
+    mfn_t m = guests[2].page[PG_DATA + 9];
+    struct mmuext_op *op = arg_alloc(sizeof(*op));
+
+    (void)call_n(&s, __HYPERVISOR_update_va_mapping, FUZZ_VA + (PG_DATA + 9) * FRAME_SIZE, 0, 0, 0);
+    *op = (struct mmuext_op){.cmd = MMUEXT_PIN_L1_TABLE};
+    op->arg1.mfn = m.n;
+    if (call_n(&s, __HYPERVISOR_mmuext_op, op, 1, 0, DOMID_SELF))
+        return false;
+    op->cmd = MMUEXT_UNPIN_TABLE;
+    return !call_n(&s, __HYPERVISOR_mmuext_op, op, 1, 0, DOMID_SELF);
+}
+
+static bool a_domain_ends(void)
+{
+    struct domain *d = guests[2].d;
+    int r = -EAGAIN;
+
+    (void)as(0, 0);
+    for (unsigned n = 0; n < 1000 && r == -EAGAIN; n++)
+        r = domain_kill(d);
+    return !r;
+}
+
+static bool all_at_once(void)
+{
+    return grants_grow() && grants_mapped() && many_ports() && memory_grows() && domain_comes() &&
+           a_domain_ends();
+}
+
+static const struct scenario {
+    const char *name;
+    bool (*run)(void);
+} scenarios[] = {
+    {"a domain is made", domain_comes},
+    {"a grant table grows, version 2", grants_grow},
+    {"grants are mapped", grants_mapped},
+    {"a grant is copied", grant_copied},
+    {"event channels", many_ports},
+    {"FIFO event channels", fifo_set_up},
+    {"an interrupt is bound", pirqs_bound},
+    {"memory grows", memory_grows},
+    {"memory is exchanged", memory_exchanged},
+    {"a resource is mapped", resource_mapped},
+    {"a memory map", memory_map_set},
+    {"a vCPU starts", vcpu_started},
+    {"page tables", tables_made},
+    {"a domain ends", a_domain_ends},
+    {"all of it", all_at_once},
+};
+
+/* --- memory in use: frames that are nobody's and no slab's, and small objects --- */
+
+struct usage {
+    uint64_t frames, objects;
+};
+struct slab_head { /* the head of core/memory/alloc.c's struct slab */
+    void *next, *prev, *free;
+    uint32_t used;
+};
+#define SLAB_MARK 0x51abu
+
+static struct usage usage(void)
+{
+    struct usage u = {0};
+
+    for (uint64_t n = 1; n < frame_count; n++) {
+        const struct frame *f = mfn_frame(MFN(n));
+
+        if (!mfn_valid(MFN(n)) || f->flags & FRAME_F_FREE)
+            continue;
+        if (f->owner != FRAME_NO_OWNER || f->prev != SLAB_MARK)
+            u.frames++;
+        else if (f->next == n)
+            u.objects += ((const struct slab_head *)arch_frame_va(MFN(n)))->used;
+    }
+    return u;
+}
+
+/* Ends all but the control domain, which lets go of what it had of them. */
+static struct usage after_the_end(void)
+{
+    (void)as(0, 0);
+    for (uint16_t id = 1; id < 5; id++) {
+        struct domain *d = domain_get(DID(id));
+        int r = -EAGAIN;
+
+        if (!d)
+            continue;
+        while (r == -EAGAIN)
+            r = domain_kill(d);
+        domain_put(d); /* domain_get's */
+        if (id < FUZZ_GUESTS)
+            domain_put(d); /* the world's */
+        assert_int_equal(r, 0);
+    }
+    fake_run_until(fake_now + 2000000000ull);
+    for (uint16_t id = 1; id < 5; id++)
+        assert_null(domain_get(DID(id)));
+    return usage();
+}
+
+/* --- the loop --- */
+
+static void world(void)
+{
+    static bool taken;
+
+    if (taken) {
+        snapshot_restore();
+        memset(guest_memory, 0, GUEST_MEMORY);
+        return;
+    }
+    world_build(true);
+    snapshot_take();
+    taken = true;
+}
+
+/* The nth allocation of the kind fails. False: there were not so many. */
+static bool attempt(const struct scenario *sc, unsigned *counter, unsigned n, struct usage want)
+{
+    struct usage u;
+    bool ok;
+
+    world();
+    *counter = n;
+    ok = sc->run();
+    if (*counter) {
+        *counter = 0;
+        if (!ok)
+            fail_msg("%s: fails without a failure", sc->name);
+        return false;
+    }
+    fake_settle();
+    fuzz_checks(CHECK_ALL);
+    if (!ok && !sc->run())
+        fail_msg("%s: allocation %u failed; does not work when memory is back", sc->name, n);
+    fake_settle();
+    fuzz_checks(CHECK_ALL);
+    u = after_the_end();
+    if (u.frames != want.frames || u.objects != want.objects)
+        fail_msg("%s: allocation %u failed: %lu frames and %lu objects in use, %lu and %lu without", sc->name,
+                 n, u.frames, u.objects, want.frames, want.objects);
+    return true;
+}
+
+static void every_allocation(void **state)
+{
+    const struct scenario *sc = *state;
+    unsigned *const kinds[] = {&fake_fail_alloc, &fake_fail_mem};
+    struct usage want;
+    unsigned tried = 0;
+
+    world();
+    if (!sc->run())
+        fail_msg("%s: does not work at all", sc->name);
+    want = after_the_end();
+    for (unsigned k = 0; k < ARRAY_SIZE(kinds); k++)
+        for (unsigned n = 1; attempt(sc, kinds[k], n, want); n++)
+            tried++;
+    print_message("# %s: %u allocations\n", sc->name, tried);
+}
+
+int main(void)
+{
+    struct CMUnitTest tests[ARRAY_SIZE(scenarios)];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(scenarios); i++)
+        tests[i] =
+            (struct CMUnitTest){scenarios[i].name, every_allocation, NULL, NULL, (void *)&scenarios[i]};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
