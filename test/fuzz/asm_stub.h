@@ -14,7 +14,20 @@ static inline void wrmsr(uint32_t msr, uint64_t v)
     if (!va_canonical(v))
         panic("MSR %#x is given %#lx: the processor would fault", msr, v);
 }
+static inline uint64_t rdmsr(uint32_t msr)
+{
+    return 0;
+}
+
 bool hw_load_gs(uint16_t sel);
+static inline uint16_t hw_read_ds(void)
+{
+    return 0;
+}
+static inline uint16_t hw_read_es(void)
+{
+    return 0;
+}
 static inline void hw_swapgs(void)
 {
 }

@@ -81,6 +81,8 @@ static void op_vcpu(struct step *s)
                                   VCPUOP_get_physid, VCPUOP_send_nmi};
     uint8_t b = in_u8(s->in);
 
+    if (s->g == &guests[0] && cmd[b % sizeof(cmd)] == VCPUOP_down)
+        return;
     (void)call_n(s, __HYPERVISOR_vcpu_op, cmd[b % sizeof(cmd)], in_u8(s->in) & 7 ? b & 1 : in_number(s->in),
                  arg_alloc(64), 0);
 }
