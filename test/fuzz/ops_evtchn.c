@@ -182,7 +182,7 @@ static void op_ring(struct step *s)
         evtchn_virq(s->v, b >> 2);
         break;
     case 1:
-        evtchn_virq_dom0(b >> 2);
+        evtchn_virq_dom0(b >> 2 & 15);
         break;
     case 2:
         (void)evtchn_pirq(s->g->d, b >> 2 & 7);
