@@ -145,6 +145,11 @@ void pv_l4_changed(struct domain *d, mfn_t l4)
 {
 }
 
+int pv_policy_domain_init(struct domain *d)
+{
+    return 0;
+}
+
 int pirq_domain_init(struct domain *d)
 {
     return 0;
@@ -227,6 +232,17 @@ static void take(unsigned cpu, uint64_t m, uint8_t what)
         tlb[cpu][m] |= what;
 }
 
+/* A table named by one of its own level: it is walked, and the tables below are read as data. */
+static void fill_linear(unsigned cpu, mfn_t table, unsigned level)
+{
+    const uint64_t *t = arch_frame_va(table);
+
+    take(cpu, table.n, (uint8_t)(T_READ | T_L1 << (level - 1)));
+    for (unsigned i = 0; i < 512; i++)
+        if (t[i] & PTE_P && slot_is_guests(level, i))
+            take(cpu, pte_mfn(t[i]).n, T_READ);
+}
+
 static void fill_table(unsigned cpu, mfn_t table, unsigned level, bool write)
 {
     const uint64_t *t = arch_frame_va(table);
@@ -237,8 +253,10 @@ static void fill_table(unsigned cpu, mfn_t table, unsigned level, bool write)
 
         if (!(e & PTE_P) || !(e & PTE_US) || (level == 4 && !slot_is_guests(4, i)) || !mfn_valid(pte_mfn(e)))
             continue;
-        if (level == 4 && mfn_eq(pte_mfn(e), table))
-            continue; /* linear: the tables as data, read-only */
+        if (level > 1 && pgt_level(mfn_frame(pte_mfn(e))->type) == level) {
+            fill_linear(cpu, pte_mfn(e), level);
+            continue;
+        }
         if (level > 1)
             fill_table(cpu, pte_mfn(e), level - 1, write && e & PTE_RW);
         else

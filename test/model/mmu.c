@@ -13,12 +13,12 @@
 #include <string.h>
 
 struct seen {
-    uint32_t refs;  /* references that somebody holds */
-    uint32_t typed; /* of them, by type (table or descriptor page) */
-    uint32_t write; /* of them, WRITABLE */
-    uint8_t level;  /* 1-4: reached as a table; 5: as a descriptor page */
-    uint8_t
-        pending; /* reached only by a preempted hypercall, or last entry of such a table: may be unfinished */
+    uint32_t refs;        /* references that somebody holds */
+    uint32_t typed;       /* of them, by type (table or descriptor page) */
+    uint32_t write;       /* of them, WRITABLE */
+    uint8_t level;        /* 1-4: reached as a table; 5: as a descriptor page */
+    uint8_t pending;      /* reached by a preempted hypercall only: may be unfinished */
+    uint8_t names, named; /* linear entries: of others of its level, by others of its level */
 };
 static struct seen seen[MODEL_FRAMES];
 static uint32_t queue[MODEL_FRAMES];
@@ -103,13 +103,25 @@ static void l1_entry(struct domain *d, uint64_t m, uint64_t e)
     hold(pte_mfn(e).n, e & PTE_RW);
 }
 
+/* A table read as one of the level below: never writable; others than the table itself are held, and there are no chains. */
+static void linear_entry(struct domain *d, uint64_t m, unsigned level, uint64_t e, bool pending)
+{
+    if (e & PTE_RW)
+        WRONG(m, "a writable linear entry %#lx", e);
+    if (pte_mfn(e).n == m)
+        return;
+    if (seen[m].named || seen[pte_mfn(e).n].names)
+        WRONG(m, "a chain of linear tables");
+    seen[m].names = seen[pte_mfn(e).n].named = 1;
+    reach(d, pte_mfn(e).n, level, pending);
+}
+
 static void upper_entry(struct domain *d, uint64_t m, unsigned level, uint64_t e, bool pending)
 {
     if (!(e & PTE_US) || e & (PTE_PS | PTE_G | PTE_PWT | PTE_PCD))
         WRONG(m, "an entry %#lx with forbidden bits", e);
-    if (pte_mfn(e).n == m && level == 4) {
-        if (e & PTE_RW)
-            WRONG(m, "a writable linear entry");
+    if (pte_mfn(e).n == m || (valid(pte_mfn(e).n) && pgt_level(mfn_frame(pte_mfn(e))->type) == level)) {
+        linear_entry(d, m, level, e, pending);
         return;
     }
     reach(d, pte_mfn(e).n, level - 1, pending);
