@@ -43,7 +43,7 @@ $(B)/obj/%.o: %.S $(B)/flags | $(XENI)/xen
 
 # Rooms that run only while booting, or rarely, are compiled for size.
 HV_COLD := $(filter arch/x86/boot/% arch/x86/unpack/% arch/x86/pv/dom0_% core/control/% arch/x86/control/% arch/x86/platform/% arch/x86/policy/% arch/x86/mm/vmap.c \
-	arch/x86/mm/mm.c arch/x86/metal/features.c drivers/% core/params.c lib/elf.c lib/fmt.c lib/lz4.c %/check.c,$(HV_C))
+	arch/x86/mm/mm.c arch/x86/metal/features.c drivers/% core/params.c lib/elf.c lib/fmt.c %/check.c,$(HV_C))
 $(HV_COLD:%.c=$(B)/obj/%.o): HV_CFLAGS += -Os
 
 .PHONY: objs
@@ -53,7 +53,7 @@ objs: $(HV_O)
 
 # The decompressors are Debian's static libraries; codecs.c alone sees the C library's headers.
 $(B)/obj/arch/x86/unpack/codecs.o: HV_CPPFLAGS := -Iarch/x86/unpack
-UNPACK_LIBS := $(foreach l,z lzma zstd,$(shell $(CC) -print-file-name=lib$(l).a))
+UNPACK_LIBS := $(foreach l,z lzma zstd lz4,$(shell $(CC) -print-file-name=lib$(l).a))
 
 # The image: linked twice, because the table of function names for call traces is made from the first link. The second moves
 # no function (krypton.lds.S), which the comparison checks.

@@ -47,8 +47,6 @@ $(H)/test_pvmmu%: $(H)/obj/test/unit/test_pvmmu%.o $(H)/libfake.a $(H)/libkrypto
 	@echo "  HOSTLD  $@"
 	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $< -Wl,--whole-archive $(H)/libpvmmu.a -Wl,--no-whole-archive \
 	    -Wl,--start-group $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group $(HOST_WRAP) -lcmocka -lpthread
-# liblz4 says what is right.
-$(H)/test_lz4: HOST_WRAP += -llz4
 # Interrupt lines are tested without event channels.
 $(H)/test_irq: HOST_WRAP += -Wl,--wrap=evtchn_pirq
 # The console's test takes the real log, which replaces the fake machine's.

@@ -1,5 +1,5 @@
 /*
- * Calls into Debian's static libraries (zlib, liblzma, libzstd). The only file that sees their headers and so
+ * Calls into Debian's static libraries (zlib, liblzma, libzstd, liblz4). The only file that sees their headers and so
  * the host's C library headers; it includes nothing of Krypton but its room.
  */
 #include "private.h"
@@ -7,6 +7,7 @@
 #include <zlib.h>
 #include <lzma.h>
 #include <zstd.h>
+#include <lz4.h>
 
 size_t unpack_gzip(void *out, size_t out_size, const void *in, size_t in_size, const char **why)
 {
@@ -86,4 +87,30 @@ size_t unpack_zstd(void *out, size_t out_size, const void *in, size_t in_size, c
         return 0;
     }
     return r;
+}
+
+/* The legacy frame that kernels use: magic, then blocks of (size, data), each up to 8 MiB unpacked. */
+size_t unpack_lz4(void *out, size_t out_size, const void *in, size_t in_size, const char **why)
+{
+    const unsigned char *p = (const unsigned char *)in + 4, *end = (const unsigned char *)in + in_size;
+    size_t done = 0;
+
+    while (end - p >= 4 && done < out_size) {
+        size_t n = p[0] | p[1] << 8 | p[2] << 16 | (size_t)p[3] << 24;
+        int r;
+
+        p += 4;
+        if (n > (size_t)(end - p)) {
+            *why = "lz4: a block is cut short";
+            return 0;
+        }
+        r = LZ4_decompress_safe((const char *)p, (char *)out + done, (int)n, (int)(out_size - done));
+        if (r <= 0) {
+            *why = "lz4: corrupt data";
+            return 0;
+        }
+        done += (size_t)r;
+        p += n;
+    }
+    return done;
 }

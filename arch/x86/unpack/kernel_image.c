@@ -11,7 +11,6 @@
 #include "core/frame.h"
 #include "core/log.h"
 #include "arch/cpu.h"
-#include "lib/lz4.h"
 #include "lib/string.h"
 #include "../metal/asm.h"
 
@@ -35,7 +34,7 @@ struct packing {
 static const struct packing packings[] = {
     {"gzip", {0x1f, 0x8b}, 2, unpack_gzip},           {"xz", {0xfd, '7', 'z', 'X', 'Z', 0}, 6, unpack_xz},
     {"lzma", {0x5d, 0x00, 0x00}, 3, unpack_lzma},     {"zstd", {0x28, 0xb5, 0x2f, 0xfd}, 4, unpack_zstd},
-    {"lz4", {0x02, 0x21, 0x4c, 0x18}, 4, lz4_frame}, {"bzip2", {'B', 'Z', 'h'}, 3, NULL},
+    {"lz4", {0x02, 0x21, 0x4c, 0x18}, 4, unpack_lz4}, {"bzip2", {'B', 'Z', 'h'}, 3, NULL},
     {"lzo", {0x89, 'L', 'Z', 'O', 0}, 5, NULL},
 };
 

@@ -9,6 +9,7 @@ size_t unpack_gzip(void *out, size_t out_size, const void *in, size_t in_size, c
 size_t unpack_xz(void *out, size_t out_size, const void *in, size_t in_size, const char **why);
 size_t unpack_lzma(void *out, size_t out_size, const void *in, size_t in_size, const char **why);
 size_t unpack_zstd(void *out, size_t out_size, const void *in, size_t in_size, const char **why);
+size_t unpack_lz4(void *out, size_t out_size, const void *in, size_t in_size, const char **why);
 
 /* The little of a C library that they need. */
 void *malloc(size_t n);
