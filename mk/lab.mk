@@ -4,6 +4,7 @@
 ## make run              build all and boot Debian 12 under Krypton on this terminal (RUN_ARGS="--cpus 4 ...")
 ## make iso              build/krypton.iso: GRUB, BIOS and UEFI
 ## make dom0-image       the control domain's images in build/dom0
+## make guest-images     a Debian guest's disk and Debian 13's toolstack in build/dom0/guests
 ## make test-boot        boot whole machines and check them (BOOT_ARGS="-k reboot ..." for pytest)
 ## make soak             the long runs: 1 GiB file, 10 minutes of clock, 3 minutes of stress-ng
 
@@ -12,12 +13,15 @@ BOOT_ARGS ?=
 # Debian's python, where its pytest is; another python3 may be first on PATH.
 PYTEST := PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pytest -p no:cacheprovider
 
-.PHONY: install-deps run iso dom0-image dom0-images test-boot soak lab-images
+.PHONY: install-deps run iso dom0-image dom0-images guest-images test-boot soak lab-images
 install-deps:
 	@tools/deps/install
 
 dom0-image dom0-images: install-deps
 	@tools/lab/dom0-image
+
+guest-images: dom0-image
+	@tools/lab/guest-images
 
 run: install-deps
 	@$(MAKE) --no-print-directory all
@@ -35,7 +39,9 @@ lab-images: install-deps
 	@tools/lab/dom0-image
 
 test-boot: lab-images
+	@tools/lab/guest-images
 	@$(PYTEST) test/boot -m "not soak" $(BOOT_ARGS)
 
 soak: lab-images
+	@tools/lab/guest-images
 	@$(PYTEST) test/boot -m soak $(BOOT_ARGS)

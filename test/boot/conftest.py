@@ -13,6 +13,7 @@ import time
 import pytest
 
 import machine as m
+import xl as tools
 
 TOP = m.TOP
 
@@ -187,3 +188,15 @@ def ramdisk(say):
     yield make
     for machine in machines:
         machine.close()
+
+
+@pytest.fixture(scope="module")
+def xl_boot(module_boot):
+    """xl_boot(name, **options): the toolstack on a machine with its disk; the services are up."""
+
+    def make(name, **options):
+        machine = module_boot(name, **options)
+        machine.run("systemctl is-system-running --wait", 180, check=False)
+        return tools.Xl(machine)
+
+    return make

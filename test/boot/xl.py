@@ -1,0 +1,124 @@
+"""test/boot/xl.py - the stock toolstack on a machine: configurations, guests' consoles, what is in use.
+
+Purpose: short words for the tests of guests. Everything goes through dom0's shell and Debian's own programs; the guests'
+consoles are the files that xenconsoled writes (tools/lab/dom0/files/etc/default/xen).
+
+Invariants
+  1. `Xl.clean` leaves no guest behind, whatever a test did.
+  2. `in_use` reads the hypervisor's own figures, to the page.
+"""
+
+import re
+import time
+
+import machine as m
+
+KERNEL = "/etc/xen/guest/vmlinuz"
+INITRD = "/etc/xen/guest/initrd.img"
+READY = r"guest: ready (\S+) \((\S+), (\d+) CPUs, (\d+) MiB\)"
+LIBEXEC = "/usr/lib/xen-4.17/bin"
+
+# Free memory to the page, by Debian's own Python binding; scrubbed memory counts as free.
+FREE = ("PYTHONPATH=/usr/lib/xen-4.17/lib/python python3 -c "
+        "'from xen.lowlevel.xc import xc; i = xc().physinfo(); print(i[\"free_memory\"] + i[\"scrub_memory\"])'")
+
+
+class Xl:
+    """The toolstack of dom0 on `machine` (test/boot/machine.py)."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        self.run = machine.run
+
+    def config(self, name, **keys):
+        """Writes /root/NAME.cfg for a small guest; a key of None is left out. Returns the path."""
+        extra = f"console=hvc0 guest.name={name} " + keys.pop("args", "")
+        c = {"name": name, "kernel": KERNEL, "ramdisk": INITRD, "extra": extra.strip(), "memory": 80, "vcpus": 1}
+        c.update(keys)
+        text = "".join(f"{k} = {v!r}\n" for k, v in c.items() if v is not None)
+        path = f"/root/{name}.cfg"
+        self.run(f"cat >{path} <<'EOF'\n{text}EOF\ntrue")
+        return path
+
+    def create(self, name, timeout=120, flags="", **keys):
+        """Creates a small guest and waits for its shell. Returns what it says of itself: release, CPUs, MiB."""
+        path = self.config(name, **keys)
+        self.forget(name)
+        self.run(f"xl create -q {flags} {path}", timeout)
+        return self.ready(name, timeout)
+
+    def ready(self, name, timeout=120, occurrences=1):
+        found = re.search(READY, self.wait(name, "guest: ready", timeout, occurrences))
+        return found.group(2), int(found.group(3)), int(found.group(4))
+
+    def forget(self, name):
+        self.run(f"rm -f /var/log/xen/console/guest-{name}.log")
+
+    def wait(self, name, pattern, timeout=120, occurrences=1):
+        """Waits for a line on the guest's console."""
+        return self.run(f"guest-wait {name} '{pattern}' {int(timeout * m.SLOW)} {occurrences}", timeout + 30)
+
+    def console(self, name):
+        return self.run(f"cat /var/log/xen/console/guest-{name}.log")
+
+    def guest(self, name, command, timeout=30, check=True):
+        """Runs a command in the guest's shell, through its console."""
+        command = command.replace("'", "'\\''")
+        return self.run(f"guest-run {name} {int(timeout * m.SLOW)} '{command}'", timeout + 30, check)
+
+    def list(self):
+        """{name: (id, MiB, vCPUs, state, seconds)} of all domains."""
+        rows = {}
+        for line in self.run("xl list").splitlines()[1:]:
+            f = line.split()
+            rows[" ".join(f[:-5])] = (int(f[-5]), int(f[-4]), int(f[-3]), f[-2], float(f[-1]))
+        return rows
+
+    def domid(self, name):
+        return self.list()[name][0]
+
+    def gone(self, name, timeout=60):
+        """Waits until the domain is not there any more."""
+        self.run(f"for i in $(seq {int(timeout * m.SLOW)}); do xl domid {name} >/dev/null 2>&1 || break; sleep 1; done; "
+                 f"! xl domid {name} 2>/dev/null", timeout + 30)
+
+    def until(self, command, want, timeout=30):
+        """Runs a command until its output matches; the output."""
+        end = time.monotonic() + timeout * m.SLOW
+        while True:
+            out = self.run(command, check=False)
+            if re.search(want, out):
+                return out
+            assert time.monotonic() < end, f"`{command}` never showed {want!r}, last:\n{out}"
+            time.sleep(1)
+
+    def clean(self):
+        """Destroys every guest."""
+        self.run("for d in $(xl list | awk 'NR > 1 && $1 != \"Domain-0\" { print $(NF - 4) }'); do xl unpause $d; xl destroy $d; done; true", 120)
+
+    def free_kib(self):
+        return int(self.run(FREE))
+
+    def settled_free(self, want=None, timeout=40):
+        """Free memory when it has stopped changing (or is as wanted): back ends let go of a dead guest's pages a moment later."""
+        end = time.monotonic() + timeout * m.SLOW
+        last, same = self.free_kib(), 0
+        while last != want and same < 4 and time.monotonic() < end:
+            time.sleep(1)
+            now = self.free_kib()
+            same = same + 1 if now == last else 0
+            last = now
+        return last
+
+    def in_use(self):
+        """What a guest may leave behind, in one look: free KiB, dom0's ports, domains, xenstore directories, vifs, loop devices."""
+        return self.run(f"echo free $({FREE}), ports $({LIBEXEC}/lsevtchn 0 | wc -l), domains $(xl list | wc -l), "
+                        "xenstore $(xenstore-list /local/domain) $(xenstore-list /vm | wc -l) $(xenstore-list /libxl | wc -l), "
+                        "vifs $(ls /sys/class/net | grep -c vif), loops $(losetup -a | wc -l)", 60)
+
+    def back_to(self, before, timeout=40):
+        """Waits until what is in use is as it was: back ends let go of a dead guest's pages a moment later."""
+        end = time.monotonic() + timeout * m.SLOW
+        while self.in_use() != before and time.monotonic() < end:
+            time.sleep(1)
+        assert self.in_use() == before
