@@ -113,11 +113,14 @@ class Machine:
         """Wait for the shell and make it quiet. Returns the seconds since power-on or reset."""
         self.expect(PROMPT, timeout)
         took = self.seconds()
-        # No kernel messages and no status lines of systemd between our answers; no echo.
-        self.send("dmesg -n 1; kill -RTMIN+21 1; stty -echo; stty cols 500\r")
+        self.quiet("kill -RTMIN+21 1")
+        return took
+
+    def quiet(self, more=":"):
+        """No kernel messages and no status lines of systemd between our answers; no echo."""
+        self.send(f"dmesg -n 1; {more}; stty -echo; stty cols 500\r")
         time.sleep(1)
         self.sync()
-        return took
 
     def sync(self):
         """Come to a fresh prompt, whatever was pending."""

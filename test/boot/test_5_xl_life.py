@@ -3,7 +3,10 @@
 After each test nothing of its guests is left: free memory to the page, dom0's event channels, domains, xenstore, back ends.
 """
 
+import base64
+import gzip
 import re
+import struct
 
 import pytest
 
@@ -13,9 +16,9 @@ EIGHT = [f"p{i}" for i in range(8)]
 
 
 @pytest.fixture(scope="module")
-def xl(xl_boot):
+def xl(xl_ramdisk):
     """As many guests as any test has have come and gone: what dom0 allocates once (grant table, maptrack) is there."""
-    xl = xl_boot("xl-life", cpus=2)
+    xl = xl_ramdisk("xl-life")
     for n in EIGHT:
         xl.config(n, vif=["bridge=xenbr0"])
     xl.run("for n in %s; do xl create -q -p /root/$n.cfg || exit 1; done" % " ".join(EIGHT), 400)
@@ -37,7 +40,7 @@ def tidy(xl):
 
 
 def address(i):
-    return f"10.0.2.{110 + i}"
+    return f"10.9.0.{110 + i}"
 
 
 def test_eight_at_once(xl, say):
@@ -51,7 +54,7 @@ def test_eight_at_once(xl, say):
     say("eight guests are up")
     assert len(xl.list()) == 9
     for i in range(8):
-        assert " 0% packet loss" in xl.run(f"ping -c 3 -i 0.3 {address(i)}", 40)
+        assert " 0% packet loss" in xl.run(f"ping -c 3 {address(i)}", 40)
     ids = [xl.domid(n) for n in EIGHT]
     assert len(set(ids)) == 8
     xl.run("for i in $(seq 0 7); do xl destroy p$i & done; wait", 200)
@@ -82,6 +85,27 @@ def on_console(xl, name, command):
     xl.run(f"printf '\\r{command}\\r' >$(xenstore-read /local/domain/$(xl domid {name})/console/tty)")
 
 
+def piece(xl, path, offset, size):
+    """Bytes of a file of dom0."""
+    return base64.b64decode(xl.run(f"tail -c +{offset + 1} {path} | head -c {size} | base64"))
+
+
+def check_core(xl, path, mib):
+    """The file is an ELF core with the sections of xen/docs' dump-core-format, as large as its guest."""
+    head = piece(xl, path, 0, 64)
+    assert head[:5] == b"\x7fELF\x02" and struct.unpack_from("<H", head, 16)[0] == 4, "not an ELF64 core"
+    table, = struct.unpack_from("<Q", head, 40)
+    count, names = struct.unpack_from("<HH", head, 60)
+    rows = [struct.unpack("<IIQQQQIIQQ", row) for row in
+            (lambda t: [t[i * 64:i * 64 + 64] for i in range(count)])(piece(xl, path, table, count * 64))]
+    text = piece(xl, path, rows[names][4], rows[names][5])
+    sections = {text[r[0]:].split(b"\0")[0].decode(): r for r in rows}
+    assert {".note.Xen", ".xen_prstatus", ".xen_p2m", ".xen_pages"} <= set(sections), sections
+    assert (mib - 4) << 20 <= sections[".xen_pages"][5] <= (mib + 1) << 20
+    assert int(xl.run(f"stat -c %s {path}")) >= sections[".xen_pages"][4] + sections[".xen_pages"][5]
+    assert b"Xen" in piece(xl, path, sections[".note.Xen"][4], sections[".note.Xen"][5])
+
+
 @pytest.mark.parametrize("how", ["sysrq", "toolstack"])
 def test_crash_preserved(xl, how):
     """A guest that panics is reported as crashed (reason 3) and, as on_crash says, kept."""
@@ -93,8 +117,7 @@ def test_crash_preserved(xl, how):
     xl.wait("x", "Kernel panic", 40)
     xl.until("xl list x", r"x +\d+ +\d+ +1 +---?-?c-?")
     xl.run("xl dump-core x /root/core", 120)
-    elf = xl.run("readelf -hSW /root/core 2>/dev/null || python3 -c \"d=open('/root/core','rb').read(20); print(d)\"")
-    assert re.search(r"Type: +CORE|ELF\\x02", elf), elf
+    check_core(xl, "/root/core", 80)
     xl.run("rm /root/core")
 
 
@@ -119,39 +142,36 @@ def test_coredump_destroy(xl):
     xl.create("x", on_crash="coredump-destroy")
     xl.run("xl sysrq x c")
     xl.gone("x", 120)
-    size = int(xl.run("stat -c %s /var/lib/xen/dump/*x*"))
-    assert size >= 79 << 20
-    note = xl.run("head -c 65536 /var/lib/xen/dump/*x* | strings | head -20; true")
-    assert "Xen" in note or "xen" in note, note
+    check_core(xl, "/var/lib/xen/dump/*x*", 80)
     xl.run("rm -rf /var/lib/xen/dump/*")
 
 
-def test_guest_that_cannot_start(xl):
-    """A kernel whose first instruction faults before it has a handler: reported as a crash, nothing else is disturbed."""
+def bad_kernel():
+    """An ELF64 guest with notes for Xen (entry, virtual base, version, loader, guest) whose first instruction is UD2."""
+    note = lambda kind, text: struct.pack("<III", 4, len(text), kind) + b"Xen\0" + text + b"\0" * (-len(text) % 4)
+    u64 = lambda v: struct.pack("<Q", v)
+    base = 0xffffffff80000000
+    entry = base + 0x100000
+    notes = note(5, b"xen-3.0\0") + note(8, b"generic\0") + note(6, b"linux\0") + note(3, u64(base)) + note(1, u64(entry))
+    head = b"\x7fELF\2\1\1" + b"\0" * 9 + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, entry, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    head += struct.pack("<IIQQQQQQ", 1, 7, 0x1000, entry, 0x100000, 4096, 4096, 4096)
+    head += struct.pack("<IIQQQQQQ", 4, 4, 0x800, 0, 0, len(notes), len(notes), 4)
+    return (head.ljust(0x800, b"\0") + notes).ljust(0x1000, b"\0") + b"\x0f\x0b" + b"\0" * 4094
+
+
+def test_triple_fault(xl):
+    """A kernel whose first instruction faults when it has no handler, what a triple fault is to a PV guest: a crash."""
+    data = base64.b64encode(gzip.compress(bad_kernel())).decode()
+    xl.run(f"echo {data} | base64 -d | gunzip >/root/bad.elf")
     xl.config("x", kernel="/root/bad.elf", ramdisk=None, on_crash="preserve", memory=32)
-    xl.run(r"""python3 - <<'E'
-import struct
-# An ELF64 guest that says it is for Xen (notes: version, loader, entry, virtual base) and whose first instruction is UD2.
-def note(kind, text): return struct.pack('<III', 4, len(text), kind) + b'Xen\0' + text + b'\0' * (-len(text) % 4)
-def u64(v): return struct.pack('<Q', v)
-base = 0xffffffff80000000
-notes = note(5, b'xen-3.0\0') + note(8, b'generic\0') + note(6, b'linux\0') + note(3, u64(base)) + note(1, u64(base + 0x100000))
-code = b'\x0f\x0b' + b'\0' * 4094
-ehdr = b'\x7fELF\2\1\1' + b'\0' * 9 + struct.pack('<HHIQQQIHHHHHH', 2, 62, 1, base + 0x100000, 64, 0, 0, 64, 56, 2, 0, 0, 0)
-load = struct.pack('<IIQQQQQQ', 1, 7, 0x1000, base + 0x100000, 0x100000, 4096, 4096, 4096)
-nt = struct.pack('<IIQQQQQQ', 4, 4, 0x800, 0, 0, len(notes), len(notes), 4)
-f = (ehdr + load + nt).ljust(0x800, b'\0') + notes
-open('/root/bad.elf', 'wb').write(f.ljust(0x1000, b'\0') + code)
-E""")
     xl.run("xl create -q /root/x.cfg", 60)
     xl.until("xl list x", r"x +\d+ +\d+ +1 +---?-?c-?")
-    assert xl.run("echo fine") == "fine"
 
 
 BAD_IMAGES = {
     "empty": ": >/root/k",
     "text": "echo this is no kernel >/root/k",
-    "cut": "head -c 3000000 /etc/xen/guest/vmlinuz >/root/k",
+    "cut": "head -c 3000000 /guest/vmlinuz >/root/k",
     "noise": "head -c 100000 /dev/urandom >/root/k",
     "elf header only": "head -c 64 /bin/true >/root/k",
     "no xen notes": "cp /bin/true /root/k",
@@ -234,26 +254,6 @@ def test_backend_dies_with_grants_mapped(xl):
     xl.run("losetup -D; rm /root/b.img")
 
 
-def test_granted_page_held_by_a_process(xl):
-    """A process in dom0 that maps a guest's page and outlives the guest: the page comes back when the process ends."""
-    xl.create("m")
-    dom = xl.domid("m")
-    free = xl.free_kib()
-    # The guest's console ring: grant reference 8 (GNTTAB_RESERVED_CONSOLE) is mapped by xenconsoled too.
-    xl.run(f"cat >/root/hold.py <<'E'\nimport ctypes, time\ng = ctypes.CDLL('libxengnttab.so.1')\n"
-           "g.xengnttab_open.restype = g.xengnttab_map_grant_ref.restype = ctypes.c_void_p\n"
-           f"h = ctypes.c_void_p(g.xengnttab_open(None, 0))\np = g.xengnttab_map_grant_ref(h, {dom}, 8, 3)\n"
-           "print('mapped' if p else 'failed', flush=True)\ntime.sleep(1000)\nE\ntrue")
-    xl.run("python3 /root/hold.py >/root/hold.out & sleep 1; cat /root/hold.out; grep -q mapped /root/hold.out")
-    xl.run("xl destroy m", 60)
-    # All of the guest but what is mapped has been given back.
-    assert xl.settled_free() > free
-    assert "null" in xl.run("xl list") or "m" not in xl.list()
-    xl.run("pkill -KILL -f hold.py; sleep 1; true")
-    xl.until("xl list | wc -l", "^2$")
-
-
 def test_no_complaint(xl):
     """Neither dom0's kernel nor the hypervisor has complained."""
     assert m.complaints(xl.run("dmesg")) == []
-    assert xl.run("systemctl --failed --no-legend") == ""

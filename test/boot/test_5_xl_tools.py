@@ -12,26 +12,17 @@ import machine as m
 
 
 @pytest.fixture(scope="module")
-def xl(xl_boot):
-    return xl_boot("xl-tools", cpus=2)
+def xl(xl_ramdisk):
+    return xl_ramdisk("xl-tools")
 
 
 @pytest.fixture(scope="module")
 def guest(xl, say):
     """A small guest with a network interface that lives through the tests of this file."""
     about = xl.create("g", vcpus=2, maxvcpus=4, memory=128, maxmem=160, vif=["bridge=xenbr0,mac=00:16:3e:00:00:01"],
-                      args="guest.ip=10.0.2.100/24")
+                      args="guest.ip=10.9.0.100/24")
     say(f"guest: {about}")
     return xl
-
-
-def test_services(xl):
-    """Debian's service started xenstored, xenconsoled and made dom0's entry; no unit failed."""
-    assert xl.run("systemctl is-active xen") == "active"
-    assert xl.run("systemctl is-system-running", check=False) == "running", xl.run("systemctl --failed --no-pager", check=False)
-    xl.run("pgrep -x 'oxenstored|xenstored'; pgrep -x xenconsoled")
-    assert xl.run("xenstore-read /local/domain/0/name") == "Domain-0"
-    assert re.match(r"Domain-0 +0 +1024 +2 +r", xl.run("xl list").splitlines()[1])
 
 
 def test_info(xl):
@@ -98,14 +89,9 @@ def test_list_long(guest):
 
 
 def test_network(guest):
-    out = guest.run("ping -c 5 -i 0.3 10.0.2.100", 40)
-    assert "5 received" in out
+    out = guest.run("ping -c 5 10.9.0.100", 40)
+    assert " 0% packet loss" in out
     assert "vif" in guest.run("ls /sys/class/net/xenbr0/brif")
-
-
-def test_guest_reaches_the_gateway(guest):
-    """Through netback, the bridge and the real card, and back."""
-    assert "3 packets received" in guest.guest("g", "ping -c 3 10.0.2.2")
 
 
 def test_vcpu_list(guest):
@@ -166,7 +152,7 @@ def test_pause(guest):
     guest.run("xl pause g")
     state, used = guest.list()["g"][3:5]
     assert "p" in state
-    assert "0 received" in guest.run("ping -c 2 -W 2 10.0.2.100", 30, check=False)
+    assert "100% packet loss" in guest.run("ping -c 2 -W 2 10.9.0.100", 30, check=False)
     assert guest.list()["g"][4] == used
     guest.run("xl unpause g")
     assert "p" not in guest.list()["g"][3]
@@ -241,7 +227,7 @@ def test_network_attach(guest):
     guest.until("guest-run g 20 'ls /sys/class/net'", "eth1")
     guest.guest("g", "ip link set eth1 up; ip addr add 10.9.9.2/24 dev eth1")
     guest.run("ip addr add 10.9.9.1/24 dev xenbr0")
-    assert "2 received" in guest.run("ping -c 2 -W 5 10.9.9.2", 30)
+    assert " 0% packet loss" in guest.run("ping -c 2 -W 5 10.9.9.2", 30)
     guest.run("ip addr del 10.9.9.1/24 dev xenbr0; xl network-detach g 1", 60)
     guest.until("guest-run g 20 'ls /sys/class/net'", r"^(?!.*eth1)")
 
@@ -285,10 +271,8 @@ def test_reboot(guest):
 
 
 def test_xenconsoled_restart(guest):
-    """Debian's service restarts xenconsoled while a guest runs (xenstored it leaves alone: the stock tools cannot)."""
-    old = guest.run("pgrep -x xenconsoled")
-    guest.run("/etc/init.d/xen restart", 60)
-    assert guest.run("pgrep -x xenconsoled") != old
+    """xenconsoled is killed and started again while a guest runs: its console goes on."""
+    guest.run("pkill -KILL -x xenconsoled; sleep 0.5; xenconsoled --log=guest --pid-file=/run/xenconsoled.pid")
     assert guest.guest("g", "echo heard") == "heard"
 
 

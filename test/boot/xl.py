@@ -13,27 +13,25 @@ import time
 
 import machine as m
 
-KERNEL = "/etc/xen/guest/vmlinuz"
-INITRD = "/etc/xen/guest/initrd.img"
+# Where dom0 has the small guest's kernel and ramdisk: on its disk, and in the disk-less ramdisk-xl.
+ON_DISK = ("/etc/xen/guest/vmlinuz", "/etc/xen/guest/initrd.img")
+IN_RAMDISK = ("/guest/vmlinuz", "/guest/initrd.img")
 READY = r"guest: ready (\S+) \((\S+), (\d+) CPUs, (\d+) MiB\)"
 LIBEXEC = "/usr/lib/xen-4.17/bin"
-
-# Free memory to the page, by Debian's own Python binding; scrubbed memory counts as free.
-FREE = ("PYTHONPATH=/usr/lib/xen-4.17/lib/python python3 -c "
-        "'from xen.lowlevel.xc import xc; i = xc().physinfo(); print(i[\"free_memory\"] + i[\"scrub_memory\"])'")
 
 
 class Xl:
     """The toolstack of dom0 on `machine` (test/boot/machine.py)."""
 
-    def __init__(self, machine):
+    def __init__(self, machine, files=ON_DISK):
         self.machine = machine
+        self.files = files
         self.run = machine.run
 
     def config(self, name, **keys):
         """Writes /root/NAME.cfg for a small guest; a key of None is left out. Returns the path."""
         extra = f"console=hvc0 guest.name={name} " + keys.pop("args", "")
-        c = {"name": name, "kernel": KERNEL, "ramdisk": INITRD, "extra": extra.strip(), "memory": 80, "vcpus": 1}
+        c = {"name": name, "kernel": self.files[0], "ramdisk": self.files[1], "extra": extra.strip(), "memory": 80, "vcpus": 1}
         c.update(keys)
         text = "".join(f"{k} = {v!r}\n" for k, v in c.items() if v is not None)
         path = f"/root/{name}.cfg"
@@ -97,7 +95,8 @@ class Xl:
         self.run("for d in $(xl list | awk 'NR > 1 && $1 != \"Domain-0\" { print $(NF - 4) }'); do xl unpause $d; xl destroy $d; done; true", 120)
 
     def free_kib(self):
-        return int(self.run(FREE))
+        """Free memory to the page (tools/lab/xen-free.c); memory that waits to be scrubbed counts."""
+        return int(self.run("xen-free")) * 4
 
     def settled_free(self, want=None, timeout=40):
         """Free memory when it has stopped changing (or is as wanted): back ends let go of a dead guest's pages a moment later."""
@@ -111,8 +110,8 @@ class Xl:
         return last
 
     def in_use(self):
-        """What a guest may leave behind, in one look: free KiB, dom0's ports, domains, xenstore directories, vifs, loop devices."""
-        return self.run(f"echo free $({FREE}), ports $({LIBEXEC}/lsevtchn 0 | wc -l), domains $(xl list | wc -l), "
+        """What a guest may leave behind, in one look: free pages, dom0's ports, domains, xenstore directories, vifs, loop devices."""
+        return self.run(f"echo free $(xen-free), ports $({LIBEXEC}/lsevtchn 0 | wc -l), domains $(xl list | wc -l), "
                         "xenstore $(xenstore-list /local/domain) $(xenstore-list /vm | wc -l) $(xenstore-list /libxl | wc -l), "
                         "vifs $(ls /sys/class/net | grep -c vif), loops $(losetup -a | wc -l)", 60)
 

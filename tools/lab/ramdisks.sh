@@ -65,6 +65,12 @@ ramdisk_programs() { # directory, tree, file...
     done
 }
 
+# Our one program: the hypervisor's free pages, linked with Debian 12's library.
+xen_free() { # directory
+    mkdir -p "$1"
+    gcc -O2 -Wall -o "$1/xen-free" tools/lab/xen-free.c -lxenctrl
+}
+
 xl_ramdisk() {
     local d=$1.d tree=$2 version=$3 guest=$4 bin=/usr/lib/xen-$3/bin f programs=
     ramdisk_busybox "$d" tools/lab/dom0/ramdisk-init
@@ -86,7 +92,8 @@ xl_ramdisk() {
     ramdisk_programs "$d" "$tree" $programs
     ln -sf /usr/bin/bash "$d/bin/bash"
     cp -r "$tree/etc/xen" "$d/etc/"
-    install -m 755 tools/lab/dom0/files/usr/local/bin/* "$d/usr/bin/"
+    install -m 755 tools/lab/dom0/files/usr/local/bin/guest-* "$d/usr/bin/"
+    [ "$version" != 4.17 ] || xen_free "$d/usr/bin"
     install -m 755 tools/lab/dom0/ramdisk-xl "$d/etc/xl-start"
     echo "$version" >"$d/etc/xl-version"
     # Debian's cloud kernel: small, and packed by lz4, which costs little to unpack in an emulator.
