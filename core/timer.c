@@ -14,6 +14,7 @@
  * Locks: q->lock (RANK_TIMER), one at a time; timer_migrate two, lower CPU first. Functions run without
  * locks, interrupts on, from WORK_TIMER.
  */
+#include "core/perf.h"
 #include "core/timer.h"
 #include "core/console.h"
 #include "core/cpumask.h"
@@ -94,6 +95,7 @@ static void timers_run(void)
         void (*fn)(void *) = t->fn;
         void *data = t->data;
 
+        perf_count(timers_fired);
         dequeue(q, t);
         __atomic_store_n(&q->running, t, __ATOMIC_RELEASE);
         spin_unlock_irq(&q->lock, flags);

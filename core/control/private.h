@@ -41,6 +41,8 @@ long sysctl_getdomaininfolist(struct hypercall *hc);
 long sysctl_readconsole(struct hypercall *hc);
 long sysctl_debug_keys(struct hypercall *hc);
 long sysctl_physinfo(struct hypercall *hc);
+long sysctl_perfc_op(struct hypercall *hc);
+long sysctl_tbuf_op(struct hypercall *hc);
 long sysctl_getcpuinfo(struct hypercall *hc);
 long sysctl_availheap(struct hypercall *hc);
 long sysctl_cputopoinfo(struct hypercall *hc);

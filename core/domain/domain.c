@@ -27,6 +27,8 @@
 #include "core/grant.h"
 #include "core/log.h"
 #include "core/sched.h"
+#include "core/perf.h"
+#include "core/trace.h"
 #include "arch/cpu.h"
 #include "arch/guest_ops.h"
 #include "arch/mem.h"
@@ -297,6 +299,8 @@ int domain_create(did_t id, const struct domain_config *c, struct domain **out)
         goto free_domain;
     domain_ref(d); /* the caller's */
     publish(d);
+    perf_count(domains_created);
+    trace(TRC_DOM0_DOM_ADD, d->id.v);
     if (c->hardware && !dom0)
         dom0 = d;
     *out = d;
@@ -390,6 +394,7 @@ void domain_free_all(struct domain *d)
     {
         vcpu_free_all(v);
     }
+    trace(TRC_DOM0_DOM_REM, d->id.v);
     sched_domain_free(d);
     grant_domain_free(d);
     evtchn_domain_free(d);

@@ -16,6 +16,7 @@
 #include "core/log.h"
 #include "core/params.h"
 #include "core/sched.h"
+#include "core/trace.h"
 #include "arch/cpu.h"
 #include "arch/guest_ops.h"
 #include "arch/time.h"
@@ -113,6 +114,7 @@ void domain_shutdown(struct domain *d, uint8_t code)
     uint32_t port;
     bool first;
 
+    trace(TRC_SCHED_SHUTDOWN_CODE, d->id.v, 0, code);
     spin_lock(&d->lock);
     first = !d->shutting_down && !d->dying;
     if (first) {

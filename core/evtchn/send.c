@@ -5,6 +5,7 @@
  * (closing either end takes both ports' locks) and so the far port open. Any context; interrupts are off
  * while the lock is held.
  */
+#include "core/perf.h"
 #include "private.h"
 #include "core/sched.h"
 #include "arch/guest_ops.h"
@@ -148,6 +149,7 @@ int evtchn_send(struct domain *d, port_t port)
 
     if (unlikely(!c))
         return -EINVAL;
+    perf_count(event_sends);
     flags = spin_lock_irq(&c->lock);
     switch (c->state) {
     case EVT_INTERDOMAIN:
@@ -190,6 +192,7 @@ static void virq_ring(struct domain *d, struct vcpu *v, uint32_t virq)
     if (!c)
         return;
     flags = spin_lock_irq(&c->lock);
+    perf_count(event_virqs);
     if (c->state == EVT_VIRQ && c->virq == virq && v->virq_port[virq] == port)
         evtchn_set_pending(d, c, port);
     spin_unlock_irq(&c->lock, flags);
@@ -244,6 +247,7 @@ bool evtchn_pirq(struct domain *d, uint32_t pirq)
     if (!c)
         return false;
     flags = spin_lock_irq(&c->lock);
+    perf_count(event_pirqs);
     ours = c->state == EVT_PIRQ && c->pirq == pirq;
     if (ours)
         evtchn_set_pending(d, c, port);

@@ -12,6 +12,7 @@
 #include "core/guest.h"
 #include "core/log.h"
 #include "core/work.h"
+#include "core/perf.h"
 #include "arch/mem.h"
 #include "lib/string.h"
 
@@ -153,6 +154,7 @@ static int copy_one(struct vcpu *v, const struct gnttab_copy *op, struct side *f
         return r;
     if (!inside(from, op->source.offset, op->len) || !inside(to, op->dest.offset, op->len))
         return GNTST_general_error;
+    perf_count(grant_copies);
     memmove((char *)arch_frame_va(to->mfn) + op->dest.offset,
             (const char *)arch_frame_va(from->mfn) + op->source.offset, op->len);
     return GNTST_okay;

@@ -11,6 +11,8 @@
 #include "core/guest.h"
 #include "core/log.h"
 #include "core/work.h"
+#include "core/perf.h"
+#include "core/trace.h"
 #include "arch/mem.h"
 
 #define UNMAP_BATCH 16
@@ -53,6 +55,8 @@ static int map_from(struct vcpu *v, struct gnttab_map_grant_ref *op, struct doma
         grant_track_free(t, k, handle);
         return r;
     }
+    perf_count(grant_maps);
+    trace(TRC_MEM_PAGE_GRANT_MAP, op->dom);
     op->handle = handle;
     op->dev_bus_addr = mfn_to_maddr(u.mfn).a;
     return GNTST_okay;
@@ -121,6 +125,8 @@ static int unmap_remove(struct vcpu *v, struct unmap *u)
     if ((want & GNTMAP_host_map) &&
         arch_grant_unmap(v, u->host_addr, m, k->flags, k->flags & GNTMAP_readonly, u->new_addr))
         return GNTST_general_error;
+    perf_count(grant_unmaps);
+    trace(TRC_MEM_PAGE_GRANT_UNMAP, k->granter->id.v);
     u->done = want;
     return GNTST_okay;
 }

@@ -14,6 +14,8 @@
 #include "core/guest.h"
 #include "core/log.h"
 #include "core/nospec.h"
+#include "core/perf.h"
+#include "core/trace.h"
 #include "core/work.h"
 #include "private.h"
 
@@ -96,6 +98,20 @@ static long run_op(struct hypercall *hc, const struct hc_row *e)
     return op->fn ? op->fn(hc) : refuse(op->refused);
 }
 
+/* TRC_PV_HYPERCALL_V2: the number, and the first arguments in 64 bits each, whether the call has them or not. */
+static __attribute__((noinline)) void trace_hypercall(const struct hypercall *hc)
+{
+    uint32_t words[TRACE_WORDS] = {(uint32_t)hc->nr};
+    unsigned n = 1;
+
+    for (unsigned i = 0; n + 2 <= TRACE_WORDS; i++) {
+        words[0] |= TRC_PV_HYPERCALL_V2_ARG_64(i);
+        words[n++] = (uint32_t)hc->arg[i];
+        words[n++] = (uint32_t)(hc->arg[i] >> 32);
+    }
+    trace_record(hc->in_multicall ? TRC_PV_HYPERCALL_SUBCALL : TRC_PV_HYPERCALL_V2, n, words);
+}
+
 long hypercall_dispatch(struct hypercall *hc)
 {
     const struct hc_row *e;
@@ -103,6 +119,9 @@ long hypercall_dispatch(struct hypercall *hc)
     if (unlikely(hc->nr >= NR_MAX))
         return -ENOSYS;
     e = &by_number[array_index(hc->nr, NR_MAX)];
+    perf_count_in(hypercalls, hc->nr);
+    if (unlikely(__atomic_load_n(&trace_mask, __ATOMIC_RELAXED)))
+        trace_hypercall(hc);
     if (unlikely(!permitted(hc->caller, e->perm)))
         return -EPERM;
     if (e->fn)

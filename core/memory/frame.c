@@ -36,6 +36,7 @@
 #include "core/domain.h"
 #include "core/log.h"
 #include "core/console.h"
+#include "core/perf.h"
 #include "arch/cpu.h"
 #include "arch/mem.h"
 
@@ -115,8 +116,10 @@ static void prepare(mfn_t m, unsigned order, bool zero)
 
         f->type = 0;
         f->next = f->prev = 0;
-        if (zero && !(f->flags & FRAME_F_CLEAN))
+        if (zero && !(f->flags & FRAME_F_CLEAN)) {
+            perf_count(frames_scrubbed);
             arch_frame_zero(MFN(m.n + i));
+        }
         was_dirty += (f->flags & FRAME_F_STALE) != 0;
         f->flags &= (uint8_t) ~(FRAME_F_CLEAN | FRAME_F_STALE);
     }
@@ -134,6 +137,7 @@ bool frame_take(unsigned order, unsigned bits, unsigned flags, unsigned node, mf
         bits = MIN(bits, 32u);
     if (!heap_take(order, bits, node, flags & FA_EXACT_NODE, out))
         return false;
+    perf_count(frames_taken);
     prepare(*out, order, flags & FA_ZERO);
     return true;
 }

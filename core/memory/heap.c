@@ -22,6 +22,7 @@
 #include "private.h"
 #include "core/lock.h"
 #include "core/log.h"
+#include "core/perf.h"
 #include "arch/mem.h"
 
 #define ZONES  (32 + 1) /* frame numbers have 32 bits: links are 32 bits wide */
@@ -206,6 +207,7 @@ void heap_give(mfn_t m, unsigned order)
                   (unsigned long long)m.n + i, order, f->flags, (unsigned long long)f->count);
         mem_forbid(arch_frame_va(MFN(m.n + i)), FRAME_SIZE);
     }
+    perf_count(frames_given);
     spin_lock(&nd->lock);
     for (uint64_t i = 0; i < count; i++)
         frame_table[m.n + i].flags |= FRAME_F_FREE;

@@ -18,6 +18,7 @@
 #include "core/guest.h"
 #include "core/memory_op.h"
 #include "core/work.h"
+#include "core/trace.h"
 #include "arch/guest_ops.h"
 #include "arch/mem.h"
 
@@ -145,6 +146,7 @@ static bool decrease_one(struct reservation *a, uint64_t i)
     for (uint64_t j = 0; j < n; j++)
         if (!remove_one(a->d, GFN(gmfn + j)))
             return false;
+    trace(TRC_MEM_DECREASE_RESERVATION, TRACE_U64(gmfn), a->r.extent_order);
     return true;
 }
 

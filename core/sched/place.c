@@ -7,6 +7,7 @@
  * and every busy CPU looks now and then whether another queue is behind its own (rebalance), so a bad choice
  * does not last.
  */
+#include "core/perf.h"
 #include "private.h"
 #include "core/log.h"
 #include "core/work.h"
@@ -106,6 +107,7 @@ void place_and_unlock(struct vcpu *v, struct runq *rq, unsigned long flags)
             tell_cpu(rq, v);
             break;
         }
+        perf_count(migrations);
         __atomic_store_n(&v->cpu, cpu, __ATOMIC_RELAXED);
         spin_unlock_irq(&rq->lock, flags);
         rq = vcpu_rq_lock(v, &flags);

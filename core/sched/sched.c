@@ -25,6 +25,8 @@
  *
  * Locks: rq->lock (RANK_SCHED, interrupts off), one at a time; pools: pool.c.
  */
+#include "core/perf.h"
+#include "core/trace.h"
 #include "private.h"
 #include "core/console.h"
 #include "core/log.h"
@@ -65,6 +67,8 @@ void runstate_set(struct vcpu *v, int state, uint64_t now)
 
     if (r->state == state)
         return;
+    trace(TRC_SCHED_RUNSTATE_CHANGE | ((uint32_t)r->state & 3) << 8 | ((uint32_t)state & 3) << 4,
+          TRACE_VCPU(v));
     /* Clocks of two CPUs may differ by less than what anybody sees; time never runs backwards in a record. */
     if (now > r->state_entry_time) {
         r->time[r->state] += now - r->state_entry_time;
@@ -124,6 +128,7 @@ void vcpu_wake(struct vcpu *v)
     unsigned long flags;
     struct runq *rq = vcpu_rq_lock(v, &flags);
 
+    trace(TRC_SCHED_WAKE, v->domain->id.v, v->id);
     if (rq->cur == v || !vcpu_runnable(v)) {
         spin_unlock_irq(&rq->lock, flags);
         return;
@@ -140,6 +145,7 @@ void vcpu_sleep_nosync(struct vcpu *v)
     unsigned long flags;
     struct runq *rq = vcpu_rq_lock(v, &flags);
 
+    trace(TRC_SCHED_SLEEP, v->domain->id.v, v->id);
     if (!vcpu_runnable(v)) {
         if (rq->cur == v) {
             work_raise_cpu(rq->cpu, WORK_SCHEDULE);
@@ -161,6 +167,7 @@ void vcpu_sleep_sync(struct vcpu *v)
 
 void vcpu_block(struct vcpu *v)
 {
+    trace(TRC_SCHED_BLOCK, v->domain->id.v, v->id);
     v->info->evtchn_upcall_mask = 0;
     __atomic_fetch_or(&v->pause_flags, VPF_BLOCKED, __ATOMIC_SEQ_CST);
     /* Whoever sends an event from here on sees BLOCKED; what was sent before is seen here. */
@@ -190,6 +197,7 @@ void vcpu_yield(struct vcpu *v)
 
     if (!__atomic_load_n(&rq->nr, __ATOMIC_RELAXED))
         return;
+    trace(TRC_SCHED_YIELD, v->domain->id.v, v->id);
     v->sched->yielded = true;
     work_raise(WORK_SCHEDULE);
 }
@@ -239,6 +247,7 @@ static void become(struct runq *rq, struct vcpu *next, uint64_t now)
 {
     struct vcpu *prev = rq->cur;
 
+    trace(TRC_SCHED_SWITCH, prev->domain->id.v, prev->id, next->domain->id.v, next->id);
     if (!prev->idle)
         policy->leave(rq, prev);
     runstate_set(prev, prev->idle || vcpu_runnable(prev) ? RUNSTATE_runnable : resting_state(prev), now);
@@ -254,6 +263,7 @@ static void sched_run(void)
     uint64_t now = arch_time_ns();
     struct vcpu *prev, *next;
 
+    perf_count(sched_runs);
     rebalance(rq, now);
     arch_irq_disable();
     spin_lock(&rq->lock);
@@ -278,6 +288,7 @@ static void sched_run(void)
         vcpu_runstate_publish(prev);
     if (next->runstate_area.a)
         work_raise(WORK_RUNSTATE);
+    perf_count(context_switches);
     lock_assert_none();
     arch_context_switch(prev, next);
 }

@@ -17,6 +17,9 @@ void arch_frame_zero(mfn_t m);
 void arch_frame_stamp(struct frame *f);
 void arch_frame_settle(struct frame *f, unsigned order);
 
+/* A frame of Krypton's that is about to be shared (frame_share): domains that see it may map it writable. */
+void arch_frame_writable(mfn_t m);
+
 /* Guest frame numbers. For PV, gfn == mfn of the caller's choosing and the machine-to-physical table is Krypton's. */
 mfn_t arch_gfn_to_mfn(struct domain *d, gfn_t g); /* INVALID_MFN: nothing there */
 /* Enters/removes 2^order frames at g: PV = M2P entries, translated = p2m. -ENOMEM, -EINVAL. */

@@ -7,6 +7,7 @@
 struct vcpu;
 struct domain;
 
+uint64_t arch_cycles(void);  /* this CPU's cycle counter, as guests read it: time stamp of trace records */
 uint64_t arch_time_ns(void); /* ns since boot, monotonic on all CPUs */
 void arch_timer_program(
     uint64_t deadline_ns); /* this CPU: WORK_TIMER at about this time; ~0ull = off. Interrupts off */

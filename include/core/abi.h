@@ -27,6 +27,7 @@
 #include <xen/platform.h>
 #include <xen/elfnote.h>
 #include <xen/sysctl.h>
+#include <xen/trace.h>
 #include <xen/domctl.h>
 #include <xen/xenoprof.h>
 #include <xen/arch-x86/xen-mca.h>

@@ -318,6 +318,9 @@ weak void tlb_flush_older(const struct cpumask *cpus, uint32_t stamp)
             flush_cpu(c, TLB_FLUSH_ALL, GVA(0));
     }
 }
+weak void arch_frame_writable(mfn_t m)
+{
+}
 weak void arch_frame_stamp(struct frame *f)
 {
     f->stamp = tlb_clock;

@@ -2,6 +2,7 @@
 #include "fake.h"
 #include "core/lock.h"
 #include "core/params.h"
+#include "core/perf.h"
 #include "lib/string.h"
 #include "fake_private.h"
 
@@ -231,6 +232,15 @@ int fake_teardown(void **state)
 uint64_t fake_now;
 uint64_t fake_timer_deadline[MAX_CPUS];
 
+static uint32_t perf[PERF_VALUES];
+weak uint32_t *arch_perf(void)
+{
+    return perf;
+}
+weak uint64_t arch_cycles(void)
+{
+    return fake_now;
+}
 weak uint64_t arch_time_ns(void)
 {
     return fake_now;

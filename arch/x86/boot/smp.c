@@ -28,6 +28,7 @@
 #include "core/frame.h"
 #include "core/log.h"
 #include "core/params.h"
+#include "core/perf.h"
 #include "core/sched.h"
 #include "lib/string.h"
 #include "x86/cpu.h"
@@ -182,7 +183,7 @@ static enum start_result start_one(unsigned cpu, uint32_t apic)
         log_err("SMP: no memory for the CPU with APIC id %u", apic);
         return SKIPPED;
     }
-    *ci = (struct cpu_info){.cpu = cpu, .current = sched_idle_vcpu(cpu)};
+    *ci = (struct cpu_info){.cpu = cpu, .current = sched_idle_vcpu(cpu), .perf = perf_cpu_area(cpu)};
     ap_gdt = m.gdt;
     cpu_apic_id[cpu] = apic;
     topology_add_cpu(cpu, apic);

@@ -16,6 +16,7 @@
 #include "core/hypercall.h"
 #include "core/log.h"
 #include "core/params.h"
+#include "core/perf.h"
 #include "core/sched.h"
 #include "drivers/uart.h"
 #include "drivers/vga.h"
@@ -130,6 +131,7 @@ void start_c(uint32_t magic, uint32_t info_pa)
     bool ok;
 
     memset(cpu_info(), 0, sizeof(struct cpu_info));
+    cpu_info()->perf = perf_cpu_area(0);
     mask_8259();
     desc_init_idt();
     desc_init_this(0, (uint64_t)boot_stack, boot_gdt_page);

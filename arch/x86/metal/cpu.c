@@ -12,6 +12,8 @@
 #include "metal.h"
 #include "pvregs.h"
 #include "arch/cpu.h"
+#include "arch/time.h"
+#include "core/perf.h"
 #include "core/log.h"
 #include "core/work.h"
 #include "lib/string.h"
@@ -109,6 +111,16 @@ void cpu_init_this(unsigned cpu)
 unsigned arch_cpu_id(void)
 {
     return cpu_info()->cpu;
+}
+
+uint32_t *arch_perf(void)
+{
+    return cpu_info()->perf;
+}
+
+uint64_t arch_cycles(void)
+{
+    return rdtsc();
 }
 
 struct vcpu *arch_current(void)

@@ -19,7 +19,7 @@
 #define INFO_CURRENT   176
 #define INFO_GUEST_CR3 192
 #define INFO_HYP_CR3   200
-#define INFO_SCRATCH   216
-#define INFO_SIZE      232
+#define INFO_SCRATCH   232
+#define INFO_SIZE      248
 
 #endif

@@ -24,6 +24,7 @@
 #include "../metal/pvregs.h"
 #include "arch/cpu.h"
 #include "core/log.h"
+#include "core/perf.h"
 #include "x86/platform.h"
 #include "x86/percpu.h"
 #include "x86/regs.h"
@@ -54,6 +55,7 @@ void tlb_flush_local(void)
     unsigned long flags = arch_irq_save();
     uint32_t now = tick();
 
+    perf_count(tlb_flushes);
     hw_write_cr3(hw_read_cr3());
     if (xpti_active())
         cpu_info()->flags |= CPUF_ROOT_STALE;
@@ -93,6 +95,7 @@ static void ask(const struct cpumask *others, unsigned kind, gva_t va)
     unsigned self = arch_cpu_id();
     struct request *r = &request[self];
 
+    perf_count(tlb_requests);
     r->kind = kind;
     r->va = va.a;
     __atomic_store_n(&r->pending, cpumask_count(others), __ATOMIC_RELEASE);

@@ -12,6 +12,7 @@
 #include "../metal/asm.h"
 #include "arch/cpu.h"
 #include "arch/time.h"
+#include "core/perf.h"
 #include "core/log.h"
 #include "core/params.h"
 #include "core/work.h"
@@ -238,6 +239,7 @@ static void icr_write(uint32_t dest, uint32_t command)
 
 void apic_send_ipi(unsigned cpu, uint8_t vector)
 {
+    perf_count(ipis_sent);
     icr_write(cpu_apic_id[cpu], ICR_ASSERT | vector);
 }
 
@@ -301,6 +303,7 @@ void apic_error_interrupt(void)
 void apic_timer_interrupt(void)
 {
     apic_eoi();
+    perf_count(timer_interrupts);
     work_raise(WORK_TIMER);
 }
 

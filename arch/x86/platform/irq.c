@@ -20,6 +20,7 @@
  */
 #include "arch/cpu.h"
 #include "arch/time.h"
+#include "core/perf.h"
 #include "core/console.h"
 #include "core/evtchn.h"
 #include "core/log.h"
@@ -189,6 +190,7 @@ void irq_handle(uint8_t vector)
         handle_stray(vector);
         return;
     }
+    perf_count(interrupts);
     l = &irq_lines[n - 1];
     spin_lock(&l->lock);
     l->count++;

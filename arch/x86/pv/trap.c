@@ -16,6 +16,8 @@
  */
 #include "private.h"
 #include "core/log.h"
+#include "core/perf.h"
+#include "core/trace.h"
 #include "arch/cpu.h"
 #include "../metal/pvregs.h"
 
@@ -27,6 +29,8 @@ static bool has_error_code(uint32_t vector)
 
 static void deliver(struct vcpu *v, struct guest_regs *r)
 {
+    trace(TRC_PV_TRAP | TRC_64_FLAG, TRACE_U64(r->rip),
+          (r->vector & 0x7fff) | (uint32_t)has_error_code(r->vector) << 15 | r->error_code << 16);
     pv_bounce_trap(v, r, (uint8_t)r->vector, r->error_code, has_error_code(r->vector));
 }
 
@@ -34,8 +38,12 @@ static void page_fault(struct vcpu *v, struct guest_regs *r)
 {
     uint64_t addr = hw_read_cr2();
 
-    if (!pv_mmu_fault(v, addr, r))
-        pv_inject_pf(v, addr, r->error_code);
+    if (pv_mmu_fault(v, addr, r)) {
+        perf_count(page_fault_fixups);
+        return;
+    }
+    trace(TRC_PV_PAGE_FAULT | TRC_64_FLAG, TRACE_U64(r->rip), TRACE_U64(addr), r->error_code);
+    pv_inject_pf(v, addr, r->error_code);
 }
 
 /* INT n through a gate that is closed to ring 3: error code = vector * 8 + 2 (SDM vol. 3 6.13). */
@@ -56,9 +64,11 @@ static void emulate_or_deliver(struct vcpu *v, struct guest_regs *r)
 {
     struct pv_fault f = {0};
 
+    trace(TRC_PV_EMULATE_PRIVOP | TRC_64_FLAG, TRACE_U64(r->rip));
     switch (pv_emulate_privileged(v, r, &f)) {
     case PVE_DONE:
     case PVE_RETRY:
+        perf_count(privileged_ops);
         return;
     case PVE_FAULT:
         if (f.vector == TRAP_PF)
@@ -115,6 +125,7 @@ void pv_trap(struct guest_regs *r)
 {
     struct vcpu *v = arch_current();
 
+    perf_count_in(exceptions, r->vector & 31);
     switch (r->vector) {
     case TRAP_PF:
         page_fault(v, r);
@@ -167,9 +178,10 @@ static void hypercall(struct vcpu *v, struct guest_regs *r)
         .caller = v, .nr = (uint32_t)r->rax, .arg = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}};
     long result = hypercall_dispatch(&hc);
 
-    if (unlikely(result == HC_AGAIN))
+    if (unlikely(result == HC_AGAIN)) {
+        perf_count(hypercalls_again);
         write_back(&hc, r);
-    else if (result != HC_NO_RESULT)
+    } else if (result != HC_NO_RESULT)
         r->rax = (uint64_t)result;
 }
 

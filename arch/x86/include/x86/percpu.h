@@ -19,7 +19,9 @@ struct cpu_info {
     uint64_t
         hyp_cr3; /* ... and the vCPU's root, loaded on entry. Valid while a guest is loaded and xpti_active() */
     uint64_t last_domain; /* serial of the domain whose vCPU ran here last (IBPB) */
-    uint64_t scratch[2];  /* [0]: the guest's rsp while the SYSCALL stub runs */
+    uint32_t *perf;       /* this CPU's counters (core/perf.h) */
+    uint64_t pad;
+    uint64_t scratch[2]; /* [0]: the guest's rsp while the SYSCALL stub runs */
 };
 _Static_assert((sizeof(struct cpu_info) - sizeof(struct guest_regs)) % 16 == 0,
                "the processor aligns rsp0: regs must end there");

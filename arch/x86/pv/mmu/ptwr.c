@@ -6,6 +6,8 @@
 #include "types.h"
 #include "ptwr_insn.h"
 #include "core/abi.h"
+#include "core/perf.h"
+#include "core/trace.h"
 #include "arch/guest_ops.h"
 #include "arch/mem.h"
 
@@ -100,6 +102,8 @@ bool ptwr_emulate(struct vcpu *v, uint64_t addr, struct guest_regs *r)
     if (err)
         return false;
     l1_entry_put(old);
+    perf_count(ptwr_emulations);
+    trace(TRC_PV_PTWR_EMULATION | TRC_64_FLAG, TRACE_U64(old), TRACE_U64(addr), TRACE_U64(r->rip));
     advance(&i, &after);
     *r = after;
     return true;

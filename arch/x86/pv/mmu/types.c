@@ -43,6 +43,7 @@
  * Locks: the type word itself; table_lock is a bit in it. Nothing here is called in interrupt context.
  */
 #include "types.h"
+#include "core/perf.h"
 #include "core/log.h"
 #include "core/work.h"
 #include "arch/cpu.h"
@@ -86,6 +87,7 @@ static bool may_flush(void)
 /* This CPU has made the count 1 with the new type: the frame is this CPU's to work on. */
 static void begin_type(struct frame *f, uint64_t was, uint64_t type, const struct cpumask *cpus)
 {
+    perf_count(type_changes);
     if (changes_type(was, type))
         tlb_flush_older(cpus, __atomic_load_n(&f->stamp, __ATOMIC_RELAXED));
     __atomic_fetch_or(&f->type, is_checked_type(type) ? PGT_PARTIAL : PGT_VALIDATED, __ATOMIC_RELEASE);
@@ -102,6 +104,12 @@ static bool type_possible(const struct frame *f, uint64_t type)
     if (f->owner == DOMID_XEN)
         return false;
     return !is_checked_type(type) || !(__atomic_load_n(&f->count, __ATOMIC_RELAXED) & FRAME_SPECIAL);
+}
+
+/* The type's first reference is Krypton's and stays: the frame is writable for ever. */
+void arch_frame_writable(mfn_t m)
+{
+    mfn_frame(m)->type = PGT_WRITABLE | PGT_VALIDATED | 1;
 }
 
 static int type_ref_once(struct frame *f, uint64_t type, struct domain *by)
@@ -152,6 +160,7 @@ static int validate(struct frame *f, struct domain *d, uint64_t type, unsigned i
     unsigned level = pgt_level(type);
     int r = level ? table_validate(f, d, level, &index, preempt) : descriptors_validate(f);
 
+    perf_count_in(validate_seg, level);
     if (!r)
         __atomic_fetch_or(&f->type, PGT_VALIDATED, __ATOMIC_RELEASE);
     else
