@@ -43,6 +43,8 @@ long sysctl_debug_keys(struct hypercall *hc);
 long sysctl_physinfo(struct hypercall *hc);
 long sysctl_perfc_op(struct hypercall *hc);
 long sysctl_tbuf_op(struct hypercall *hc);
+long sysctl_pcitopoinfo(struct hypercall *hc);
+long sysctl_page_offline_op(struct hypercall *hc);
 long sysctl_getcpuinfo(struct hypercall *hc);
 long sysctl_availheap(struct hypercall *hc);
 long sysctl_cputopoinfo(struct hypercall *hc);

@@ -3,11 +3,13 @@
  * Locks: none of its own; figures are a moment's.
  */
 #include "private.h"
+#include "arch/control.h"
 #include "arch/cpu.h"
 #include "core/cpumask.h"
 #include "core/frame.h"
 #include "core/guest.h"
 #include "core/sched.h"
+#include "core/work.h"
 
 long sysctl_getcpuinfo(struct hypercall *hc)
 {
@@ -77,6 +79,29 @@ long sysctl_numainfo(struct hypercall *hc)
         if (numa_one(hc->caller, ni, i, n))
             return -EFAULT;
     ni->num_nodes = arch_node_count();
+    sysctl_of(hc)->write_back = true;
+    return 0;
+}
+
+/* As many as asked for, preemptible: num_devs of the caller's structure is how far it came. */
+long sysctl_pcitopoinfo(struct hypercall *hc)
+{
+    struct xen_sysctl_pcitopoinfo *t = &sysctl_of(hc)->op.u.pcitopoinfo;
+    uint32_t i;
+
+    if (!HANDLE(t->devs).a || !HANDLE(t->nodes).a)
+        return -EINVAL;
+    for (i = 0; i < t->num_devs && !(i && preempt_needed()); i++) {
+        struct physdev_pci_device dev;
+        uint32_t node;
+
+        if (guest_read_at(hc->caller, &dev, HANDLE(t->devs), i, sizeof(dev)))
+            return -EFAULT;
+        node = arch_pci_node(dev.seg, dev.bus, dev.devfn);
+        if (guest_write_at(hc->caller, HANDLE(t->nodes), i, &node, sizeof(node)))
+            return -EFAULT;
+    }
+    t->num_devs = i;
     sysctl_of(hc)->write_back = true;
     return 0;
 }

@@ -260,6 +260,10 @@ void frame_release_owned(struct frame *f, bool scrub)
         f->flags |= FRAME_F_STALE;
         __atomic_fetch_add(&dirty_frames, 1, __ATOMIC_RELAXED);
     }
+    if (unlikely(f->count & FRAME_LEAVING)) {
+        __atomic_store_n(&f->count, FRAME_BROKEN, __ATOMIC_RELEASE);
+        return;
+    }
     heap_give(m, 0);
     budget_give(1);
 }

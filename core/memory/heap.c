@@ -217,6 +217,45 @@ void heap_give(mfn_t m, unsigned order)
     spin_unlock(&nd->lock);
 }
 
+/* The first frame of the free block that contains n. Node lock held, n is free. */
+static uint64_t block_of(uint64_t n, unsigned node)
+{
+    for (unsigned o = 0; o < ORDERS; o++) {
+        uint64_t first = n & ~((1ull << o) - 1);
+
+        if (buddy_free(first, o, node))
+            return first;
+    }
+    panic("free frame %#llx is in no block", (unsigned long long)n);
+}
+
+bool heap_carve(mfn_t m)
+{
+    unsigned node = node_of(mfn_frame(m)), order;
+    struct node *nd = &nodes[node];
+    bool is_free;
+
+    spin_lock(&nd->lock);
+    is_free = mfn_frame(m)->flags & FRAME_F_FREE;
+    if (is_free) {
+        uint64_t first = block_of(m.n, node);
+
+        order = frame_table[first].order;
+        list_del(nd, first);
+        while (order--) { /* the half without m goes back */
+            uint64_t half = first + (1ull << order);
+
+            list_add(nd, m.n < half ? half : first, order);
+            first = m.n < half ? first : half;
+        }
+        nd->free--;
+        nd->free_zone[zone_of(m.n)]--;
+        mfn_frame(m)->flags &= (uint8_t)~FRAME_F_FREE;
+    }
+    spin_unlock(&nd->lock);
+    return is_free;
+}
+
 /* --- boot --- */
 
 void heap_init(struct frame *table, uint64_t count)

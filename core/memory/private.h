@@ -19,6 +19,8 @@ void heap_init(struct frame *table, uint64_t count);
 void heap_add_range(uint64_t n, uint64_t end, unsigned node);
 void heap_reserve_range(uint64_t n, uint64_t end);
 uint64_t heap_free_frames(void);
+/* Takes one free frame out of its block. False: it is not free. */
+bool must_check heap_carve(mfn_t m);
 void heap_check(void);
 
 /* --- the budget: free frames that nobody was promised (frame.c) --- */

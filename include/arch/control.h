@@ -19,6 +19,8 @@ int must_check arch_domain_config(const struct domctl_create *c, const struct gu
                                   uint32_t *arch_flags);
 /* getdomaininfo: flags (kind of guest), gpaddr_bits, arch_config. */
 void arch_domain_info(const struct domain *d, struct xen_domctl_getdomaininfo *info);
+/* pcitopoinfo: the NUMA node of a PCI function; XEN_INVALID_NODE_ID: not known, XEN_INVALID_DEV: nobody has reported such a function. */
+uint32_t arch_pci_node(uint16_t seg, uint8_t bus, uint8_t devfn);
 /* physinfo: threads, cores, frequency, capabilities, hw_cap. */
 void arch_physinfo(struct xen_sysctl_physinfo *pi);
 

@@ -4,7 +4,8 @@
  *
  * Reference count word:  bit 63 ALLOCATED  the owner's own reference (dropped once, by whoever clears the
  * bit) bit 62 SPECIAL    the hypervisor's, shared with the owner (shared_info, grant frames): never freed
- * through a guest's reference, not on the domain's page list bit 61 BROKEN     offlined or bad bits 0-47
+ * through a guest's reference, not on the domain's page list bit 61 BROKEN     taken out of use, count is this
+ * bit alone; bit 60 LEAVING    goes out of use with its last reference; bits 0-47
  * number of references, the owner's included. 0 = free or hypervisor-private
  */
 #ifndef CORE_FRAME_H
@@ -17,6 +18,7 @@ struct domain;
 #define FRAME_ALLOCATED (1ull << 63)
 #define FRAME_SPECIAL   (1ull << 62)
 #define FRAME_BROKEN    (1ull << 61)
+#define FRAME_LEAVING   (1ull << 60)
 #define FRAME_REF_MASK  ((1ull << 48) - 1)
 
 #define FRAME_NO_OWNER  0xffff
@@ -146,6 +148,22 @@ int must_check frame_claim(struct domain *d, uint64_t pages);
 /* Walks d's list (page_lock held by the caller): first frame / next, NULL at the end. */
 struct frame *frame_domain_first(struct domain *d);
 struct frame *frame_next(struct frame *f);
+
+/* --- frames out of use (sysctl page_offline_op) --- */
+enum frame_offline {
+    FRAME_OFFLINE_DONE,
+    FRAME_OFFLINE_PENDING,
+    FRAME_OFFLINE_BUSY,
+    FRAME_OFFLINE_PRIVATE,
+    FRAME_OFFLINE_NO_RAM
+};
+/* A free frame leaves the heap; a domain's (*owner) when its last reference goes; Krypton's own, shared or not, stay (PRIVATE). BUSY:
+ * it is promised, or changes hands just now. */
+enum frame_offline frame_offline(mfn_t m, did_t *owner);
+/* Undoes it. False: it was not out of use, nor on its way. */
+bool must_check frame_online(mfn_t m);
+/* DONE, PENDING, or BUSY: in use or free. */
+enum frame_offline frame_offline_query(mfn_t m);
 
 /* --- figures
  * ------------------------------------------------------------------------------------------------------- */

@@ -2,6 +2,8 @@
 #include "fake.h"
 #include "core/hypercall/private.h"
 #include "core/params.h"
+#include "core/perf.h"
+#include "core/trace.h"
 #include "lib/string.h"
 
 #include <stdlib.h>
@@ -22,6 +24,15 @@ struct domain *domain_get(did_t id)
     if (d)
         domain_ref(d);
     return d;
+}
+/* Tracing, seen from outside. */
+uint32_t trace_mask;
+static uint32_t traced_event, traced[TRACE_WORDS], traced_words;
+void trace_record(uint32_t event, unsigned n, const uint32_t *words)
+{
+    traced_event = event;
+    traced_words = n;
+    memcpy(traced, words, n * sizeof(*words));
 }
 static bool busy;
 bool preempt_needed(void)

@@ -36,7 +36,6 @@ struct parser {
     int problems;
     uint64_t dsdt;
     bool have_madt, have_fadt;
-    uint32_t pxm[ACPI_MAX_NODES]; /* proximity domain of node i */
     struct {
         uint32_t apic_id, node;
     } cpu_node[MAX_CPUS];
@@ -426,13 +425,13 @@ static void parse_mcfg(struct parser *ps, const struct table *t)
 static uint32_t node_of(struct parser *ps, uint32_t pxm)
 {
     for (uint32_t i = 0; i < ps->f->node_count; i++)
-        if (ps->pxm[i] == pxm)
+        if (ps->f->node_pxm[i] == pxm)
             return i;
     if (ps->f->node_count == ACPI_MAX_NODES) {
         problem(ps, "SRAT: more than %u nodes", ACPI_MAX_NODES);
         return ~0u;
     }
-    ps->pxm[ps->f->node_count] = pxm;
+    ps->f->node_pxm[ps->f->node_count] = pxm;
     return ps->f->node_count++;
 }
 
@@ -497,9 +496,9 @@ static void parse_slit(struct parser *ps, const struct table *t)
     }
     for (unsigned i = 0; i < f->node_count; i++)
         for (unsigned j = 0; j < f->node_count; j++) {
-            if (ps->pxm[i] >= n || ps->pxm[j] >= n)
+            if (ps->f->node_pxm[i] >= n || ps->f->node_pxm[j] >= n)
                 return;
-            f->node_distance[i][j] = t->p[44 + ps->pxm[i] * n + ps->pxm[j]];
+            f->node_distance[i][j] = t->p[44 + ps->f->node_pxm[i] * n + ps->f->node_pxm[j]];
         }
     f->node_distance_valid = f->node_count != 0;
 }

@@ -5,6 +5,7 @@
  * Invariants: at most one entry for each segment/bus/devfn; at most MAX_DEVS entries (the domain cannot use
  * up memory). Locks: lock (RANK_PIRQ).
  */
+#include "arch/control.h"
 #include "core/alloc.h"
 #include "core/domain.h"
 #include "core/log.h"
@@ -94,4 +95,17 @@ bool pcidev_known(uint16_t seg, uint8_t bus, uint8_t devfn)
     known = *find(seg, bus, devfn) != NULL;
     spin_unlock(&lock);
     return known;
+}
+
+uint32_t arch_pci_node(uint16_t seg, uint8_t bus, uint8_t devfn)
+{
+    const struct pcidev *d;
+    uint32_t node = XEN_INVALID_DEV;
+
+    spin_lock(&lock);
+    d = *find(seg, bus, devfn);
+    if (d)
+        node = d->flags & XEN_PCI_DEV_PXM ? topology_node_of_pxm(d->pxm) : XEN_INVALID_NODE_ID;
+    spin_unlock(&lock);
+    return node;
 }

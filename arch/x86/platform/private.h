@@ -25,6 +25,9 @@ int ioapic_reg_gsi(uint64_t base, uint32_t reg);
 /* The GSI of an ISA interrupt and how the firmware says it is wired. */
 unsigned isa_gsi(unsigned isa_irq, bool *level, bool *low);
 
+/* topology.c: the node that the firmware calls so, or XEN_INVALID_NODE_ID. */
+uint32_t topology_node_of_pxm(uint32_t pxm);
+
 /* --- MSI (msi.c)
  * --------------------------------------------------------------------------------------------------- */
 struct msi_dev;

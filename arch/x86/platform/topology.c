@@ -75,6 +75,14 @@ void topology_add_cpu(unsigned cpu, uint32_t apic)
     place[cpu].socket = apic >> socket_bits;
 }
 
+uint32_t topology_node_of_pxm(uint32_t pxm)
+{
+    for (unsigned i = 0; i < acpi.node_count; i++)
+        if (acpi.node_pxm[i] == pxm)
+            return MIN(i, FRAME_NODES - 1);
+    return XEN_INVALID_NODE_ID;
+}
+
 /* --- the seam --- */
 
 unsigned arch_cpu_node(unsigned cpu)

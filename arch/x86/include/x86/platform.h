@@ -64,6 +64,7 @@ struct acpi_facts {
     uint8_t s5_typ_a, s5_typ_b;
     bool s5_valid;
     unsigned node_count;
+    uint32_t node_pxm[ACPI_MAX_NODES]; /* the firmware's number (proximity domain) of node i */
     struct {
         maddr_t base;
         uint64_t size;
