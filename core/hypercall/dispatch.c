@@ -115,11 +115,13 @@ static __attribute__((noinline)) void trace_hypercall(const struct hypercall *hc
 long hypercall_dispatch(struct hypercall *hc)
 {
     const struct hc_row *e;
+    uint64_t nr;
 
     if (unlikely(hc->nr >= NR_MAX))
         return -ENOSYS;
-    e = &by_number[array_index(hc->nr, NR_MAX)];
-    perf_count_in(hypercalls, hc->nr);
+    nr = array_index(hc->nr, NR_MAX);
+    e = &by_number[nr];
+    perf_count_in(hypercalls, nr);
     if (unlikely(__atomic_load_n(&trace_mask, __ATOMIC_RELAXED)))
         trace_hypercall(hc);
     if (unlikely(!permitted(hc->caller, e->perm)))
