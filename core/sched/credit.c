@@ -34,12 +34,10 @@
 
 #define WEIGHT_DEFAULT 256u
 #define WEIGHT_MAX     65535u
-#define CAP_MAX        (MAX_VCPUS * 100u)
 
 #define MS(x)          ((x)*1000000ull)
 #define SLICE_MAX_NS   MS(10)
 #define BALANCE_NS     MS(5)
-#define PERIOD_NS      MS(50)
 #define QUANTUM_NS     200000ull /* the least slice of a capped vCPU */
 
 #define VT_SHIFT       16
@@ -124,95 +122,6 @@ static void advance_clock(struct runq *rq, const struct sched_unit *cur)
     else
         pull(rq, DRIFT);
     publish_head(rq);
-}
-
-/* --- caps
- * ----------------------------------------------------------------------------------------------------------------
- */
-
-static int64_t quota(uint32_t cap)
-{
-    return (int64_t)(PERIOD_NS / 100 * cap);
-}
-
-/* The periods that have passed are added to the budget; unused ones do not pile up. sd->lock held. */
-static void refill(struct sched_domain *sd, uint32_t cap, uint64_t now)
-{
-    uint64_t periods;
-    int64_t most = quota(cap), b;
-
-    if (now < sd->refill_at)
-        return;
-    periods = MIN((now - sd->refill_at) / PERIOD_NS + 1, 1000u);
-    b = __atomic_add_fetch(&sd->budget, (int64_t)periods * most, __ATOMIC_RELAXED);
-    if (b > most)
-        __atomic_sub_fetch(&sd->budget, b - most, __ATOMIC_RELAXED);
-    sd->refill_at += periods * PERIOD_NS;
-    if (sd->refill_at <= now)
-        sd->refill_at = now + PERIOD_NS;
-}
-
-static int64_t budget_left(const struct vcpu *v, uint64_t now)
-{
-    struct sched_domain *sd = v->domain->sched;
-    uint32_t cap = cap_of(v);
-
-    if (!cap)
-        return INT64_MAX;
-    if (now >= __atomic_load_n(&sd->refill_at, __ATOMIC_RELAXED)) {
-        spin_lock(&sd->lock);
-        refill(sd, cap, now);
-        spin_unlock(&sd->lock);
-    }
-    return __atomic_load_n(&sd->budget, __ATOMIC_RELAXED);
-}
-
-/* u is on no queue, its queue's lock is held. */
-static void park(struct sched_unit *u)
-{
-    struct sched_domain *sd = u->v->domain->sched;
-
-    u->parked = true;
-    spin_lock(&sd->lock);
-    u->next_parked = sd->parked;
-    sd->parked = u;
-    timer_set(&sd->refill, sd->refill_at);
-    spin_unlock(&sd->lock);
-}
-
-static void unpark_all(struct sched_unit *u)
-{
-    struct sched_unit *next;
-
-    for (; u; u = next) {
-        unsigned long flags;
-        struct runq *rq = vcpu_rq_lock(u->v, &flags);
-
-        next = u->next_parked;
-        u->next_parked = NULL;
-        u->parked = false;
-        u->woke = true;
-        place_and_unlock(u->v, rq, flags);
-    }
-}
-
-static void refill_fire(void *data)
-{
-    struct sched_domain *sd = data;
-    uint32_t cap = __atomic_load_n(&sd->d->sched_cap, __ATOMIC_RELAXED);
-    struct sched_unit *list = NULL;
-    unsigned long flags = spin_lock_irq(&sd->lock);
-
-    if (cap)
-        refill(sd, cap, arch_time_ns());
-    if (!cap || __atomic_load_n(&sd->budget, __ATOMIC_RELAXED) > 0) {
-        list = sd->parked;
-        sd->parked = NULL;
-    } else {
-        timer_set(&sd->refill, sd->refill_at);
-    }
-    spin_unlock_irq(&sd->lock, flags);
-    unpark_all(list);
 }
 
 /* --- queues
@@ -423,42 +332,20 @@ static struct vcpu *credit_steal(struct runq *from, unsigned to, int64_t limit)
 
 static int credit_domain_init(struct domain *d)
 {
-    struct sched_domain *sd = mem_new(struct sched_domain);
-
-    if (!sd)
-        return -ENOMEM;
-    spin_init(&sd->lock, RANK_SCHED_DOMAIN);
-    sd->d = d;
-    timer_init(&sd->refill, refill_fire, sd, arch_cpu_id());
     d->sched_weight = WEIGHT_DEFAULT;
-    d->sched = sd;
-    return 0;
-}
-
-static void credit_domain_free(struct domain *d)
-{
-    timer_kill(&d->sched->refill);
-    mem_free(d->sched);
-    d->sched = NULL;
+    return budget_domain_init(d);
 }
 
 static int credit_set_params(struct domain *d, uint32_t weight, uint32_t cap)
 {
-    struct sched_domain *sd = d->sched;
-    unsigned long flags;
+    int r;
 
-    if (!weight || weight > WEIGHT_MAX || cap > CAP_MAX)
+    if (!weight || weight > WEIGHT_MAX)
         return -EINVAL;
-    __atomic_store_n(&d->sched_weight, weight, __ATOMIC_RELAXED);
-    flags = spin_lock_irq(&sd->lock);
-    if (cap != d->sched_cap) {
-        __atomic_store_n(&sd->budget, quota(cap), __ATOMIC_RELAXED);
-        sd->refill_at = arch_time_ns() + PERIOD_NS;
-        __atomic_store_n(&d->sched_cap, cap, __ATOMIC_RELAXED);
-    }
-    spin_unlock_irq(&sd->lock, flags);
-    refill_fire(sd); /* who is parked may go on */
-    return 0;
+    r = budget_set_cap(d, cap);
+    if (!r)
+        __atomic_store_n(&d->sched_weight, weight, __ATOMIC_RELAXED);
+    return r;
 }
 
 static int credit_vcpu_init(struct vcpu *v)
@@ -523,7 +410,7 @@ static void credit_dump(struct runq *rq)
 const struct sched_policy credit_policy = {
     .name = "proportional share, per-CPU queues",
     .domain_init = credit_domain_init,
-    .domain_free = credit_domain_free,
+    .domain_free = budget_domain_free,
     .set_params = credit_set_params,
     .vcpu_init = credit_vcpu_init,
     .vcpu_free = credit_vcpu_free,

@@ -132,6 +132,13 @@ void affinity_apply_and_unlock(struct vcpu *v, struct runq *rq, unsigned long fl
 void pool_check(void);
 void pool_dump(void);
 
+/* --- cap.c: a domain's budget. Queue lock held where a vCPU or unit is given. */
+int must_check budget_domain_init(struct domain *d);
+void budget_domain_free(struct domain *d);
+int must_check budget_set_cap(struct domain *d, uint32_t cap); /* -EINVAL */
+int64_t budget_left(const struct vcpu *v, uint64_t now);       /* ns; INT64_MAX without a cap */
+void park(struct sched_unit *u);                               /* u is on no queue */
+
 static inline bool vcpu_may_queue(const struct vcpu *v, const struct runq *rq)
 {
     return vcpu_runnable(v) && !v->running && !v->sched->queued && !v->sched->parked && rq->cur != v;
