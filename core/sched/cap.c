@@ -3,7 +3,8 @@
  * refill: out of the queues, in the domain's list.
  *
  * Invariants
- *  1. What is left of a period is lost, what was used beyond it is a debt of the next one: the average is the cap exactly.
+ *  1. What is left of a period may be used in the next one and not later; what was used beyond it is a debt of the next one.
+ * So over any time a domain gets no more than its cap and one period's budget.
  *  2. A unit is parked exactly while it is in sched_domain.parked (or unpark_all is about to clear it); the refill timer
  * runs then.
  *
@@ -22,16 +23,16 @@ static int64_t quota(uint32_t cap)
     return (int64_t)(PERIOD_NS / 100 * cap);
 }
 
-/* The periods that have passed are added to the budget; unused ones do not pile up. sd->lock held. */
+/* The periods that have passed are added to the budget; what others took of one may be used in the next. sd->lock held. */
 static void refill(struct sched_domain *sd, uint32_t cap, uint64_t now)
 {
     uint64_t periods;
-    int64_t most = quota(cap), b;
+    int64_t most = 2 * quota(cap), b;
 
     if (now < sd->refill_at)
         return;
     periods = MIN((now - sd->refill_at) / PERIOD_NS + 1, 1000u);
-    b = __atomic_add_fetch(&sd->budget, (int64_t)periods * most, __ATOMIC_RELAXED);
+    b = __atomic_add_fetch(&sd->budget, (int64_t)periods * quota(cap), __ATOMIC_RELAXED);
     if (b > most)
         __atomic_sub_fetch(&sd->budget, b - most, __ATOMIC_RELAXED);
     sd->refill_at += periods * PERIOD_NS;

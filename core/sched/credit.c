@@ -7,9 +7,11 @@
  * - Low wake-up latency: a vCPU that slept starts BONUS behind the queue's clock, so one that uses little CPU
  * goes before those that use much. One that used its share before it slept gains nothing.
  * - Rate limit: a vCPU keeps the CPU for at least the pool's rate limit, unless it blocks or yields.
- * - Clocks: queues that do not share vCPUs (affinity) run apart; their distance is held below DRIFT by moving
- * the base of the queue that lags, which changes no order within it. So the past is forgotten after a quarter
- * of a second, and nobody starves when such queues meet.
+ * - Waking where no CPU is idle: on its last CPU if it may run there at once; else where the vCPU that runs is
+ * furthest ahead.
+ * - Clocks: queues that do not share vCPUs (affinity) run apart; level.c bounds their distances. Whoever arrives
+ * on a queue is at most LAG behind and LEAD ahead of it, in its own running time. So the past is soon forgotten,
+ * and nobody starves when such queues meet.
  * - Caps: a capped domain has cap percent of a CPU per period as budget. A vCPU that finds it used up is
  * parked until the refill; what several vCPUs used beyond it is a debt of the next period, so the average is
  * exact.
@@ -40,29 +42,20 @@
 #define BALANCE_NS     MS(5)
 #define QUANTUM_NS     200000ull /* the least slice of a capped vCPU */
 
-#define VT_SHIFT       16
 #define VT(ms)         ((int64_t)(MS(ms) << VT_SHIFT) / WEIGHT_DEFAULT) /* at the default weight */
 #define BONUS          VT(4)
 #define WAKE_GRAN      VT(1) /* a vCPU makes room for another one that is this far behind it */
 #define GRAN           VT(4) /* ... which is looked at when it is this far ahead */
 #define MARGIN         VT(6) /* a CPU takes from a queue that is this far behind */
-#define DRIFT          VT(250)
-#define IDLE_LAG       VT(10)
-#define LEAD_NS        MS(100) /* most that a vCPU may be ahead where it arrives, in its own running time */
 
-static int64_t scaled(uint64_t ns, uint32_t weight)
-{
-    return (int64_t)((MIN(ns, MS(10000)) << VT_SHIFT) / weight);
-}
+#define IDLE_LAG       VT(10)
+#define LAG_NS         MS(50) /* most that a vCPU may be behind where it arrives from another queue, */
+#define LEAD_NS        MS(20) /* ... and ahead, in its own running time (at least at the default weight) */
+#define LOOK_CPUS      16
 
 static uint64_t unscaled(int64_t vt, uint32_t weight)
 {
     return ((uint64_t)vt * weight) >> VT_SHIFT;
-}
-
-static uint32_t weight_of(const struct vcpu *v)
-{
-    return __atomic_load_n(&v->domain->sched_weight, __ATOMIC_RELAXED);
 }
 
 static uint32_t cap_of(const struct vcpu *v)
@@ -119,8 +112,7 @@ static void advance_clock(struct runq *rq, const struct sched_unit *cur)
         rq->clock = at;
     if (rq->clock + rq->base - front_of(rq->pool) > 0)
         __atomic_store_n(&rq->pool->front, rq->clock + rq->base, __ATOMIC_RELAXED);
-    else
-        pull(rq, DRIFT);
+    __atomic_store_n(&rq->cur_at, cur->vt + rq->base, __ATOMIC_RELAXED);
     publish_head(rq);
 }
 
@@ -134,7 +126,7 @@ static void credit_charge(struct runq *rq, uint64_t now)
     uint64_t ran = now > u->charged ? now - u->charged : 0;
 
     u->charged = now;
-    u->vt += scaled(ran, weight_of(u->v));
+    u->vt += credit_time(ran, weight_of(u->v));
     if (cap_of(u->v))
         __atomic_sub_fetch(&u->v->domain->sched->budget, (int64_t)ran, __ATOMIC_RELAXED);
     advance_clock(rq, u);
@@ -159,12 +151,14 @@ static void tree_remove(struct runq *rq, struct sched_unit *u)
 static void credit_enqueue(struct runq *rq, struct vcpu *v)
 {
     struct sched_unit *u = v->sched;
-    int64_t lead = MAX(scaled(LEAD_NS, weight_of(v)), DRIFT), lag = u->woke ? BONUS : DRIFT;
+    uint32_t most = MIN(weight_of(v), WEIGHT_DEFAULT);
+    int64_t lead = credit_time(LEAD_NS, most), lag = u->woke ? BONUS : credit_time(LAG_NS, most);
 
     /* Time that nobody else wanted moves the clock, too, before anybody is measured by it. */
     if (rq->cur != rq->idle)
         credit_charge(rq, arch_time_ns());
-    pull(rq, rq->cur == rq->idle && !rq->nr ? IDLE_LAG : DRIFT);
+    if (rq->cur == rq->idle && !rq->nr)
+        pull(rq, IDLE_LAG);
     if (u->pool != rq->pool) {
         u->vt += front_of(rq->pool) - front_of(u->pool);
         u->pool = rq->pool;
@@ -186,6 +180,7 @@ static void credit_dequeue(struct runq *rq, struct vcpu *v)
 
 static void credit_leave(struct runq *rq, struct vcpu *v)
 {
+    __atomic_store_n(&rq->cur_at, INT64_MIN, __ATOMIC_RELAXED); /* until the next one is charged */
     v->sched->vt += rq->base;
     v->sched->yielded = false;
 }
@@ -214,7 +209,7 @@ static uint64_t credit_preempt_in(struct runq *rq, const struct vcpu *v, uint64_
 {
     const struct sched_unit *cur = rq->cur->sched, *u = v->sched;
     uint64_t ran = now > cur->dispatched ? now - cur->dispatched : 0;
-    int64_t vt = cur->vt + scaled(now > cur->charged ? now - cur->charged : 0, weight_of(cur->v));
+    int64_t vt = cur->vt + credit_time(now > cur->charged ? now - cur->charged : 0, weight_of(cur->v));
 
     if (vt - u->vt > WAKE_GRAN)
         return ran >= rate_limit(rq) ? 0 : rate_limit(rq) - ran;
@@ -273,6 +268,7 @@ static struct vcpu *credit_next(struct runq *rq, struct vcpu *prev, uint64_t now
             return NULL;
         tree_remove(rq, head);
         head->charged = head->dispatched = now;
+        __atomic_store_n(&rq->cur_since, now, __ATOMIC_RELAXED);
         u = head;
         advance_clock(rq, u);
     }
@@ -290,6 +286,7 @@ static bool credit_wants_more(struct runq *rq, uint64_t now, int64_t *limit)
 {
     const struct vcpu *cur = rq->cur; /* this CPU's own: nobody else changes it */
 
+    level_when_due(rq->pool, now);
     if (!rq->nr && (cur->idle || !vcpu_runnable(cur))) {
         *limit = STEAL_ANY;
         return true;
@@ -298,11 +295,51 @@ static bool credit_wants_more(struct runq *rq, uint64_t now, int64_t *limit)
         return false;
     rq->balanced = now;
     *limit = cur->sched->vt +
-             scaled(now > cur->sched->charged ? now - cur->sched->charged : 0, weight_of(cur)) + rq->base;
+             credit_time(now > cur->sched->charged ? now - cur->sched->charged : 0, weight_of(cur)) +
+             rq->base;
     if (rq->nr && rq->head - *limit < 0)
         *limit = rq->head;
     *limit -= MARGIN;
     return true;
+}
+
+/* How far the vCPU that runs there is ahead of vt, as far as is known; 0 while the rate limit lets it stay. */
+static int64_t lead_over(const struct runq *rq, int64_t vt, uint64_t now)
+{
+    int64_t at = __atomic_load_n(&rq->cur_at, __ATOMIC_RELAXED);
+
+    if (at == INT64_MIN || now - __atomic_load_n(&rq->cur_since, __ATOMIC_RELAXED) < rate_limit(rq))
+        return 0;
+    return at - vt;
+}
+
+/* Its last CPU is good enough when it runs there at once, but now and then all are compared, or those that sleep much would
+ * stay where they make others wait while another CPU is ahead. */
+static unsigned credit_busy_cpu(const struct runq *rq, const struct vcpu *v, uint64_t now)
+{
+    struct sched_unit *u = v->sched;
+    int64_t vt = MAX(u->vt, rq->clock + rq->base - BONUS), most = lead_over(rq, vt, now);
+    unsigned best = rq->cpu, cpu = rq->cpu;
+
+    if (most > WAKE_GRAN && now - u->looked < BALANCE_NS)
+        return rq->cpu;
+    u->looked = now;
+    most += most > WAKE_GRAN ? MARGIN : 0;
+    for (unsigned i = 0; i < LOOK_CPUS; i++) {
+        int64_t lead;
+
+        cpu = cpumask_next(&v->allowed, cpu + 1);
+        if (cpu == MAX_CPUS)
+            cpu = cpumask_next(&v->allowed, 0);
+        if (cpu == rq->cpu || cpu == MAX_CPUS)
+            break;
+        lead = lead_over(&runqs[cpu], vt, now);
+        if (lead > MAX(most, WAKE_GRAN)) {
+            most = lead;
+            best = cpu;
+        }
+    }
+    return best;
 }
 
 #define STEAL_LOOK 16
@@ -422,6 +459,7 @@ const struct sched_policy credit_policy = {
     .leave = credit_leave,
     .pool_changed = credit_pool_changed,
     .wants_more = credit_wants_more,
+    .busy_cpu = credit_busy_cpu,
     .steal = credit_steal,
     .check = credit_check,
     .dump = credit_dump,

@@ -52,7 +52,7 @@ static unsigned least_loaded(const struct cpumask *set)
 }
 
 /* The lock of v's queue is held, so its affinity stands still. */
-static unsigned choose_cpu(const struct vcpu *v)
+static unsigned choose_cpu(const struct runq *rq, const struct vcpu *v)
 {
     unsigned last = v->cpu, cpu;
     struct cpumask both;
@@ -67,7 +67,7 @@ static unsigned choose_cpu(const struct vcpu *v)
     if (cpu < MAX_CPUS)
         return cpu;
     if (cpu_allowed(v, last))
-        return last;
+        return v->sched->woke ? policy->busy_cpu(rq, v, arch_time_ns()) : last;
     cpu = least_loaded(&both);
     if (cpu < MAX_CPUS)
         return cpu;
@@ -100,7 +100,7 @@ void place_and_unlock(struct vcpu *v, struct runq *rq, unsigned long flags)
     bool moved = false;
 
     while (vcpu_may_queue(v, rq)) {
-        unsigned cpu = moved && cpu_allowed(v, rq->cpu) ? rq->cpu : choose_cpu(v);
+        unsigned cpu = moved && cpu_allowed(v, rq->cpu) ? rq->cpu : choose_cpu(rq, v);
 
         if (cpu == rq->cpu) {
             policy->enqueue(rq, v);
@@ -141,37 +141,44 @@ static bool take_from(struct runq *from, struct runq *to, int64_t limit)
     return true;
 }
 
-void rebalance(struct runq *rq, uint64_t now)
+/* The queue of the pool that is furthest behind the limit, has something waiting, and is not in `tried`. */
+static struct runq *furthest_behind(const struct runq *rq, const struct cpumask *tried, int64_t limit)
 {
-    const struct cpumask *peers = &rq->pool->cpus; /* not locked: what is taken is checked once more */
     struct runq *best = NULL;
-    int64_t limit, head = 0;
+    int64_t head = 0;
 
-    if (!policy->wants_more(rq, now, &limit))
-        return;
-    for_each_cpu(cpu, peers)
+    for_each_cpu(cpu, &rq->pool->cpus) /* not locked: what is taken is checked once more */
     {
         struct runq *o = &runqs[cpu];
         int64_t h = __atomic_load_n(&o->head, __ATOMIC_RELAXED);
 
-        if (o == rq || !o->ready || !__atomic_load_n(&o->nr, __ATOMIC_RELAXED))
+        if (o == rq || !o->ready || !__atomic_load_n(&o->nr, __ATOMIC_RELAXED) || cpumask_test(tried, cpu))
+            continue;
+        if (limit != STEAL_ANY && h - limit >= 0)
             continue;
         if (!best || h - head < 0) {
             best = o;
             head = h;
         }
     }
-    if (!best || (limit != STEAL_ANY && head - limit >= 0) || take_from(best, rq, limit) ||
-        limit != STEAL_ANY)
-        return;
-    /* Idle, and the best queue had only vCPUs that must not run here. */
-    for_each_cpu(cpu, peers)
-    {
-        struct runq *o = &runqs[cpu];
+    return best;
+}
 
-        if (o != rq && o != best && o->ready && __atomic_load_n(&o->nr, __ATOMIC_RELAXED) &&
-            take_from(o, rq, limit))
+#define TRIES 8 /* of a CPU that has work; an idle one looks at all */
+
+void rebalance(struct runq *rq, uint64_t now)
+{
+    struct cpumask tried = {{0}};
+    struct runq *o;
+    int64_t limit;
+
+    if (!policy->wants_more(rq, now, &limit))
+        return;
+    for (unsigned i = 0; i < TRIES || limit == STEAL_ANY; i++) {
+        o = furthest_behind(rq, &tried, limit);
+        if (!o || take_from(o, rq, limit))
             return;
+        cpumask_set(&tried, o->cpu); /* it has only vCPUs that must not run here */
     }
 }
 

@@ -17,6 +17,7 @@ struct sched_unit {
     int64_t vt; /* [rq] virtual time: counted from the queue's base while queued or current, else absolute */
     uint64_t charged;    /* [rq] ns: up to here its run is in vt */
     uint64_t dispatched; /* [rq] ns: since when it has the CPU */
+    uint64_t looked;     /* [rq] ns: when it last compared CPUs to wake on */
     bool queued;         /* [rq] */
     bool yielded;        /* [rq] */
     bool woke;           /* [rq] it was asleep (or parked) since it was last queued */
@@ -43,6 +44,7 @@ struct cpupool {
     struct cpumask cpus;        /* [pool; read without] */
     uint64_t rate_limit;        /* [a] ns */
     struct sched_domain *first; /* [pool] */
+    uint64_t levelled;          /* [a] ns: when its clocks were last levelled */
     int64_t front; /* [a] the policy's: absolute clock of the queue that is ahead; may lag by a little */
 };
 
@@ -62,6 +64,8 @@ struct runq {
     int64_t clock;       /* [lock] virtual time that this queue has reached */
     int64_t base;        /* [lock; read without] absolute = counted from base + base */
     int64_t head;        /* [lock; read without] absolute vt of the first in the tree */
+    int64_t cur_at;      /* [lock; read without] absolute vt of the current vCPU when it was last charged */
+    uint64_t cur_since;  /* [lock; read without] ns: since when it has the CPU */
     uint64_t balanced;   /* [this CPU] ns: last look at the other queues */
 } __attribute__((aligned(64)));
 
@@ -93,6 +97,8 @@ struct sched_policy {
     /* The empty queue of an idle CPU has come to another pool. */
     void (*pool_changed)(struct runq *rq);
     bool (*wants_more)(struct runq *rq, uint64_t now, int64_t *limit);
+    /* v wakes, no CPU that it may use is idle, its own is rq's (locked): where it will run soonest. */
+    unsigned (*busy_cpu)(const struct runq *rq, const struct vcpu *v, uint64_t now);
     /* Takes a vCPU off `from` for CPU `to`, the earliest that may run there and lies before limit. */
     struct vcpu *(*steal)(struct runq *from, unsigned to, int64_t limit);
     void (*check)(struct runq *rq);
@@ -138,6 +144,20 @@ void budget_domain_free(struct domain *d);
 int must_check budget_set_cap(struct domain *d, uint32_t cap); /* -EINVAL */
 int64_t budget_left(const struct vcpu *v, uint64_t now);       /* ns; INT64_MAX without a cap */
 void park(struct sched_unit *u);                               /* u is on no queue */
+
+/* --- level.c */
+void level_when_due(struct cpupool *p, uint64_t now); /* no locks */
+
+/* Virtual time: ns at a weight. */
+#define VT_SHIFT 16
+static inline int64_t credit_time(uint64_t ns, uint32_t weight)
+{
+    return (int64_t)((MIN(ns, 10000000000ull) << VT_SHIFT) / weight);
+}
+static inline uint32_t weight_of(const struct vcpu *v)
+{
+    return __atomic_load_n(&v->domain->sched_weight, __ATOMIC_RELAXED);
+}
 
 static inline bool vcpu_may_queue(const struct vcpu *v, const struct runq *rq)
 {

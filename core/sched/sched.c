@@ -280,6 +280,8 @@ static void sched_run(void)
     spin_unlock(&rq->lock);
     if (rq->nr)
         offer_to_idle(rq);
+    else if (next->idle && vcpu_runnable(prev) && !prev->idle)
+        work_raise(WORK_SCHEDULE); /* it had to make room (cap, affinity): the CPU looks for other work now */
     if (next == prev) {
         arch_irq_enable();
         return;
