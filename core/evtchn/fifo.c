@@ -165,8 +165,10 @@ void fifo_set_pending(struct domain *d, struct evtchn_fifo_domain *f, struct evt
     event_word_t *word = word_or_note(f, c, port), w;
     bool was;
 
-    if (!word)
+    if (!word) {
+        evtchn_wake_pollers(d, port); /* for them it is pending now (evtchn_pending) */
         return;
+    }
     w = __atomic_load_n(word, __ATOMIC_RELAXED);
     was = w & BIT32(EVTCHN_FIFO_PENDING);
     if (!was)

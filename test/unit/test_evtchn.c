@@ -521,6 +521,25 @@ static uint32_t fifo_take(struct fifo_guest *g, unsigned vcpu, unsigned *prio)
     return 0;
 }
 
+/* The event word is not there yet, but the port counts as pending: who polls it is woken. */
+static void fifo_polling_before_the_page(void **state)
+{
+    struct vcpu *v = db->vcpu[1];
+    long p = ipi(db, 0);
+    struct fifo_guest g;
+    bool valid;
+
+    fifo_start(&g, db);
+    v->pause_flags |= VPF_POLLING;
+    v->poll_port = PORT(p);
+    v->polling_any = false;
+    db->evtchn.poll_mask[0] |= 2;
+    send_port(db, p);
+    assert_true(evtchn_is_pending(db, PORT(p), &valid));
+    assert_int_equal(db->evtchn.poll_mask[0], 0);
+    assert_false(v->pause_flags & VPF_POLLING);
+}
+
 static void fifo_refusals(void **state)
 {
     mfn_t m = guest_frame(db), foreign = guest_frame(da);
@@ -771,6 +790,7 @@ int main(void)
         T(fifo_order),
         T(fifo_mask_and_move),
         T(fifo_before_the_page),
+        T(fifo_polling_before_the_page),
         T(fifo_many_ports_and_reset),
         T(fifo_hostile),
         T(model),
