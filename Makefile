@@ -12,6 +12,7 @@ include mk/guest.mk
 include mk/bench.mk
 -include mk/test.mk
 include mk/fuzz.mk
+include mk/sim.mk
 
 .DEFAULT_GOAL := all
 .PHONY: all clean help

@@ -1,0 +1,40 @@
+# Several simulated CPUs, interleaved by a seed (test/sim, docs/testing.md), and the same scenarios and the threaded unit tests as
+# threads under ThreadSanitizer.
+## make sim        scenarios on several simulated CPUs: SEEDS=n (or SIM_SECONDS=n), from SEED=x on, SIM=scenario, SIM_ARGS=-v for the trace
+
+SIMB := build/sim
+SEEDS ?= 200
+SEED ?= 1
+SIM ?=
+SIM_SECONDS ?=
+SIM_ARGS ?=
+
+SIM_PRODUCT := $(HOST_LIB_C) $(HOST_PV) arch/x86/mm/tlb.c
+SIM_FAKE := test/fake/machine.c test/fake/guest.c test/fake/log.c
+SIM_C := $(filter-out test/sim/threads.c,$(wildcard test/sim/*.c))
+SIM_POINTS := -include test/sim/points.h
+SIM_WRAP := $(foreach f,preempt_needed arch_frame_settle,-Wl,--wrap=$(f))
+
+sim_obj = $(patsubst %.c,$(SIMB)/obj/%.o,$(1))
+$(SIMB)/obj/test/%.o: test/%.c | $(XENI)/xen
+	@mkdir -p $(@D)
+	@echo "  SIMCC   $<"
+	@$(HOST_CC) $(HOST_CFLAGS) -Itest/sim -MMD -MP -c $< -o $@
+$(SIMB)/obj/%.o: %.c | $(XENI)/xen
+	@mkdir -p $(@D)
+	@echo "  SIMCC   $<"
+	@$(HOST_CC) $(HOST_CFLAGS) $(SIM_POINTS) $(SIM_EXTRA) -MMD -MP -c $< -o $@
+$(SIMB)/obj/lib/string.o: HOST_CFLAGS += -include test/fake/rename.h
+$(SIMB)/obj/arch/x86/mm/tlb.o: HOST_CFLAGS += -include test/sim/hw.h
+
+$(SIMB)/libsim.a: $(call sim_obj,$(SIM_PRODUCT) $(SIM_FAKE))
+	@rm -f $@; ar rcs $@ $^
+$(SIMB)/sim: $(call sim_obj,$(SIM_C)) $(SIMB)/libsim.a
+	@echo "  SIMLD   $@"
+	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(SIMB)/libsim.a -Wl,--end-group $(SIM_WRAP) -lcmocka -lpthread
+
+.PHONY: sim
+sim: $(SIMB)/sim
+	@$(SIMB)/sim $(if $(SIM_SECONDS),-t $(SIM_SECONDS),-n $(SEEDS)) -s $(SEED) $(SIM_ARGS) $(SIM)
+
+-include $(shell find $(SIMB) -name "*.d" 2>/dev/null)
