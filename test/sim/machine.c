@@ -47,6 +47,10 @@ struct vcpu *arch_current(void)
 {
     return me()->current;
 }
+struct vcpu *sim_runs(unsigned cpu)
+{
+    return sim_cpus[cpu].current;
+}
 static bool *irq_flag(void)
 {
     return sim_me ? &sim_me->irqs_off : &outside_irqs_off;

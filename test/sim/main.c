@@ -12,7 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static const struct sim_scenario *const scenarios[] = {&sim_events, &sim_fifo, &sim_grants, &sim_frames, &sim_mmu};
+static const struct sim_scenario *const scenarios[] = {&sim_events, &sim_fifo, &sim_grants, &sim_frames, &sim_mmu,
+                                                       &sim_life, &sim_sched};
 static const char *program;
 static bool twice;
 static unsigned passed, failed;

@@ -20,6 +20,7 @@
 #include "core/sched.h"
 #include "arch/cpu.h"
 #include "arch/mem.h"
+#include "arch/time.h"
 #include "x86/pte.h"
 #include "x86/pv.h"
 
@@ -51,7 +52,7 @@ struct sim_scenario {
     void (*check)(void);   /* may be NULL: more checks while all CPUs are between two turns */
     void (*end)(void);     /* may be NULL: after all domains have gone */
 };
-extern const struct sim_scenario sim_events, sim_fifo, sim_grants, sim_frames, sim_mmu, sim_life, sim_sched, sim_mix;
+extern const struct sim_scenario sim_events, sim_fifo, sim_grants, sim_frames, sim_mmu, sim_life, sim_sched;
 
 /* --- chance: of this CPU, from the seed --- */
 uint32_t sim_rnd(uint32_t below);
@@ -120,6 +121,8 @@ void sim_space_make(struct domain *d);
 void sim_space_check_foreign(bool (*allowed)(struct domain *d, uint64_t mfn));
 
 /* --- the simulated processor --- */
+/* Whom a CPU runs. */
+struct vcpu *sim_runs(unsigned cpu);
 /* v's kernel on this CPU reads (or writes `value` to) the 8 bytes at va through TLB and page tables. False: a
  * fault. Fails the run if a stale translation leads to a frame that is somebody else's by now. */
 bool sim_touch(struct vcpu *v, uint64_t va, bool write, uint64_t value);
