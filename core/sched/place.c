@@ -95,6 +95,16 @@ static void tell_cpu(struct runq *rq, const struct vcpu *v)
     }
 }
 
+/* Whoever lets v run changes a flag first and calls vcpu_wake then: v may be met here in between. */
+static void put_on_queue(struct runq *rq, struct vcpu *v)
+{
+    if (v->runstate.state != RUNSTATE_runnable) {
+        v->sched->woke = true;
+        runstate_set(v, RUNSTATE_runnable, arch_time_ns());
+    }
+    policy->enqueue(rq, v);
+}
+
 void place_and_unlock(struct vcpu *v, struct runq *rq, unsigned long flags)
 {
     bool moved = false;
@@ -103,7 +113,7 @@ void place_and_unlock(struct vcpu *v, struct runq *rq, unsigned long flags)
         unsigned cpu = moved && cpu_allowed(v, rq->cpu) ? rq->cpu : choose_cpu(rq, v);
 
         if (cpu == rq->cpu) {
-            policy->enqueue(rq, v);
+            put_on_queue(rq, v);
             tell_cpu(rq, v);
             break;
         }
@@ -133,7 +143,7 @@ static bool take_from(struct runq *from, struct runq *to, int64_t limit)
     /* In between others may have queued it here, put it to sleep or forbidden it this CPU: then it is theirs. */
     to = vcpu_rq_lock(v, &flags);
     if (vcpu_may_queue(v, to) && cpu_allowed(v, to->cpu)) {
-        policy->enqueue(to, v);
+        put_on_queue(to, v);
         spin_unlock_irq(&to->lock, flags);
     } else {
         place_and_unlock(v, to, flags);

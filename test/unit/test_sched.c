@@ -412,7 +412,7 @@ static void block_sees_pending_event(void **state)
 
 /* The window between choosing another vCPU and the saved context: a wake-up in it must neither be lost nor
  * let another CPU start the vCPU. */
-static struct vcpu *wake_in_switch;
+static struct vcpu *wake_in_switch, *flag_in_switch;
 static unsigned in_switch;
 void arch_context_switch(struct vcpu *prev, struct vcpu *next)
 {
@@ -427,9 +427,32 @@ void arch_context_switch(struct vcpu *prev, struct vcpu *next)
         assert_true(prev->running);
         assert_false(prev->runstate.state == RUNSTATE_running);
     }
+    if (prev == flag_in_switch)
+        __atomic_fetch_and(&prev->pause_flags, ~(uint32_t)VPF_BLOCKED, __ATOMIC_SEQ_CST);
     fake_current[fake_cpu] = next;
     sched_context_saved(prev);
+    if (prev == flag_in_switch) {
+        in_switch++;
+        sched_room_check();
+        vcpu_wake(prev);
+    }
     fake_irqs_off[fake_cpu] = false;
+}
+
+/* Who wakes it has changed the flag and comes to vcpu_wake only after the switch. (sim life 23) */
+static void flag_changes_during_switch(void **state)
+{
+    struct domain *d[] = {start(1, 1, 256, 0, 15)};
+    struct vcpu *v = d[0]->vcpu[0];
+
+    fake_settle();
+    flag_in_switch = v;
+    in_switch = 0;
+    block(v);
+    flag_in_switch = NULL;
+    assert_true(in_switch >= 1);
+    assert_true(v->running);
+    end(d, 1);
 }
 
 static void wake_during_switch(void **state)
@@ -1058,6 +1081,7 @@ int main(void)
         cmocka_unit_test(wakes_on_idle_cpu),
         cmocka_unit_test(block_sees_pending_event),
         cmocka_unit_test(wake_during_switch),
+        cmocka_unit_test(flag_changes_during_switch),
         cmocka_unit_test(yield_gives_turn),
         cmocka_unit_test(affinity_moves),
         cmocka_unit_test(queued_vcpu_obeys_affinity),
