@@ -10,8 +10,8 @@ SIM_SECONDS ?=
 SIM_ARGS ?=
 
 SIM_PRODUCT := $(HOST_LIB_C) $(HOST_PV) arch/x86/mm/tlb.c
-SIM_FAKE := test/fake/machine.c test/fake/guest.c test/fake/log.c
-SIM_C := $(filter-out test/sim/threads.c,$(wildcard test/sim/*.c))
+SIM_FAKE := test/fake/machine.c test/fake/guest.c test/fake/log.c test/fake/control.c
+SIM_C := $(filter-out test/sim/threads.c,$(wildcard test/sim/*.c)) $(wildcard test/model/*.c)
 SIM_POINTS := -include test/sim/points.h
 SIM_WRAP := $(foreach f,preempt_needed arch_frame_settle,-Wl,--wrap=$(f))
 
@@ -19,7 +19,7 @@ sim_obj = $(patsubst %.c,$(SIMB)/obj/%.o,$(1))
 $(SIMB)/obj/test/%.o: test/%.c | $(XENI)/xen
 	@mkdir -p $(@D)
 	@echo "  SIMCC   $<"
-	@$(HOST_CC) $(HOST_CFLAGS) -Itest/sim -MMD -MP -c $< -o $@
+	@$(HOST_CC) $(HOST_CFLAGS) -Itest/sim -Itest/model -MMD -MP -c $< -o $@
 $(SIMB)/obj/%.o: %.c | $(XENI)/xen
 	@mkdir -p $(@D)
 	@echo "  SIMCC   $<"

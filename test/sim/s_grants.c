@@ -5,6 +5,7 @@
  */
 #include "sim.h"
 #include "core/grant/private.h"
+#include "model.h"
 
 #define REFS    12u
 #define HANDLES 16u
@@ -193,6 +194,7 @@ static bool has_handle(struct domain *d, uint64_t mfn)
 static void check(void)
 {
     sim_space_check_foreign(has_handle);
+    model_grant_check(true);
 }
 
 const struct sim_scenario sim_grants = {"grants", 120, start, step, NULL, check, NULL};

@@ -4,6 +4,7 @@
  * whenever all CPUs are idle), and nobody runs where it must not.
  */
 #include "sim.h"
+#include "core/cpupool.h"
 
 static void start(void)
 {
@@ -40,11 +41,36 @@ static long pause_job(struct sim_vcpu *s)
     return 0;
 }
 
+/* A second pool comes and goes, with CPUs and domains. */
+static long pool_job(struct sim_vcpu *s)
+{
+    uint32_t id, pool = sim_rnd(2), cpu = sim_rnd(SIM_CPUS);
+
+    switch (sim_rnd(6)) {
+    case 0:
+        (void)!cpupool_create(1, &id);
+        break;
+    case 1:
+        (void)!cpupool_destroy(1);
+        break;
+    case 2:
+        (void)!cpupool_cpu_remove(pool, cpu);
+        break;
+    case 3:
+    case 4:
+        (void)!cpupool_cpu_add(pool, cpu);
+        break;
+    default:
+        (void)!cpupool_domain_move(s->target, pool);
+    }
+    return 0;
+}
+
 static void control(struct sim_vcpu *s)
 {
     struct sched_pin_override p = {.pcpu = (int32_t)sim_rnd(SIM_CPUS + 1) - 1};
 
-    switch (sim_rnd(4)) {
+    switch (sim_rnd(8)) {
     case 0:
         sim_job(s, params_job, sim_any());
         break;
@@ -53,6 +79,9 @@ static void control(struct sim_vcpu *s)
         break;
     case 2:
         sim_call(s, __HYPERVISOR_sched_op, SCHEDOP_pin_override, SIM_PUT(s, p), 0, 0);
+        break;
+    case 3 ... 5:
+        sim_job(s, pool_job, sim_any());
         break;
     default:
         sim_job(s, affinity_job, sim_any());

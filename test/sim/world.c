@@ -4,6 +4,7 @@
  */
 #include "sim_private.h"
 #include "fake.h"
+#include "model.h"
 #include "core/alloc.h"
 #include "core/grant.h"
 #include "core/lock.h"
@@ -240,6 +241,8 @@ void sim_world_check(void)
         frame_domain_check(d);
         pv_mmu_room_check(d);
     }
+    model_mmu_check();
+    model_evtchn_check();
     if (sim_scenario->check)
         sim_scenario->check();
 }
