@@ -333,8 +333,8 @@ void sim_note(const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(line, sizeof(line), fmt, ap);
     va_end(ap);
-    fprintf(stderr, "%8llu %12llu ns CPU%c %s\n", (unsigned long long)points,
-            (unsigned long long)now, sim_me ? (char)('0' + sim_me->id) : '-', line);
+    fprintf(stderr, "%8llu %12llu ns CPU%c %s\n", (unsigned long long)points, (unsigned long long)now,
+            sim_me ? (char)('0' + sim_me->id) : '-', line);
 }
 
 void sim_engine_report(void)
@@ -346,7 +346,7 @@ void sim_engine_report(void)
 
         fprintf(stderr, "  CPU %u %s, d%uv%u%s%s, %s %lld, at %s:%d\n", i, states[c->state],
                 c->current->domain->id.v, c->current->id, c->irqs_off ? ", interrupts off" : "",
-                c->in_irq ? ", in an interrupt" : "", c->doing ? c->doing : "between turns",
-                (long long)c->nr, c->file ? c->file : "?", c->line);
+                c->in_irq ? ", in an interrupt" : "", c->doing ? c->doing : "between turns", (long long)c->nr,
+                c->file ? c->file : "?", c->line);
     }
 }

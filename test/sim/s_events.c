@@ -107,7 +107,8 @@ static void wait(struct sim_vcpu *s)
     }
     ports[0] = sim_rnd(PORTS);
     ports[1] = sim_rnd(PORTS);
-    *p = (struct sched_poll){.nr_ports = sim_rnd(3), .timeout = sim_one_in(2) ? 1000000000 + sim_rnd(1u << 30) : 0};
+    *p = (struct sched_poll){.nr_ports = sim_rnd(3),
+                             .timeout = sim_one_in(2) ? 1000000000 + sim_rnd(1u << 30) : 0};
     set_xen_guest_handle(p->ports, ports);
     sim_call(s, __HYPERVISOR_sched_op, SCHEDOP_poll, (uint64_t)(uintptr_t)p, 0, 0);
 }

@@ -105,7 +105,8 @@ static void claim(struct sim_vcpu *s)
 {
     struct xen_memory_reservation *r = (struct xen_memory_reservation *)s->arg;
 
-    *r = (struct xen_memory_reservation){.nr_extents = sim_one_in(2) ? 0 : 20 + sim_rnd(40), .domid = target(s)};
+    *r = (struct xen_memory_reservation){.nr_extents = sim_one_in(2) ? 0 : 20 + sim_rnd(40),
+                                         .domid = target(s)};
     sim_call(s, __HYPERVISOR_memory_op, XENMEM_claim_pages, (uint64_t)(uintptr_t)r, 0, 0);
 }
 

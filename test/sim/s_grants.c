@@ -41,8 +41,9 @@ static void rewrite(struct sim_vcpu *s)
 {
     struct grant_table *t = s->v->domain->grant;
     uint32_t ref = sim_rnd(REFS), word = (uint32_t)someone() << 16;
-    static const uint32_t kinds[] = {GTF_permit_access, GTF_permit_access, GTF_permit_access,
-                                     GTF_permit_access | GTF_readonly, GTF_accept_transfer, 0};
+    static const uint32_t kinds[] = {GTF_permit_access,   GTF_permit_access,
+                                     GTF_permit_access,   GTF_permit_access | GTF_readonly,
+                                     GTF_accept_transfer, 0};
 
     word |= kinds[sim_rnd(ARRAY_SIZE(kinds))];
     read_lock(&t->lock); /* for the version only: which words are the entry's */
@@ -176,7 +177,8 @@ static void step(struct sim_vcpu *s)
         break;
     default:
         for (unsigned i = 0; i < 3; i++)
-            sim_touch(s->v, sim_one_in(3) ? SIM_PAGE(sim_rnd(SIM_DATA)) : SLOT(sim_rnd(SLOTS)), sim_one_in(2), 0);
+            sim_touch(s->v, sim_one_in(3) ? SIM_PAGE(sim_rnd(SIM_DATA)) : SLOT(sim_rnd(SLOTS)), sim_one_in(2),
+                      0);
     }
 }
 

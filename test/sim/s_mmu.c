@@ -91,13 +91,15 @@ static void update(struct sim_vcpu *s)
  * gone from there, often without a flush. */
 static void map(struct sim_vcpu *s)
 {
-    static const uint64_t flush[] = {0, UVMF_INVLPG | UVMF_LOCAL, UVMF_INVLPG | UVMF_ALL, UVMF_TLB_FLUSH | UVMF_ALL};
+    static const uint64_t flush[] = {0, UVMF_INVLPG | UVMF_LOCAL, UVMF_INVLPG | UVMF_ALL,
+                                     UVMF_TLB_FLUSH | UVMF_ALL};
 
     unsigned slot = sim_rnd(8);
     mfn_t m = sim_one_in(4) ? a_frame(dom_of(s)) : pool[dom_of(s)][slot];
 
     sim_call(s, __HYPERVISOR_update_va_mapping, SIM_PAGE(16 + slot),
-             sim_one_in(2) ? 0 : pte_make(m, sim_rnd(3) ? SIM_RW : SIM_RO), flush[sim_rnd(ARRAY_SIZE(flush))], 0);
+             sim_one_in(2) ? 0 : pte_make(m, sim_rnd(3) ? SIM_RW : SIM_RO), flush[sim_rnd(ARRAY_SIZE(flush))],
+             0);
 }
 
 /* A table of level n made in memory: through mappings, as guests do. */
@@ -139,7 +141,8 @@ static void reservation(struct sim_vcpu *s)
     list[0] = pool[dom_of(s)][sim_rnd(POOL)].n;
     *r = (struct xen_memory_reservation){.nr_extents = 1, .domid = DOMID_SELF};
     set_xen_guest_handle(r->extent_start, (xen_pfn_t *)list);
-    sim_call(s, __HYPERVISOR_memory_op, sim_one_in(2) ? XENMEM_decrease_reservation : XENMEM_increase_reservation,
+    sim_call(s, __HYPERVISOR_memory_op,
+             sim_one_in(2) ? XENMEM_decrease_reservation : XENMEM_increase_reservation,
              (uint64_t)(uintptr_t)r, 0, 0);
     s->data[0] = 1;
 }
@@ -174,7 +177,8 @@ static void one_ext(struct sim_vcpu *s)
         ext(s, sim_one_in(2) ? MMUEXT_CLEAR_PAGE : MMUEXT_COPY_PAGE, a_frame(whose).n, a_frame(whose).n, fd);
         break;
     default:
-        ext(s, sim_one_in(2) ? MMUEXT_TLB_FLUSH_ALL : MMUEXT_SET_LDT, SIM_PAGE(sim_rnd(8)), sim_rnd(600), DOMID_SELF);
+        ext(s, sim_one_in(2) ? MMUEXT_TLB_FLUSH_ALL : MMUEXT_SET_LDT, SIM_PAGE(sim_rnd(8)), sim_rnd(600),
+            DOMID_SELF);
     }
 }
 

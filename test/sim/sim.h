@@ -35,22 +35,23 @@
 /* What a guest's vCPU is doing. */
 struct sim_vcpu {
     struct vcpu *v;
-    struct hypercall hc;          /* its hypercall; goes on with the vCPU's next turn while `again` */
-    bool again;                   /* hc, or job, has said "again" */
-    long (*job)(struct sim_vcpu *s); /* work of the control domain that is no hypercall yet; HC_AGAIN: again */
-    struct domain *target;        /* the job's */
-    uint64_t data[4];             /* the scenario's */
-    char *arg;                    /* SIM_ARG bytes of its memory, for arguments */
+    struct hypercall hc; /* its hypercall; goes on with the vCPU's next turn while `again` */
+    bool again;          /* hc, or job, has said "again" */
+    long (*job)(
+        struct sim_vcpu *s); /* work of the control domain that is no hypercall yet; HC_AGAIN: again */
+    struct domain *target;   /* the job's */
+    uint64_t data[4];        /* the scenario's */
+    char *arg;               /* SIM_ARG bytes of its memory, for arguments */
 };
 
 struct sim_scenario {
     const char *name;
-    unsigned turns;        /* of guests, until the end */
-    void (*start)(void);   /* makes domains; they run after it */
+    unsigned turns;                   /* of guests, until the end */
+    void (*start)(void);              /* makes domains; they run after it */
     void (*step)(struct sim_vcpu *s); /* a vCPU's turn: accesses memory, or sets up a hypercall or a job */
-    void (*irq)(void);     /* may be NULL: a device interrupt, interrupts off, on any CPU at any time */
-    void (*check)(void);   /* may be NULL: more checks while all CPUs are between two turns */
-    void (*end)(void);     /* may be NULL: after all domains have gone */
+    void (*irq)(void);   /* may be NULL: a device interrupt, interrupts off, on any CPU at any time */
+    void (*check)(void); /* may be NULL: more checks while all CPUs are between two turns */
+    void (*end)(void);   /* may be NULL: after all domains have gone */
 };
 extern const struct sim_scenario sim_events, sim_fifo, sim_grants, sim_frames, sim_mmu, sim_life, sim_sched;
 
@@ -76,7 +77,8 @@ __attribute__((noreturn)) void sim_fail(const char *fmt, ...) printf_like(1, 2);
 
 /* --- the world --- */
 #define SIM_DOMAINS 4u
-extern struct domain *sim_dom[SIM_DOMAINS]; /* [0] is the control domain; the simulator holds a reference each */
+extern struct domain
+    *sim_dom[SIM_DOMAINS]; /* [0] is the control domain; the simulator holds a reference each */
 extern unsigned sim_domains;
 extern const struct sim_scenario *sim_scenario;
 /* A guest with running vCPUs; the first one is the control domain. */
@@ -91,7 +93,8 @@ struct sim_vcpu *sim_of(const struct vcpu *v);
 struct domain *sim_any(void);
 
 /* Sets up the hypercall that s makes in this turn. */
-static inline void sim_call(struct sim_vcpu *s, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3)
+static inline void sim_call(struct sim_vcpu *s, uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2,
+                            uint64_t a3)
 {
     s->hc = (struct hypercall){.caller = s->v, .nr = nr, .arg = {a0, a1, a2, a3}};
 }
@@ -106,12 +109,12 @@ static inline void sim_job(struct sim_vcpu *s, long (*job)(struct sim_vcpu *), s
 long sim_kill(struct sim_vcpu *s);
 
 /* --- page tables --- */
-#define SIM_BASE  0x500000000000ull /* where the one region of a guest's begins */
-#define SIM_DATA  8u                /* its first pages: data; then its level-1 and level-2 tables, read-only */
-#define SIM_PAGE(i) (SIM_BASE + (uint64_t)(i) * FRAME_SIZE)
-#define SIM_RO    (PTE_P | PTE_US | PTE_A | PTE_D)
-#define SIM_RW    (SIM_RO | PTE_RW)
-#define SIM_TABLE (PTE_P | PTE_RW | PTE_US | PTE_A | PTE_D)
+#define SIM_BASE    0x500000000000ull /* where the one region of a guest's begins */
+#define SIM_DATA    8u /* its first pages: data; then its level-1 and level-2 tables, read-only */
+#define SIM_PAGE(i) (SIM_BASE + (uint64_t)(i)*FRAME_SIZE)
+#define SIM_RO      (PTE_P | PTE_US | PTE_A | PTE_D)
+#define SIM_RW      (SIM_RO | PTE_RW)
+#define SIM_TABLE   (PTE_P | PTE_RW | PTE_US | PTE_A | PTE_D)
 struct sim_space {
     mfn_t l4, l3, l2, l1, data[SIM_DATA];
 };

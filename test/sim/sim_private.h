@@ -37,7 +37,7 @@ struct sim_cpu {
 extern struct sim_cpu sim_cpus[SIM_CPUS];
 extern _Thread_local struct sim_cpu *sim_me; /* NULL: the simulator itself */
 extern uint64_t sim_seed;
-extern bool sim_trace; /* print all */
+extern bool sim_trace;     /* print all */
 extern bool sim_finishing; /* [a] guests do nothing more; all domains go */
 extern bool sim_gone;      /* [a] ... have gone */
 

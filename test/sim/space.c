@@ -68,8 +68,8 @@ void sim_space_check_foreign(bool (*allowed)(struct domain *d, uint64_t mfn))
                 continue;
             if (pte_mfn(look_up(root_of(c), e->va)).n != e->mfn &&
                 !allowed(sim_cpus[c].current->domain, e->mfn))
-                sim_fail("CPU %u still translates %#llx to frame %#llx of d%u, which is not mapped there any more",
-                         c, (unsigned long long)e->va, (unsigned long long)e->mfn,
-                         mfn_frame(MFN(e->mfn))->owner);
+                sim_fail(
+                    "CPU %u still translates %#llx to frame %#llx of d%u, which is not mapped there any more",
+                    c, (unsigned long long)e->va, (unsigned long long)e->mfn, mfn_frame(MFN(e->mfn))->owner);
         }
 }

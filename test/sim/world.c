@@ -300,8 +300,8 @@ void sim_world_end_check(void)
     frame_info(&i);
     /* What stays: a partly used slab per class, the table of owners. */
     if (i.free + 64 < free_before || i.claimed)
-        sim_fail("%llu frames have not come back, %llu are promised", (unsigned long long)(free_before - i.free),
-                 (unsigned long long)i.claimed);
+        sim_fail("%llu frames have not come back, %llu are promised",
+                 (unsigned long long)(free_before - i.free), (unsigned long long)i.claimed);
     if (sim_scenario->end)
         sim_scenario->end();
 }
