@@ -19,6 +19,7 @@ enum lock_rank {
     RANK_PV_FRAME = 52,
     RANK_PHYSMAP = 55,
     RANK_PIRQ = 57,       /* x86: a domain's table of physical interrupts (map, unmap); sets up devices */
+    RANK_RANGESET = 59,   /* a set of ranges (device rights): read below any lock of a domain */
     RANK_PAGE_ALLOC = 60, /* struct domain.page_lock: a domain's frame lists and counts */
     RANK_HEAP = 65,       /* the frame allocator */
     RANK_VMAP = 61,       /* x86: the hypervisor's own page tables; allocates frames */
