@@ -252,6 +252,37 @@ static void t_shared(void **state)
     assert_int_equal(map_gsi(1, 18, 3), -EINVAL); /* closed */
 }
 
+/* A domain has the lines that were mapped for it or granted to it, until they are taken. */
+static void t_rights(void **state)
+{
+    int pirq;
+
+    assert_int_equal(rights_set_gsi(dom(1), dom(0), 500, true), -EINVAL);
+    assert_int_equal(rights_set_gsi(dom(1), dom(2), 18, true), -EPERM); /* has it not itself */
+    assert_int_equal(map_gsi(0, 18, 18), 18);
+    assert_int_equal(map_gsi(1, 18, 3), 3);
+    assert_true(arch_pirq_allowed(dom(1), 3) && !arch_pirq_allowed(dom(1), 4));
+    assert_int_equal(arch_pirq_bind(&xv[1].core, 3, true), 0);
+    assert_int_equal(rights_set_pirq(dom(1), dom(0), 18, false), 0);
+    assert_false(arch_pirq_allowed(dom(1), 3));
+    assert_int_equal(arch_pirq_bind(&xv[1].core, 3, true), -EINVAL); /* unmapped with the right */
+    interrupt(pin[18].vector);
+    assert_int_equal(rings[1][3], 0);
+    assert_int_equal(rights_set_gsi(dom(2), dom(1), 18, true), -EPERM);
+    assert_int_equal(rights_set_pirq(dom(1), dom(0), 19, true), 0); /* unmapped: the GSI of that number */
+    assert_int_equal(rights_set_gsi(dom(2), dom(1), 19, true), 0);  /* has it, may share it */
+    assert_int_equal(rights_set_pirq(dom(1), dom(0), 5000, true), -EINVAL);
+    assert_int_equal(rights_set_pirq(dom(1), dom(0), 300, true), -EPERM);
+    pirq = map_msi(1, 0, 1);
+    assert_true(pirq >= 0 && arch_pirq_allowed(dom(1), (uint32_t)pirq));
+    assert_int_equal(pirq_unmap(dom(1), pirq), 0);
+    pirq = map_msi(2, 0, 1); /* the same line, perhaps */
+    assert_true(pirq >= 0 && arch_pirq_allowed(dom(2), (uint32_t)pirq));
+    assert_false(arch_pirq_allowed(dom(1), (uint32_t)pirq));
+    assert_true(arch_pirq_allowed(dom(0), 77)); /* the hardware domain may bind before it maps */
+    irq_room_check();
+}
+
 static void fn(void *data)
 {
     (*(unsigned *)data)++;
@@ -396,8 +427,8 @@ int main(void)
 {
 #define T(n) cmocka_unit_test_setup_teardown(n, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(t_level),       T(t_nobody_takes_it), T(t_shared),   T(t_krypton_line), T(t_msi),
-        T(t_bad_numbers), T(t_vectors_end),     T(t_affinity), T(t_walk),
+        T(t_level), T(t_nobody_takes_it), T(t_shared),      T(t_rights),   T(t_krypton_line),
+        T(t_msi),   T(t_bad_numbers),     T(t_vectors_end), T(t_affinity), T(t_walk),
     };
 
     return cmocka_run_group_tests_name("irq", tests, NULL, NULL);

@@ -605,6 +605,24 @@ static void test_pci_ports(void **state)
     regs->rdx = 0xcfc;
     assert_int_equal(emulate(&f), PVE_DONE);
     assert_true((uint32_t)regs->rax == ~0u);
+    /* Another domain has the ports that it was granted, and nothing of configuration space. */
+    port_reads = port_writes = 0;
+    for (uint16_t port = 0xcfc; port <= 0xcff; port++) {
+        regs->rip = MEM_BASE + 0x100;
+        regs->rdx = port;
+        assert_int_equal(emulate(&f), PVE_DONE);
+        assert_int_equal(emulate(&f), PVE_DONE);
+    }
+    assert_int_equal(port_reads + port_writes, 0);
+    regs->rip = MEM_BASE + 0x100;
+    regs->rdx = 0x300;
+    assert_int_equal(emulate(&f), PVE_DONE);
+    assert_int_equal(emulate(&f), PVE_DONE);
+    assert_true(port_reads == 1 && port_writes == 1 && last_port == 0x300);
+    rights = false;
+    regs->rip = MEM_BASE + 0x100;
+    assert_int_equal(emulate(&f), PVE_DONE);
+    assert_int_equal(port_writes, 1);
 }
 
 /* Every instruction that is the kernel's stays a #GP for a user program. */

@@ -53,10 +53,11 @@ void cache_flush_cpus(const struct cpumask *cpus)
 {
     caches_flushed += cpumask_count(cpus);
 }
+static const struct domain *granted; /* beside the hardware domain */
 static uint64_t mmio_first = 0x100000, mmio_last = 0x1000ff;
 bool iomem_allowed(const struct domain *d, mfn_t m)
 {
-    return d->hardware && m.n >= mmio_first && m.n <= mmio_last;
+    return (d->hardware || (granted && d == granted)) && m.n >= mmio_first && m.n <= mmio_last;
 }
 int arch_domain_init(struct domain *d, uint32_t flags)
 {
@@ -821,6 +822,39 @@ static void test_devices(void **state)
     check();
 }
 
+/* A granted domain maps device memory, with memory types; what it loses is taken out of all its tables, and only that. */
+static void test_devices_taken(void **state)
+{
+    uint32_t before;
+    struct space s;
+    int r;
+
+    space_start(&s);
+    granted = dom;
+    x86_domain(dom)->devices = true;
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(map_va(VA_FREE + i * FRAME_SIZE, pte_make(MFN(mmio_first + i), RW | PTE_PCD), 0), 0);
+    check();
+    assert_int_equal(pv_mmio_zap(dom, mmio_last + 1, ~0ull >> 12), 0);
+    assert_true(at(s.l1)[16] & PTE_P);
+    granted = NULL;
+    before = fake_flushes[0];
+    fake_preempt_every = 1;
+    do
+        r = pv_mmio_zap(dom, mmio_first + 1, mmio_first + 2);
+    while (r == -EAGAIN);
+    fake_preempt_every = 0;
+    assert_int_equal(r, 0);
+    assert_true(fake_flushes[0] > before);
+    assert_true(at(s.l1)[16] & PTE_P && !at(s.l1)[17] && !at(s.l1)[18] && at(s.l1)[19] & PTE_P);
+    assert_true(at(s.l1)[0] & PTE_P); /* its memory */
+    /* A range that has RAM in it, too: frames of the guest stay mapped. */
+    assert_int_equal(pv_mmio_zap(dom, 0, ~0ull >> 12), 0);
+    assert_true(!at(s.l1)[16] && !at(s.l1)[19] && at(s.l1)[0] & PTE_P);
+    assert_int_equal(map_va(VA_FREE, pte_make(MFN(mmio_first), RW), 0), -EPERM);
+    check();
+}
+
 static void test_m2p_list(void **state)
 {
     struct xen_machphys_mapping m;
@@ -1458,6 +1492,7 @@ int main(void)
         T(test_other_ops),
         T(test_foreign),
         T(test_devices),
+        T(test_devices_taken),
         T(test_m2p_list),
         T(test_m2p_shared),
         T(test_physmap),

@@ -129,6 +129,11 @@ long arch_domctl(struct hypercall *hc)
         return gettscinfo(c);
     case XEN_DOMCTL_getvcpucontext:
         return control_getvcpucontext(c);
+    case XEN_DOMCTL_irq_permission:
+    case XEN_DOMCTL_gsi_permission:
+    case XEN_DOMCTL_ioport_permission:
+    case XEN_DOMCTL_iomem_permission:
+        return control_rights(c);
     case XEN_DOMCTL_get_cpu_policy:
         return control_get_cpu_policy(c);
     case XEN_DOMCTL_set_cpu_policy:

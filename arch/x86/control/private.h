@@ -7,6 +7,7 @@
 
 /* domctl.c's rows in other files; each gets the decoded operation. */
 long control_getvcpucontext(struct domctl *c);
+long control_rights(struct domctl *c);
 long control_get_cpu_policy(struct domctl *c);
 long control_set_cpu_policy(struct domctl *c);
 

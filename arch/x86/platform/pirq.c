@@ -14,6 +14,8 @@
  *  2. A line is mapped to at most one PIRQ of a domain.
  *  3. An MSI line has exactly one PIRQ; unmapping it frees the line.
  *  4. The bit of a PIRQ in the EOI page says whether the guest owes an EOI for it: level-triggered and bound.
+ *  5. A domain is bound to a line only while it has the right to it. A mapping that the hardware domain makes gives the right; it ends
+ * with the mapping (an MSI line's number comes again), or when the toolstack takes it.
  * Locks: table->lock (RANK_PIRQ) for mapping; the functions that event channels call take only the line's
  * lock.
  */
@@ -34,6 +36,8 @@ struct pirq_table {
     unsigned count;     /* [c] */
     uint64_t *eoi_page; /* [lock; read without] the guest's bitmap, or NULL */
     mfn_t eoi_mfn;      /* [lock] */
+    uint64_t
+        rights[IRQ_MAX / 64]; /* [a] lines that the domain may have: all (hardware domain), or as granted */
     struct pirq pirq[];
 };
 
@@ -51,6 +55,8 @@ int pirq_domain_init(struct domain *d)
         return -ENOMEM;
     spin_init(&t->lock, RANK_PIRQ);
     t->count = n;
+    for (unsigned i = 0; d->hardware && i < ARRAY_SIZE(t->rights); i++)
+        t->rights[i] = ~0ull;
     for (unsigned i = 0; i < n; i++) {
         t->pirq[i].domain = d;
         t->pirq[i].nr = i;
@@ -65,6 +71,22 @@ static struct pirq *pirq_of(const struct domain *d, uint32_t nr)
     struct pirq_table *t = table_of(d);
 
     return t && nr < t->count ? &t->pirq[array_index(nr, t->count)] : NULL;
+}
+
+/* --- rights --- */
+
+static bool line_allowed(const struct pirq_table *t, unsigned irq)
+{
+    return irq < IRQ_MAX &&
+           __atomic_load_n(&t->rights[array_index(irq, IRQ_MAX) / 64], __ATOMIC_RELAXED) >> irq % 64 & 1;
+}
+
+static void line_allow(struct pirq_table *t, unsigned irq, bool allow)
+{
+    if (allow)
+        __atomic_fetch_or(&t->rights[irq / 64], 1ull << irq % 64, __ATOMIC_RELAXED);
+    else
+        __atomic_fetch_and(&t->rights[irq / 64], ~(1ull << irq % 64), __ATOMIC_RELAXED);
 }
 
 /* --- mapping
@@ -124,6 +146,7 @@ static int map_gsi(struct pirq_table *t, struct pirq_map_request *r)
     if (ret)
         return ret;
     t->pirq[nr].reserved = false;
+    line_allow(t, r->gsi, true);
     __atomic_store_n(&t->pirq[nr].irq, (int32_t)r->gsi, __ATOMIC_RELEASE);
     r->pirq = nr;
     return 0;
@@ -142,6 +165,7 @@ static int map_msi(struct pirq_table *t, struct pirq_map_request *r)
         return ret;
     for (unsigned i = 0; i < r->count; i++) {
         t->pirq[(unsigned)nr + i].reserved = false;
+        line_allow(t, first + i, true);
         __atomic_store_n(&t->pirq[(unsigned)nr + i].irq, (int32_t)(first + i), __ATOMIC_RELEASE);
     }
     r->pirq = nr;
@@ -182,6 +206,8 @@ static void unmap_one(struct pirq_table *t, struct pirq *p)
     int irq = irq_drop_guest(p);
 
     eoi_bit(t, p->nr, false);
+    if (irq >= 0 && !p->domain->hardware)
+        line_allow(t, (unsigned)irq, false);
     if (irq >= (int)irq_gsi_count)
         irq_free_msi((unsigned)irq);
 }
@@ -207,6 +233,48 @@ int pirq_unmap(struct domain *d, int nr)
     }
     spin_unlock(&t->lock);
     return ret;
+}
+
+/* The toolstack gives or takes a line. What is taken is unmapped as well: the guest hears no more of it. */
+static int set_line(struct domain *d, const struct domain *by, unsigned irq, bool allow)
+{
+    struct pirq_table *t = table_of(d);
+    int ret = 0;
+
+    if (!t || !table_of(by))
+        return -EINVAL;
+    if (!line_allowed(table_of(by), irq) || irq_facts(irq).krypton)
+        return -EPERM;
+    spin_lock(&t->lock);
+    if (t->closed && allow)
+        ret = -EINVAL;
+    else
+        line_allow(t, irq, allow);
+    for (unsigned i = 0; !allow && irq < irq_gsi_count && i < t->count; i++)
+        if (t->pirq[i].irq == (int)irq)
+            unmap_one(t, &t->pirq[i]);
+    spin_unlock(&t->lock);
+    return ret;
+}
+
+int rights_set_gsi(struct domain *d, const struct domain *by, uint32_t gsi, bool allow)
+{
+    if (gsi >= irq_gsi_count || !ioapic_has_gsi(gsi))
+        return -EINVAL;
+    return set_line(d, by, gsi, allow);
+}
+
+/* `by` knows the line by a PIRQ of its own; an unmapped one is the GSI of the same number. */
+int rights_set_pirq(struct domain *d, struct domain *by, uint32_t nr, bool allow)
+{
+    struct pirq *p = pirq_of(by, nr);
+    int32_t irq = p ? __atomic_load_n(&p->irq, __ATOMIC_ACQUIRE) : -1;
+
+    if (!p)
+        return -EINVAL;
+    if (irq < 0)
+        return nr < irq_gsi_count && ioapic_has_gsi(nr) ? set_line(d, by, nr, allow) : -EPERM;
+    return set_line(d, by, (unsigned)irq, allow);
 }
 
 int pirq_reserve(struct domain *d, bool msi, uint32_t *nr)
@@ -322,8 +390,9 @@ int pirq_set_eoi_page(struct domain *d, gfn_t g)
 bool arch_pirq_allowed(const struct domain *d, uint32_t nr)
 {
     const struct pirq *p = pirq_of(d, nr);
+    int32_t irq = p ? __atomic_load_n(&p->irq, __ATOMIC_ACQUIRE) : -1;
 
-    return p && (d->hardware || __atomic_load_n(&p->irq, __ATOMIC_ACQUIRE) >= 0);
+    return p && (d->hardware || (irq >= 0 && line_allowed(table_of(d), (unsigned)irq)));
 }
 
 int arch_pirq_bind(struct vcpu *v, uint32_t nr, bool will_share)

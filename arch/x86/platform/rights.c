@@ -1,17 +1,20 @@
 /*
- * Device rights: which ports and memory-mapped registers a domain may touch. The hardware domain has
- * everything that is neither RAM nor Krypton's own; other domains have nothing.
+ * Device rights: which ports and memory-mapped registers a domain may touch. The hardware domain begins with
+ * everything that is neither RAM nor Krypton's own; other domains begin with nothing and get what the
+ * toolstack grants (domctl ioport_permission, iomem_permission).
  *
  * Invariants
- *  1. A reserved range stays reserved.
- *  2. Ranges are only added before the hardware domain runs: readers need no lock.
- * Locks: none.
+ *  1. A reserved range stays reserved, whatever a domain's sets say.
+ *  2. Reserved ranges are only added before the hardware domain runs: readers need no lock.
+ *  3. Nobody gives a right that it has not itself.
+ * Locks: those of the sets.
  */
 #include "../metal/asm.h"
 #include "core/frame.h"
 #include "core/log.h"
 #include "private.h"
 #include "x86/cpu.h"
+#include "x86/vcpu.h"
 
 #define PCI_ADDRESS 0xcf8u
 #define PCI_DATA    0xcfcu
@@ -27,6 +30,18 @@ static struct {
     const char *why;
 } mem_taken[64];
 static unsigned mem_taken_count;
+
+/* Locks of the sets are taken for reading, too. */
+static struct x86_domain *rights_of(const struct domain *d)
+{
+    return (struct x86_domain *)(uintptr_t)d;
+}
+
+/* First frame number beyond what the processor can address. */
+static uint64_t frame_limit(void)
+{
+    return 1ull << (cpu_features.phys_bits - FRAME_SHIFT);
+}
 
 void port_reserve(uint16_t first, uint16_t last, const char *why)
 {
@@ -50,30 +65,98 @@ void iomem_reserve(maddr_t base, uint64_t bytes, const char *why)
     mem_taken_count++;
 }
 
+/* --- whose --- */
+
+int rights_domain_init(struct domain *d)
+{
+    struct x86_domain *x = x86_domain(d);
+    int r = 0;
+
+    rangeset_init(&x->ports);
+    rangeset_init(&x->iomem);
+    if (!d->hardware)
+        return 0;
+    x->devices = true;
+    r = rangeset_add(&x->ports, 0, 0xffff);
+    return r ? r : rangeset_add(&x->iomem, 0, frame_limit() - 1);
+}
+
+void rights_domain_free(struct domain *d)
+{
+    rangeset_destroy(&x86_domain(d)->ports);
+    rangeset_destroy(&x86_domain(d)->iomem);
+}
+
+static bool ports_reserved(unsigned first, unsigned last)
+{
+    for (unsigned i = 0; i < port_taken_count; i++)
+        if (first <= port_taken[i].last && last >= port_taken[i].first)
+            return true;
+    return false;
+}
+
+static bool iomem_reserved(uint64_t first, uint64_t last)
+{
+    for (unsigned i = 0; i < mem_taken_count; i++)
+        if (first <= mem_taken[i].last && last >= mem_taken[i].first)
+            return true;
+    return false;
+}
+
 bool port_allowed(const struct domain *d, uint16_t port, unsigned bytes)
 {
     unsigned last = port + bytes - 1;
 
-    if (!d->hardware || !bytes || bytes > 4 || last > 0xffff)
+    if (!bytes || bytes > 4 || last > 0xffff || rangeset_empty(&rights_of(d)->ports))
         return false;
     /* Configuration space goes through the emulation: the address register is visible to 4-byte accesses
      * only, 0xcf9 is the reset register. */
     if ((port == PCI_ADDRESS && bytes == 4) || (last >= PCI_DATA && port < PCI_DATA + 4))
         return false;
-    for (unsigned i = 0; i < port_taken_count; i++)
-        if (port <= port_taken[i].last && last >= port_taken[i].first)
-            return false;
-    return true;
+    return !ports_reserved(port, last) && rangeset_contains(&rights_of(d)->ports, port, last);
 }
 
 bool iomem_allowed(const struct domain *d, mfn_t m)
 {
-    if (!d->hardware || m.n >> (cpu_features.phys_bits - FRAME_SHIFT) || mfn_valid(m))
+    if (d->system || m.n >= frame_limit() || mfn_valid(m) || rangeset_empty(&rights_of(d)->iomem))
         return false;
-    for (unsigned i = 0; i < mem_taken_count; i++)
-        if (m.n >= mem_taken[i].first && m.n <= mem_taken[i].last)
-            return false;
-    return true;
+    return !iomem_reserved(m.n, m.n) && rangeset_contains(&rights_of(d)->iomem, m.n, m.n);
+}
+
+/* --- giving and taking --- */
+
+static int change(struct rangeset *s, uint64_t first, uint64_t last, bool allow)
+{
+    return allow ? rangeset_add(s, first, last) : rangeset_remove(s, first, last);
+}
+
+int rights_set_ports(struct domain *d, const struct domain *by, uint32_t first, uint32_t count, bool allow)
+{
+    uint32_t last = first + count - 1;
+
+    if (!count || last < first || last > 0xffff)
+        return -EINVAL;
+    /* Configuration space is the hardware domain's, and with it the reset register. */
+    if (first <= PCI_DATA + 3 && last >= PCI_ADDRESS)
+        return -EPERM;
+    if (ports_reserved(first, last) || !rangeset_contains(&rights_of(by)->ports, first, last))
+        return -EPERM;
+    return change(&x86_domain(d)->ports, first, last, allow);
+}
+
+int rights_set_iomem(struct domain *d, const struct domain *by, uint64_t first, uint64_t count, bool allow)
+{
+    uint64_t last = first + count - 1;
+    int r;
+
+    if (!count || last < first || last >= frame_limit())
+        return -EINVAL;
+    if (iomem_reserved(first, last) || !rangeset_contains(&rights_of(by)->iomem, first, last))
+        return -EPERM;
+    r = change(&x86_domain(d)->iomem, first, last, allow);
+    if (!r && allow)
+        __atomic_store_n(&x86_domain(d)->devices, true, __ATOMIC_RELAXED);
+    return r;
 }
 
 uint32_t port_in(uint16_t port, unsigned bytes)

@@ -51,6 +51,7 @@ void arch_domain_free(struct domain *d)
         frame_free_va(x->perdomain_l3, 0);
     mem_free(x->window_l1);
     mem_free(x->policy);
+    rights_domain_free(d);
     if (x->pirq)
         pirq_domain_free(d);
     mem_free(x);
@@ -76,6 +77,8 @@ int arch_domain_init(struct domain *d, uint32_t flags)
     x->perdomain_l3_mfn = arch_va_mfn(x->perdomain_l3);
     x->perdomain_l3[pt_index(PERDOMAIN_VIRT, 3)] = pte_make(arch_va_mfn(x->perdomain_l2), TABLE_FLAGS);
     err = pv_policy_domain_init(d);
+    if (!err)
+        err = rights_domain_init(d);
     return err ? err : pirq_domain_init(d);
 }
 

@@ -5,7 +5,7 @@
  * guest), and does Krypton allow it (rights of the domain: else reads give ones and writes vanish, as on a
  * bus where nobody answers).
  *
- * PCI configuration mechanism 1: port 0xcf8 is a latch of the domain, so that Krypton's own accesses and
+ * PCI configuration mechanism 1 (the hardware domain's): port 0xcf8 is a latch of the domain, so that Krypton's own accesses and
  * those of the guest's other vCPUs' never mix in the hardware's.
  */
 #include "private.h"
@@ -71,12 +71,10 @@ uint32_t pv_port_read(struct vcpu *v, uint16_t port, unsigned bytes)
 {
     struct domain *d = v->domain;
 
-    if (!d->hardware)
-        return all_ones(bytes);
-    if (port == CF8 && bytes == 4)
+    if (d->hardware && port == CF8 && bytes == 4)
         return __atomic_load_n(&x86_domain(d)->pci_cf8, __ATOMIC_RELAXED);
     if ((port & ~3) == CFC)
-        return config_read(x86_domain(d), port, bytes);
+        return d->hardware ? config_read(x86_domain(d), port, bytes) : all_ones(bytes);
     if (!port_allowed(d, port, bytes))
         return all_ones(bytes);
     return port_in(port, bytes);
@@ -86,12 +84,10 @@ void pv_port_write(struct vcpu *v, uint16_t port, unsigned bytes, uint32_t value
 {
     struct domain *d = v->domain;
 
-    if (!d->hardware)
-        return;
-    if (port == CF8 && bytes == 4)
+    if (d->hardware && port == CF8 && bytes == 4)
         __atomic_store_n(&x86_domain(d)->pci_cf8, value, __ATOMIC_RELAXED);
-    else if ((port & ~3) == CFC)
+    else if (d->hardware && (port & ~3) == CFC)
         config_write(x86_domain(d), port, bytes, value);
-    else if (port_allowed(d, port, bytes))
+    else if ((port & ~3) != CFC && port_allowed(d, port, bytes))
         port_out(port, bytes, value);
 }

@@ -140,6 +140,17 @@ bool port_allowed(const struct domain *d, uint16_t port, unsigned bytes);
 bool iomem_allowed(const struct domain *d, mfn_t m);
 void port_reserve(uint16_t first, uint16_t last, const char *why); /* Krypton's own */
 void iomem_reserve(maddr_t base, uint64_t bytes, const char *why);
+int must_check rights_domain_init(struct domain *d);
+void rights_domain_free(struct domain *d);
+/* d gets or loses a range that `by` has: -EINVAL (no such range), -EPERM (not `by`'s to give), -ENOMEM. What d has mapped of device
+ * memory stays mapped: pv_mmio_zap. */
+int must_check rights_set_ports(struct domain *d, const struct domain *by, uint32_t first, uint32_t count,
+                                bool allow);
+int must_check rights_set_iomem(struct domain *d, const struct domain *by, uint64_t first, uint64_t count,
+                                bool allow);
+/* The same for an interrupt line, named by a PIRQ or a GSI of `by`'s; a line that is taken is also unmapped. */
+int must_check rights_set_pirq(struct domain *d, struct domain *by, uint32_t pirq, bool allow);
+int must_check rights_set_gsi(struct domain *d, const struct domain *by, uint32_t gsi, bool allow);
 /* Port-I/O on behalf of a guest that may do it. */
 uint32_t port_in(uint16_t port, unsigned bytes);
 void port_out(uint16_t port, unsigned bytes, uint32_t value);

@@ -101,6 +101,8 @@ int must_check pv_vcpu_release_tables(struct vcpu *v);
 /* Walks the running guest's tables: the L1 entry that maps va, by value; false = not mapped by an L1. For emulation and fault reports. */
 bool pv_mmu_walk(struct vcpu *v, gva_t va, uint64_t *l1e);
 void pv_mmu_room_check(struct domain *d);
+/* Takes the mappings of device frames [first, last] out of all page tables of d. No vCPU of d runs. -EAGAIN: again. */
+int must_check pv_mmio_zap(struct domain *d, uint64_t first, uint64_t last);
 /* What a frame is to d: XEN_DOMCTL_PFINFO_* (xen/domctl.h); XTAB when it is none of d's. */
 uint32_t pv_frame_info(const struct domain *d, uint64_t mfn);
 

@@ -3,6 +3,7 @@
 #define X86_VCPU_H
 
 #include "core/domain.h"
+#include "core/rangeset.h"
 #include "x86/regs.h"
 
 struct pv_trap {      /* what set_trap_table gave */
@@ -78,9 +79,10 @@ struct x86_domain {
     uint64_t **window_l1; /* per vCPU: pointer to its 32 PTEs */
     uint64_t p2m_max_pfn; /* highest gfn put into the M2P for this domain */
     uint32_t release_step;
-    uint64_t serial; /* unique among all domains ever: identifiers come again */
-    bool xpti;       /* its vCPUs run on per-CPU page tables (mm/xpti.c) */
-    /* device rights: the hardware domain has all but what Krypton keeps (platform: port_allowed_*, iomem_allowed) */
+    uint64_t serial;                   /* unique among all domains ever: identifiers come again */
+    bool xpti;                         /* its vCPUs run on per-CPU page tables (mm/xpti.c) */
+    struct rangeset ports, iomem;      /* device rights (platform/rights.c); iomem: frame numbers */
+    bool devices;                      /* [a] has, or had, rights to device memory: may choose memory types */
     struct pirq_table *pirq;           /* platform/ : this domain's PIRQs */
     struct e820_entry *e820;           /* [d] what XENMEM_set_memory_map gave, or NULL */
     uint32_t e820_count;               /* [d] */
@@ -89,6 +91,7 @@ struct x86_domain {
     struct cpu_policy *policy;         /* [d until the domain first runs, then c] x86/policy.h */
     uint32_t pci_cf8;                  /* [a] latch of port 0xcf8 */
     uint32_t tsc_mode; /* [d] xen/arch-x86/cpuid.h, leaf 4; guests read the processor's TSC in all of them */
+    uint32_t zap_cursor;      /* [domctl] frame from which pv_mmio_zap goes on; 0 = from the first */
     uint32_t tsc_incarnation; /* [d] */
 };
 

@@ -23,11 +23,11 @@ bool entry_flags_ok(const struct domain *d, uint64_t e, unsigned level)
     /* Memory types only for those with devices; tables themselves are always cached. Bits 52-62 mean nothing
      * to the processor as long as protection keys are off. */
     if (level == 1)
-        return !(e & CACHE_BITS) || d->hardware;
+        return !(e & CACHE_BITS) || d->hardware || ((const struct x86_domain *)d)->devices;
     return !(e & (PTE_PS | PTE_G | PTE_PWT | PTE_PCD));
 }
 
-/* Device memory has no frame and is not counted: who may touch it is fixed. */
+/* Device memory has no frame and is not counted: a right that ends is followed by pv_mmio_zap (mmio.c). */
 static int mmio_entry_get(mfn_t m, const struct domain *d, const struct domain *pg_owner)
 {
     if (!iomem_allowed(d, m))
