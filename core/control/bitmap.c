@@ -3,7 +3,7 @@
 #include "core/guest.h"
 #include "lib/string.h"
 
-#define BYTES(bits) (((bits) + 7) / 8)
+#define BYTES(bits) ((bits) / 8 + !!((bits) % 8)) /* of any 32-bit number */
 
 int control_bitmap_read(struct vcpu *caller, uint64_t *to, unsigned bits, const struct xenctl_bitmap *from)
 {
