@@ -3,6 +3,7 @@
 #include "core/lock.h"
 #include "core/params.h"
 #include "core/perf.h"
+#include "core/trace.h"
 #include "lib/string.h"
 #include "fake_private.h"
 
@@ -235,6 +236,11 @@ uint64_t fake_timer_deadline[MAX_CPUS];
 weak uint32_t *arch_perf(void)
 {
     return perf_cpu_area(0); /* all of them count there */
+}
+/* Nothing is traced, unless the test has core/trace.c. */
+weak uint32_t trace_mask;
+weak void trace_record(uint32_t event, unsigned n, const uint32_t *words)
+{
 }
 weak uint64_t arch_cycles(void)
 {

@@ -381,12 +381,32 @@ static void sizes(void **state)
     assert_string_equal(end, "x");
 }
 
+static void counted_and_traced(void **state)
+{
+    uint32_t before = arch_perf()[PERF_hypercalls + 1];
+
+    assert_int_equal(call(guest, 1, 0x1122334455667788, 3), 42);
+    assert_int_equal(arch_perf()[PERF_hypercalls + 1], before + 1);
+    assert_int_equal(traced_event, 0);
+    trace_mask = TRC_ALL;
+    assert_int_equal(call(guest, 1, 0x1122334455667788, 3), 42);
+    trace_mask = 0;
+    assert_int_equal(traced_event, TRC_PV_HYPERCALL_V2);
+    assert_int_equal(traced_words, TRACE_WORDS);
+    assert_int_equal(traced[0], 1 | TRC_PV_HYPERCALL_V2_ARG_64(0) | TRC_PV_HYPERCALL_V2_ARG_64(1) |
+                                    TRC_PV_HYPERCALL_V2_ARG_64(2));
+    assert_int_equal(traced[1], 0x55667788);
+    assert_int_equal(traced[2], 0x11223344);
+    assert_int_equal(traced[3], 3);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, fake_teardown)
     const struct CMUnitTest tests[] = {
         T(numbers_and_permissions),
         T(sub_operations),
+        T(counted_and_traced),
         T(targets),
         T(multicall_runs_all),
         T(multicall_is_preempted),
