@@ -25,6 +25,10 @@ $(FUZZ_PURE:%=$(H)/fuzz_%): $(H)/fuzz_%: $(H)/obj/test/fuzz/pure_%.o $(H)/libfak
 	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $< $(FUZZ_MAIN) -Wl,--start-group $(H)/libpvmmu.a $(H)/libfake.a $(H)/libkrypton.a \
 	    -Wl,--end-group $(HOST_WRAP) -lcmocka -lpthread
 
+# The models are there for every unit test.
+$(H)/libmodel.a: $(call host_obj,$(wildcard test/model/*.c))
+	@rm -f $@; ar rcs $@ $^
+
 # Unit tests in the fuzzers' world.
 $(H)/test_world_%: $(H)/obj/test/unit/test_world_%.o $(FUZZ_STATE) $(call host_obj,$(addprefix test/fuzz/,mark_begin.c mark_end.c snapshot.c))
 	@echo "  HOSTLD  $@"
@@ -32,6 +36,7 @@ $(H)/test_world_%: $(H)/obj/test/unit/test_world_%.o $(FUZZ_STATE) $(call host_o
 	    test/fuzz/snapshot.c) $< $(HOST_WRAP) -lcmocka -lpthread
 $(H)/obj/arch/x86/pv/segment.o: HOST_CFLAGS += -include test/fuzz/asm_stub.h
 $(H)/obj/test/unit/test_world_%.o: HOST_CFLAGS += -Itest/fuzz -Itest/model
+$(call host_obj,$(addprefix test/unit/test_,pvmmu_room.c grant.c evtchn.c)): HOST_CFLAGS += -Itest/model
 
 # The tests themselves are not on trial: no sanitizers, no coverage, so that inputs run fast.
 $(call host_obj,$(wildcard test/fuzz/*.c)): HOST_CFLAGS += -Itest/model

@@ -43,17 +43,17 @@ $(H)/libpvmmu.a: $(call host_obj,$(HOST_PV))
 	@rm -f $@; ar rcs $@ $(if $(HOST_KEEP),$$(ls $^ 2>/dev/null),$^)
 
 # Tests of the PV MMU take all of it: its functions replace the fake machine's.
-$(H)/test_pvmmu%: $(H)/obj/test/unit/test_pvmmu%.o $(H)/libfake.a $(H)/libkrypton.a $(H)/libpvmmu.a
+$(H)/test_pvmmu%: $(H)/obj/test/unit/test_pvmmu%.o $(H)/libfake.a $(H)/libmodel.a $(H)/libkrypton.a $(H)/libpvmmu.a
 	@echo "  HOSTLD  $@"
 	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $< -Wl,--whole-archive $(H)/libpvmmu.a -Wl,--no-whole-archive \
-	    -Wl,--start-group $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group $(HOST_WRAP) -lcmocka -lpthread
+	    -Wl,--start-group $(H)/libmodel.a $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group $(HOST_WRAP) -lcmocka -lpthread
 # Interrupt lines are tested without event channels.
 $(H)/test_irq: HOST_WRAP += -Wl,--wrap=evtchn_pirq
 # The console's test takes the real log, which replaces the fake machine's.
 $(H)/test_console: $(H)/obj/core/console/log.o
-$(H)/test_%: $(H)/obj/test/unit/test_%.o $(H)/libfake.a $(H)/libkrypton.a
+$(H)/test_%: $(H)/obj/test/unit/test_%.o $(H)/libmodel.a $(H)/libfake.a $(H)/libkrypton.a
 	@echo "  HOSTLD  $@"
-	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group \
+	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(H)/libmodel.a $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group \
 	    $(HOST_WRAP) -lcmocka -lpthread
 
 # This test is the whole machine of a few files: nothing else is linked.

@@ -1,6 +1,7 @@
 /* Event channels: every operation and its refusals, both ways of delivery, polling, a lying guest, and a
  * random model that checks the room after each step. */
 #include "fake.h"
+#include "model.h"
 #include "core/evtchn.h"
 #include "core/sched.h"
 #include "core/evtchn/private.h"
@@ -767,6 +768,7 @@ static void model(void **state)
         fake_fail_mem = 0;
         evtchn_room_check(da);
         evtchn_room_check(db);
+        model_evtchn_check();
     }
     evtchn_dump();
 }

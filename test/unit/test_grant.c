@@ -1,6 +1,7 @@
 /* Grant tables: every operation and its refusals in both versions, hostile numbers, preemption, death of
  * either side, and a random model that checks the room after each step. */
 #include "fake.h"
+#include "model.h"
 #include "core/grant.h"
 #include "core/sched.h"
 #include "core/grant/private.h"
@@ -705,6 +706,7 @@ static void model(void **state)
         grant_room_check(da);
         grant_room_check(db);
         grant_room_check_sums(da);
+        model_grant_pins_check();
         model_check(maps, 64);
     }
     for (unsigned i = 0; i < 64; i++)
@@ -748,6 +750,7 @@ static void hostile(void **state)
         grant_room_check(da);
         grant_room_check(db);
         grant_room_check_sums(da);
+        model_grant_pins_check();
     }
     fake_grant_maps = 0;
 }
