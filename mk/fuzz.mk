@@ -54,3 +54,9 @@ fuzz: fuzz-clang
 	@tools/test-fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_NAMES)
 fuzz-replay: fuzz-build
 	@for t in $(FUZZ_NAMES); do echo "  REPLAY  $$t: $$($(H)/fuzz_$$t test/fuzz/corpus/$$t)" || exit 1; done
+
+## make mutants    small faults put into the isolation code, one at a time: do the tests notice? (MUTANTS="--sample 6", a word of a name, ...)
+MUTANTS ?=
+.PHONY: mutants
+mutants: fuzz-clang
+	@tools/mutants $(MUTANTS)

@@ -150,6 +150,13 @@ int pv_policy_domain_init(struct domain *d)
     return 0;
 }
 
+int rights_domain_init(struct domain *d)
+{
+    return 0;
+}
+void rights_domain_free(struct domain *d)
+{
+}
 int pirq_domain_init(struct domain *d)
 {
     return 0;
