@@ -55,7 +55,7 @@ static void move_up(struct runq *rq, int64_t by)
 
 static void level(const struct cpumask *cpus)
 {
-    struct level l[MAX_CPUS];
+    static struct level l[MAX_CPUS]; /* too much for a stack; one CPU at a time */
     unsigned n = clocks_read(cpus, l);
     int64_t up = 0;
 
@@ -72,11 +72,13 @@ static void level(const struct cpumask *cpus)
 
 void level_when_due(struct cpupool *p, uint64_t now)
 {
-    uint64_t last = __atomic_load_n(&p->levelled, __ATOMIC_RELAXED);
+    static bool busy;
 
-    if (now - last < PERIOD_NS || now < last)
+    if (now < __atomic_load_n(&p->levelled, __ATOMIC_RELAXED) + PERIOD_NS)
         return;
-    /* One CPU does it. */
-    if (__atomic_compare_exchange_n(&p->levelled, &last, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-        level(&p->cpus);
+    if (__atomic_exchange_n(&busy, true, __ATOMIC_ACQUIRE))
+        return; /* another CPU does it, for this pool or another one */
+    __atomic_store_n(&p->levelled, now, __ATOMIC_RELAXED);
+    level(&p->cpus);
+    __atomic_store_n(&busy, false, __ATOMIC_RELEASE);
 }

@@ -28,6 +28,26 @@ void guest_trap(struct trap_frame *f);
 void guest_event(struct trap_frame *f);
 
 /* --- console ---- */
+
+/* A guest that xl started writes to the ring that xenconsoled reads; in place of dom0, to the hypervisor's console. */
+static void ring_write(const char *text, unsigned n)
+{
+    struct xencons_interface *ring = mfn_va(start_info->console.domU.mfn);
+    struct evtchn_send send = {.port = start_info->console.domU.evtchn};
+
+    for (unsigned i = 0; i < n; i++) {
+        XENCONS_RING_IDX prod = ring->out_prod;
+
+        while (prod - __atomic_load_n(&ring->out_cons, __ATOMIC_ACQUIRE) >= sizeof(ring->out)) {
+            HC2(event_channel_op, EVTCHNOP_send, &send);
+            HC2(sched_op, SCHEDOP_yield, NULL);
+        }
+        ring->out[MASK_XENCONS_IDX(prod, ring->out)] = text[i];
+        __atomic_store_n(&ring->out_prod, prod + 1, __ATOMIC_RELEASE);
+    }
+    HC2(event_channel_op, EVTCHNOP_send, &send);
+}
+
 void print(const char *fmt, ...)
 {
     char buf[512];
@@ -39,7 +59,10 @@ void print(const char *fmt, ...)
     va_end(ap);
     if (n > (int)sizeof(buf) - 1)
         n = sizeof(buf) - 1;
-    HC3(console_io, CONSOLEIO_write, n, buf);
+    if (start_info->flags & SIF_INITDOMAIN)
+        HC3(console_io, CONSOLEIO_write, n, buf);
+    else
+        ring_write(buf, (unsigned)n);
 }
 
 void guest_shutdown(unsigned reason)

@@ -25,6 +25,7 @@
 #include <xen/platform.h>
 #include <xen/sched.h>
 #include <xen/vcpu.h>
+#include <xen/io/console.h>
 #include <xen/version.h>
 
 #include "lib/fmt.h"

@@ -263,6 +263,8 @@ static double idle_time(void)
 
 static void start_and_measure(void)
 {
+    double sum = 0;
+
     for (unsigned i = 0; i < ndoms; i++)
         assert_int_equal(domain_controller_unpause(doms[i]), 0);
     fake_run_until(fake_now + 2 * SEC);
@@ -280,7 +282,10 @@ static void start_and_measure(void)
 
         g->got = (double)(sched_vcpu_time(g->v) - g->ran0) / (SECONDS * 1e9);
         g->demand = g->got;
+        sum += g->got;
     }
+    /* Every nanosecond of every CPU is somebody's, once. */
+    assert_true(sum + idle > ncpus - 1e-9 && sum + idle < ncpus + 1e-9);
 }
 
 static double worst; /* of this run: difference in percent of the ideal */
