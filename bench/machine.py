@@ -14,8 +14,9 @@ KRYPTON = os.path.join(TOP, BUILD, "krypton")
 XEN_GZ = os.path.join(TOP, "build/deps/xen-4.17/boot/xen-4.17-amd64.gz")
 XEN = os.path.join(OUT, "xen-4.17")
 RAMDISK = os.path.join(OUT, "ramdisk.img")
-KERNEL = os.path.join(TOP, "build/dom0/vmlinuz-amd64")
-KERNEL_13 = os.path.join(TOP, "build/dom0/vmlinuz-612")
+DOM0 = os.path.join(TOP, os.environ.get("KRYPTON_DOM0", "build/dom0"))
+KERNEL = os.path.join(DOM0, "vmlinuz-amd64")
+KERNEL_13 = os.path.join(DOM0, "vmlinuz-612")
 COUNT = os.path.join(OUT, "count.so")
 STAMPED = os.path.join(OUT, "vmlinuz-stamped")
 STAMPED_13 = os.path.join(OUT, "vmlinuz-612-stamped")
@@ -113,3 +114,45 @@ def table(title, rows, goal=""):
 def number(text, pattern, base=10):
     m = re.search(pattern, text)
     return int(m.group(1), base) if m else None
+
+
+def free_memory(name, text):
+    """KiB, from the text that the hypervisor's debug key printed: m, Xen's H."""
+    if name == "Krypton":
+        return number(text, r"memory \(KiB\): total \d+, free (\d+)")
+    return sum(4 * int(n) for n in re.findall(r"heap\[node=\d+\]\[zone=\d+\] -> (\d+) pages", text))
+
+
+def instructions(spent):
+    return sum(spent[k] for k in ("user", "kernel", "hyp"))
+
+
+def summary(rows):
+    ratios = [k / x for _, x, k in rows if x and k]
+    if ratios:
+        print(f"  geometric mean of {len(ratios)} ratios: {geometric_mean(ratios):.2f}, largest {max(ratios):.2f}")
+
+
+def operations(texts, counts):
+    """The tables of bench/dom0_ops.c: (all instructions, the hypervisor's) per operation, of marks 2 * INDEX and + 1."""
+    ops = {int(m.group(1)): (m.group(2), int(m.group(3))) for t in texts for m in re.finditer(r"bench-op (\d+) ([^\r\n]*) (\d+)\r?\n", t)}
+    total, share = [], []
+    for i, (name, rounds) in sorted(ops.items()):
+        spent = [between(c, 2 * i, 2 * i + 1) for c in counts]
+        if None not in spent:
+            total.append((name, *(instructions(s) // rounds for s in spent)))
+            share.append((name, *(s["hyp"] // rounds for s in spent)))
+    return total, share
+
+
+# What costs much more than an instruction on real processors, executed by the hypervisor.
+CLASSES = ("cr3", "invlpg", "msr", "fpu", "io", "locked", "iret")
+
+
+def costly(rows):
+    """rows: (name, counts under Xen, counts under Krypton)."""
+    print(f"\nThe hypervisor's costly instructions in these: Xen 4.17 / Krypton")
+    print("  " + " " * 34 + "".join(f"{c:>18}" for c in CLASSES))
+    for name, x, k in rows:
+        if x and k:
+            print(f"  {name:34}" + "".join(f"{x[c]:>9} /{k[c]:>7}" for c in CLASSES))

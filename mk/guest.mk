@@ -1,14 +1,16 @@
 # Our own small guests: build/guest/<program>, ELF64 PV kernels. A program = guest framework + test/guest/<files>.
 ## make guests   the small guests that boot in place of Linux (build/guest/tests, build/guest/bench),
 ## and build/guest/spin, which xl starts: it spins, or sleeps and measures how late it wakes
+## and build/guest/pair, which xl starts twice for bench
 
 GUEST_CFLAGS := -std=gnu11 -ffreestanding -fno-pic -mcmodel=kernel -mno-red-zone -mgeneral-regs-only -fno-stack-protector \
 	-fno-asynchronous-unwind-tables -fcf-protection=none -fno-toplevel-reorder -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter \
-	-nostdinc -isystem $(shell $(CC) -print-file-name=include) -Iinclude -Itest/guest -I$(XENI)
+	-nostdinc -isystem $(shell $(CC) -print-file-name=include) -Iinclude -Itest/guest -I. -I$(XENI)
 GUEST_COMMON := test/guest/head.S test/guest/guest.c lib/fmt.c lib/string.c
 GUEST_TESTS  := $(GUEST_COMMON) test/guest/tests_main.c $(sort $(wildcard test/guest/t_*.c))
 GUEST_BENCH  := $(GUEST_COMMON) $(addprefix test/guest/,bench_main.c bench_vcpu.c bench_tree.c)
 GUEST_SPIN   := $(GUEST_COMMON) test/guest/spin_main.c
+GUEST_PAIR   := $(GUEST_COMMON) test/guest/pair_main.c
 guest_objs    = $(patsubst %,build/guest/obj/%.o,$(basename $(1)))
 
 build/guest/obj/%.o: %.c | $(XENI)/xen
@@ -29,11 +31,14 @@ build/guest/bench: $(call guest_objs,$(GUEST_BENCH)) test/guest/guest.lds
 build/guest/spin: $(call guest_objs,$(GUEST_SPIN)) test/guest/guest.lds
 	@echo "  LINK    $@"
 	@ld -nostdlib -static -z noexecstack --no-warn-rwx-segments -T test/guest/guest.lds -o $@ $(filter %.o,$^)
+build/guest/pair: $(call guest_objs,$(GUEST_PAIR)) test/guest/guest.lds
+	@echo "  LINK    $@"
+	@ld -nostdlib -static -z noexecstack --no-warn-rwx-segments -T test/guest/guest.lds -o $@ $(filter %.o,$^)
 
 .PHONY: guests
-guests: build/guest/tests build/guest/bench build/guest/spin
+guests: build/guest/tests build/guest/bench build/guest/spin build/guest/pair
 
--include $(patsubst %.o,%.d,$(call guest_objs,$(GUEST_TESTS) $(GUEST_BENCH) $(GUEST_SPIN)))
+-include $(patsubst %.o,%.d,$(call guest_objs,$(GUEST_TESTS) $(GUEST_BENCH) $(GUEST_SPIN) $(GUEST_PAIR)))
 
 ## make test-guest   boots the test guest in place of a dom0, with 1 and with 2 CPUs
 .PHONY: test-guest

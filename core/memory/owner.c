@@ -168,8 +168,9 @@ static void uncharge(struct domain *d, uint64_t n, uint64_t claimed)
         budget_give(claimed);
 }
 
-/* Publishes 2^order charged private frames as d's. False when d dies. */
-static bool publish(struct domain *d, mfn_t m, unsigned order)
+/* Publishes 2^order charged private frames as d's. clean: all zero (not for a domain that its builder writes
+ * to directly). False when d dies. */
+static bool publish(struct domain *d, mfn_t m, unsigned order, bool clean)
 {
     bool ok;
 
@@ -179,6 +180,8 @@ static bool publish(struct domain *d, mfn_t m, unsigned order)
         struct frame *f = mfn_frame(MFN(m.n + i));
 
         BUG_ON(f->count || f->owner != FRAME_NO_OWNER);
+        if (clean)
+            f->flags |= FRAME_F_CLEAN;
         __atomic_store_n(&f->owner, d->id.v, __ATOMIC_RELAXED);
         list_add(&d->page_list, f);
         __atomic_store_n(&f->count, FRAME_ALLOCATED | 1, __ATOMIC_RELEASE);
@@ -240,7 +243,7 @@ int frame_alloc_domain_node(struct domain *d, unsigned order, unsigned bits, uns
         node = home_node(d);
     if (!frame_take(order, bits, how, node, out))
         goto fail_budget;
-    if (publish(d, *out, order))
+    if (publish(d, *out, order, how & FA_ZERO && !d->hardware))
         return 0;
     heap_give(*out, order);
 fail_budget:
@@ -258,7 +261,7 @@ int frame_assign(struct domain *d, mfn_t m, unsigned order, unsigned flags)
     if (rc)
         return rc;
     arch_frame_settle(mfn_frame(m), order);
-    if (publish(d, m, order))
+    if (publish(d, m, order, false))
         return 0;
     uncharge(d, 1ull << order, 0);
     return -EINVAL;
@@ -278,6 +281,7 @@ bool frame_steal(struct domain *d, struct frame *f)
     list_del(d, f);
     __atomic_store_n(&f->owner, FRAME_NO_OWNER, __ATOMIC_RELAXED);
     f->type = 0;
+    f->flags &= (uint8_t)~FRAME_F_CLEAN; /* it was written, or not: nobody knows it any more */
     d->frames--;
     put = owner_leave(d);
     unlock_and_put(d, put);

@@ -12,6 +12,8 @@ struct hypercall;
 void *arch_frame_va(mfn_t m);      /* the direct map; any frame with a struct frame */
 mfn_t arch_va_mfn(const void *va); /* inverse, for direct-map addresses */
 void arch_frame_zero(mfn_t m);
+/* A frame that its domain got from the allocator, zeroed, comes back: true if nobody could write to it in between. */
+bool must_check arch_frame_untouched(const struct frame *f);
 
 /* A frame left an owner (freed or retyped): remember the TLB time; before a new owner sees it: flush who may hold it. */
 void arch_frame_stamp(struct frame *f);

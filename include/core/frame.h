@@ -39,7 +39,7 @@ struct frame {
 #define FRAME_F_RAM   1  /* Krypton manages it */
 #define FRAME_F_FREE  2  /* inside a free block */
 #define FRAME_F_HEAD  4  /* first frame of a free block; its order is in `order` */
-#define FRAME_F_CLEAN 8  /* contents are zero; only while free */
+#define FRAME_F_CLEAN 8  /* contents are zero; a domain's frame: were zero when it got it */
 #define FRAME_F_STALE 16 /* holds what a guest left behind; only while free */
 
 /* The table, indexed by mfn; the entries for holes exist but are never allocated. frame_count = highest RAM

@@ -116,6 +116,8 @@ extern uint32_t fake_flushes[MAX_CPUS]; /* TLB flushes of each CPU */
 extern uint32_t fake_flush_kind;        /* of the last one */
 extern uint64_t fake_flush_va;
 extern uint32_t fake_zeroed; /* arch_frame_zero() calls */
+/* Whoever writes to a domain's frame sets its type (arch_frame_untouched); false at the start of a test. */
+extern bool fake_types_show_writes;
 
 /* Grants: mappings made by arch_grant_map and not undone; pins by arch_grant_pin. */
 extern unsigned fake_grant_maps, fake_grant_flushes;

@@ -133,6 +133,13 @@ weak void arch_frame_zero(mfn_t m)
     memset(arch_frame_va(m), 0, FRAME_SIZE);
 }
 
+/* Tests write to frames as they like, unless they say otherwise. */
+bool fake_types_show_writes;
+weak bool arch_frame_untouched(const struct frame *f)
+{
+    return fake_types_show_writes && !f->type;
+}
+
 static void arena_map(uint64_t frames)
 {
     arena_bytes = frames * FRAME_SIZE;
@@ -181,6 +188,7 @@ void fake_reset(void)
 {
     fake_cpu = 0;
     fake_switches = fake_zeroed = spins = 0;
+    fake_types_show_writes = false;
     memset(fake_current, 0, sizeof(fake_current));
     memset(fake_irqs_off, 0, sizeof(fake_irqs_off));
     memset(fake_kicks, 0, sizeof(fake_kicks));

@@ -297,6 +297,47 @@ static void dirty_memory_never_reaches_another(void **state)
     assert_int_equal(fake_zeroed, 0); /* ... and not again */
 }
 
+/* What nobody could write to is not zeroed again; what somebody could, and what came from elsewhere, is. */
+static void untouched_memory_is_not_scrubbed(void **state)
+{
+    struct domain *a = fake_domain(1, 100), *b = fake_domain(2, 100);
+    mfn_t m[4], n;
+
+    fake_types_show_writes = true;
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(frame_alloc_domain(a, 0, 64, 0, &m[i]), 0);
+    mfn_frame(m[1])->type = 1;
+    memset(arch_frame_va(m[1]), 0x5e, FRAME_SIZE);
+    /* m[2] goes through hands that show nothing. */
+    assert_true(frame_steal(a, mfn_frame(m[2])));
+    memset(arch_frame_va(m[2]), 0x5e, FRAME_SIZE);
+    assert_int_equal(frame_assign(b, m[2], 0, 0), 0);
+    /* m[3] comes back from a living domain. */
+    drop_owner(mfn_frame(m[3]));
+    fake_zeroed = 0;
+    a->dying = b->dying = DOM_DYING;
+    assert_int_equal(frame_domain_release(a, ~0u), 0);
+    assert_int_equal(fake_zeroed, 1);
+    assert_int_equal(frame_domain_release(b, ~0u), 0);
+    assert_int_equal(fake_zeroed, 2);
+    a = fake_domain(3, 5000);
+    while (!frame_alloc_domain(a, 0, 64, 0, &n))
+        assert_true(all_zero(n));
+}
+
+/* An architecture that is wrong about it is caught. */
+static void a_touched_frame_called_untouched_panics(void **state)
+{
+    struct domain *a = fake_domain(1, 100);
+    mfn_t m;
+
+    fake_types_show_writes = true;
+    assert_int_equal(frame_alloc_domain(a, 0, 64, 0, &m), 0);
+    memset(arch_frame_va(m), 0x5e, FRAME_SIZE);
+    a->dying = DOM_DYING;
+    expect_panic("BUG", (void)!frame_domain_release(a, ~0u));
+}
+
 static void stale_translations_are_flushed_before_reuse(void **state)
 {
     struct domain *a = fake_domain(1, 5000), *b = fake_domain(2, 5000);
@@ -545,6 +586,8 @@ int main(void)
         T(the_counter_does_not_overflow),
         T(limits_hold),
         T(dirty_memory_never_reaches_another),
+        T(untouched_memory_is_not_scrubbed),
+        T(a_touched_frame_called_untouched_panics),
         T(stale_translations_are_flushed_before_reuse),
         T(steal_and_assign),
         T(shared_frames),

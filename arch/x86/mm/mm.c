@@ -55,6 +55,13 @@ void arch_frame_zero(mfn_t m)
     memset(arch_frame_va(m), 0, FRAME_SIZE);
 }
 
+/* Guests, toolstacks and Krypton itself write to a domain's frame only while they hold a reference by type (pv/mmu/types.c,
+ * invariants 1 and 2), and a frame that had a type keeps the name of it in its type word until it is freed. */
+bool arch_frame_untouched(const struct frame *f)
+{
+    return !f->type;
+}
+
 static uint64_t image_pa(const void *va)
 {
     return (uint64_t)va - IMAGE_VIRT;
