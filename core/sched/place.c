@@ -51,8 +51,8 @@ static unsigned least_loaded(const struct cpumask *set)
     return best;
 }
 
-/* The lock of v's queue is held, so its affinity stands still. */
-static unsigned choose_cpu(const struct runq *rq, const struct vcpu *v)
+/* An idle CPU for v: its last one, one that its soft affinity names, any. MAX_CPUS: none. */
+static unsigned idle_cpu_for(const struct vcpu *v)
 {
     unsigned last = v->cpu, cpu;
     struct cpumask both;
@@ -61,13 +61,20 @@ static unsigned choose_cpu(const struct runq *rq, const struct vcpu *v)
         return last;
     cpumask_and(&both, &v->allowed, &v->soft_affinity);
     cpu = idle_in(&both, last);
-    if (cpu < MAX_CPUS)
-        return cpu;
-    cpu = idle_in(&v->allowed, last);
+    return cpu < MAX_CPUS ? cpu : idle_in(&v->allowed, last);
+}
+
+/* The lock of v's queue is held, so its affinity stands still. */
+static unsigned choose_cpu(const struct runq *rq, const struct vcpu *v)
+{
+    unsigned last = v->cpu, cpu = cpumask_empty(&idle_cpus) ? MAX_CPUS : idle_cpu_for(v);
+    struct cpumask both;
+
     if (cpu < MAX_CPUS)
         return cpu;
     if (cpu_allowed(v, last))
         return v->sched->woke ? policy->busy_cpu(rq, v, arch_time_ns()) : last;
+    cpumask_and(&both, &v->allowed, &v->soft_affinity);
     cpu = least_loaded(&both);
     if (cpu < MAX_CPUS)
         return cpu;

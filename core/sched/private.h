@@ -56,7 +56,7 @@ struct runq {
     struct vcpu *idle;    /* [c] */
     struct cpupool *pool; /* [pool and lock; read with one of them] */
     struct timer tick;    /* WORK_SCHEDULE at the end of the slice */
-    uint64_t tick_at;     /* [lock] ns, 0 = off */
+    uint64_t tick_at;     /* [lock] ns when it comes at the latest; 0 or past: it is off */
 
     /* the policy's */
     struct rb_root tree; /* [lock] by vt */

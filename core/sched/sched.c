@@ -218,15 +218,15 @@ static void tick_fire(void *data)
     work_raise(WORK_SCHEDULE);
 }
 
-static void set_tick(struct runq *rq, uint64_t until)
+/* A tick that comes too early costs one look now and then; moving it at each switch would cost more. */
+static void set_tick(struct runq *rq, uint64_t until, uint64_t now)
 {
-    if (until == rq->tick_at)
+    if (rq->tick_at <= now)
+        rq->tick_at = 0;
+    if (!until || (rq->tick_at && rq->tick_at <= until))
         return;
     rq->tick_at = until;
-    if (until)
-        timer_set(&rq->tick, until);
-    else
-        timer_stop(&rq->tick);
+    timer_set(&rq->tick, until);
 }
 
 static struct vcpu *choose(struct runq *rq, uint64_t now)
@@ -238,7 +238,7 @@ static struct vcpu *choose(struct runq *rq, uint64_t now)
     if (!prev->idle)
         policy->charge(rq, now);
     next = policy->next(rq, stays ? prev : NULL, now, &until);
-    set_tick(rq, until);
+    set_tick(rq, until, now);
     return next ? next : rq->idle;
 }
 
