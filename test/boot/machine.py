@@ -103,7 +103,7 @@ class Machine:
         """Type, at a pace that a 16-byte FIFO and a small receive ring survive."""
         for i in range(0, len(text), 12):
             self.child.send(text[i:i + 12])
-            time.sleep(0.012)
+            time.sleep(0.012 * SLOW)
 
     def drain(self, seconds):
         """Read on for a while (to the log), or until the emulator ends."""

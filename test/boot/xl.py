@@ -64,6 +64,10 @@ class Xl:
         command = command.replace("'", "'\\''")
         return self.run(f"guest-run {name} {int(timeout * m.SLOW)} '{command}'", timeout + 30, check)
 
+    def dmesg(self):
+        """The hypervisor's log, its prefix written [XEN]: `run` takes lines that begin as the hypervisor's own for those."""
+        return self.run("xl dmesg | sed -E 's/^\\((...)\\)/[\\1]/'")
+
     def list(self):
         """{name: (id, MiB, vCPUs, state, seconds)} of all domains."""
         rows = {}
