@@ -87,7 +87,7 @@ xl_ramdisk() {
     done
     for f in chmod exists list ls read rm watch write; do ln -s xenstore "$d/usr/bin/xenstore-$f"; done
     # libgcc_s is what the C library loads when a thread is cancelled.
-    programs+=" /usr/bin/bash /usr/bin/grep /usr/bin/ip /usr/sbin/losetup /lib/x86_64-linux-gnu/libgcc_s.so.1"
+    programs+=" /usr/bin/bash /usr/bin/grep /usr/bin/stat /usr/bin/flock /usr/bin/ip /usr/sbin/losetup /lib/x86_64-linux-gnu/libgcc_s.so.1"
     # shellcheck disable=SC2086
     ramdisk_programs "$d" "$tree" $programs
     ln -sf /usr/bin/bash "$d/bin/bash"
