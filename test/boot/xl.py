@@ -99,7 +99,7 @@ class Xl:
         self.run("for d in $(xl list | awk 'NR > 1 && $1 != \"Domain-0\" { print $(NF - 4) }'); do xl unpause $d; xl destroy $d; done; true", 120)
 
     def free_kib(self):
-        """Free memory to the page (tools/lab/xen-free.c); memory that waits to be scrubbed counts."""
+        """Free memory to the page (tools/lab/xen-free.c)."""
         return int(self.run("xen-free")) * 4
 
     def settled_free(self, want=None, timeout=40):

@@ -1,5 +1,5 @@
 /*
- * xen-free - prints the hypervisor's free memory in pages (scrubbed or waiting to be): what `xl info` shows in MiB only.
+ * xen-free - prints the hypervisor's free memory in pages: what `xl info` shows in MiB only.
  * Built with Debian's libxenctrl by tools/lab/dom0-image; the whole-machine tests use it to see that nothing is left behind.
  */
 #include <stdio.h>
@@ -14,6 +14,6 @@ int main(void)
         perror("xen-free");
         return 1;
     }
-    printf("%llu\n", (unsigned long long)(info.free_pages + info.scrub_pages));
+    printf("%llu\n", (unsigned long long)info.free_pages);
     return 0;
 }
