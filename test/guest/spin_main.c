@@ -4,7 +4,7 @@
  *   (nothing)              uses all it gets, on every vCPU (up to 4); every second "spin: N ms of 1000": what vCPU 0 ran,
  *                          by its own runstate record
  *   sleep=US work=US       sleeps (one-shot timer, SCHEDOP_block), works, sleeps; for each 200 wake-ups one line
- *                          "sleep: median A us, 90 % B us, most C us", counted from the timer's deadline
+ *                          "sleep: median A ns, 90 % B ns, most C ns", counted from the timer's deadline
  *
  * It never ends by itself.
  */
@@ -125,8 +125,8 @@ static void sleep_and_work(uint64_t sleep, uint64_t work)
                 ;
         }
         sort_times(late, WAKEUPS);
-        print("sleep: median %lu us, 90 %% %lu us, most %lu us\n", (unsigned long)(late[WAKEUPS / 2] / 1000),
-              (unsigned long)(late[WAKEUPS * 9 / 10] / 1000), (unsigned long)(late[WAKEUPS - 1] / 1000));
+        print("sleep: median %lu ns, 90 %% %lu ns, most %lu ns\n", (unsigned long)late[WAKEUPS / 2],
+              (unsigned long)late[WAKEUPS * 9 / 10], (unsigned long)late[WAKEUPS - 1]);
     }
 }
 
