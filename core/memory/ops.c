@@ -264,6 +264,21 @@ static long op_maximum_gpfn(struct hypercall *hc)
 
 /* --- control --- */
 
+/* Memory that devices which may be given to guests insist on. */
+static long op_reserved_map(struct hypercall *hc)
+{
+    struct xen_reserved_device_memory_map m;
+
+    if (extents_done(hc))
+        return -EINVAL;
+    if (guest_read(hc->caller, &m, GVA(hc->arg[1]), sizeof(m)))
+        return -EFAULT;
+    if (m.flags & ~(uint32_t)XENMEM_RDM_ALL)
+        return -EINVAL;
+    m.nr_entries = 0;
+    return guest_write(hc->caller, GVA(hc->arg[1]), &m, sizeof(m));
+}
+
 static long op_claim_pages(struct hypercall *hc)
 {
     struct xen_memory_reservation r;
@@ -345,7 +360,8 @@ const struct hc_op memory_ops[] = {
     ROW(claim_pages, PERM_CONTROL, op_claim_pages),
     ROW(machphys_compat_mfn_list, PERM_ANY, arch_memory_op),
     REFUSED(get_vnumainfo, PERM_TARGET, EOPNOTSUPP, "no domain has a virtual NUMA topology"),
-    REFUSED(reserved_device_memory_map, PERM_TARGET, ENOSYS, "there is no IOMMU driver yet"),
+    ROW(reserved_device_memory_map, PERM_CONTROL, op_reserved_map,
+        .note = "none: no IOMMU is driven, no device is given away"),
     ROW(acquire_resource, PERM_CONTROL, memory_acquire_resource,
         .note = "grant tables; EOPNOTSUPP for other types"),
 };

@@ -233,6 +233,7 @@ static void increase_and_attack_decrease(void **state)
 
 static void figures(void **state)
 {
+    struct xen_reserved_device_memory_map rdm = {.flags = XENMEM_RDM_ALL, .nr_entries = 9};
     struct shared_info *si = calloc(1, sizeof(*si));
     xen_pfn_t list[3] = {0, 1, 2};
     struct xen_memory_reservation r = res(list, 3, 0, 0, 5);
@@ -258,6 +259,12 @@ static void figures(void **state)
     guest->shared_info = NULL;
     free(si);
     assert_int_equal(op(guest, XENMEM_get_vnumainfo, NULL), -EOPNOTSUPP);
+    assert_int_equal(op(guest, XENMEM_reserved_device_memory_map, NULL), -EPERM);
+    assert_int_equal(op(tools, XENMEM_reserved_device_memory_map, NULL), -EFAULT);
+    assert_int_equal(op(tools, XENMEM_reserved_device_memory_map, &rdm), 0);
+    assert_int_equal(rdm.nr_entries, 0);
+    rdm.flags = 2;
+    assert_int_equal(op(tools, XENMEM_reserved_device_memory_map, &rdm), -EINVAL);
     assert_int_equal(op(tools, XENMEM_sharing_op, NULL), -ENOSYS);
     assert_int_equal(op(guest, XENMEM_sharing_op, NULL), -EPERM);
     for (unsigned i = 0; i < memory_op_count; i++)

@@ -17,6 +17,11 @@
 #include "x86/cpu.h"
 #include "x86/msr.h"
 
+/* After 4.17's headers. */
+#ifndef XENPF_get_ucode_revision
+#define XENPF_get_ucode_revision 66
+#endif
+
 #define BILLION       1000000000u
 #define MTRR_VALID    (1u << 11)
 #define SLP_TYP_SHIFT 10
@@ -243,6 +248,13 @@ static long op_firmware_info(struct hypercall *hc)
     return ret ? ret : write_back(hc);
 }
 
+static long op_get_ucode_revision(struct hypercall *hc)
+{
+    int r = ucode_revision((struct ucode_revision *)&op_of(hc)->u);
+
+    return r ? r : write_back(hc);
+}
+
 #define HW(n, fn)                                                                                            \
     {                                                                                                        \
         XENPF_##n, PERM_HARDWARE, #n, fn                                                                     \
@@ -283,9 +295,7 @@ const struct hc_op platform_ops[] = {
 #ifdef XENPF_get_dom0_console
     NO(get_dom0_console, ENOSYS, "a PV dom0 finds it in start_info"),
 #endif
-#ifdef XENPF_get_ucode_revision
-    NO(get_ucode_revision, EOPNOTSUPP, "missing"),
-#endif
+    HW(get_ucode_revision, op_get_ucode_revision),
 #ifdef XENPF_microcode_update2
     NO(microcode_update2, EOPNOTSUPP, "missing: load microcode before Krypton"),
 #endif

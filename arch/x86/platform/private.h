@@ -28,6 +28,13 @@ unsigned isa_gsi(unsigned isa_irq, bool *level, bool *low);
 /* topology.c: the node that the firmware calls so, or XEN_INVALID_NODE_ID. */
 uint32_t topology_node_of_pxm(uint32_t pxm);
 
+/* ucode.c: xenpf_ucode_revision of later headers. -ENOENT: no such CPU. */
+struct ucode_revision {
+    uint32_t cpu;
+    uint32_t signature, pf, revision;
+};
+int must_check ucode_revision(struct ucode_revision *r);
+
 /* --- MSI (msi.c)
  * --------------------------------------------------------------------------------------------------- */
 struct msi_dev;
