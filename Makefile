@@ -1,5 +1,5 @@
 # Krypton. `make run` and `make test` are the two commands a newcomer needs; `make help` lists the rest.
-# FLAVOUR=debug|release, CC=gcc|clang, XEN_INCLUDE=<directory that holds xen/> for another libxen-dev.
+# FLAVOUR=debug|release, CC=gcc|clang, PERFC=1 for performance counters in a release, XEN_INCLUDE=<directory that holds xen/> for another libxen-dev.
 
 FLAVOUR ?= debug
 CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))

@@ -17,7 +17,7 @@ HV_CPPFLAGS := -Iinclude -Iarch/x86/include -I$(XENI) -nostdinc -isystem $(shell
 HV_CFLAGS := -std=gnu11 -ffreestanding -fno-common -fno-strict-aliasing -fwrapv -fpie -fvisibility=hidden -include include/core/hidden.h \
 	-m64 -mno-red-zone -mno-mmx -mno-sse -mno-sse2 -mno-avx -mgeneral-regs-only -fno-stack-protector -fno-asynchronous-unwind-tables \
 	-fno-omit-frame-pointer -ffunction-sections -fcf-protection=none -g -O2 $(WARN)
-HV_CFLAGS += $(if $(filter debug,$(FLAVOUR)),-DDEBUG) $(if $(filter release,$(FLAVOUR)),-DNDEBUG)
+HV_CFLAGS += $(if $(filter debug,$(FLAVOUR)),-DDEBUG) $(if $(filter release,$(FLAVOUR)),-DNDEBUG) $(if $(PERFC),-DPERF_COUNTERS)
 HV_CFLAGS += $(EXTRA_CFLAGS)
 
 # Release with gcc: the rooms are compiled apart (headers, layers) and optimized together, so that the seam costs no calls.

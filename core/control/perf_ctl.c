@@ -9,6 +9,8 @@
 #include "core/perf.h"
 #include "lib/string.h"
 
+#if PERF_COUNTED
+
 static const struct {
     const char *name;
     uint16_t first, n; /* n: elements of an array; 0 = single */
@@ -65,3 +67,5 @@ long sysctl_perfc_op(struct hypercall *hc)
     sysctl_of(hc)->write_back = true;
     return 0;
 }
+
+#endif

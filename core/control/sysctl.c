@@ -5,6 +5,7 @@
 #include "private.h"
 #include "arch/control.h"
 #include "core/guest.h"
+#include "core/perf.h"
 
 #define ROW(op, fn, ...)                                                                                     \
     {                                                                                                        \
@@ -20,7 +21,11 @@ const struct hc_op sysctl_ops[] = {
     ROW(tbuf_op, sysctl_tbuf_op),
     ROW(physinfo, sysctl_physinfo),
     ROW(sched_id, sysctl_sched_id),
-    ROW(perfc_op, sysctl_perfc_op),
+#if PERF_COUNTED
+    ROW(perfc_op, sysctl_perfc_op, .note = "a release that is built without PERFC=1: ENOSYS"),
+#else
+    NOT(perfc_op, ENOSYS, "built without PERFC=1"),
+#endif
     ROW(getdomaininfolist, sysctl_getdomaininfolist),
     ROW(debug_keys, sysctl_debug_keys),
     ROW(getcpuinfo, sysctl_getcpuinfo),

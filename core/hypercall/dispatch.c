@@ -122,7 +122,7 @@ long hypercall_dispatch(struct hypercall *hc)
     nr = array_index(hc->nr, NR_MAX);
     e = &by_number[nr];
     perf_count_in(hypercalls, nr);
-    if (unlikely(__atomic_load_n(&trace_mask, __ATOMIC_RELAXED)))
+    if (unlikely(trace_mask))
         trace_hypercall(hc);
     if (unlikely(!permitted(hc->caller, e->perm)))
         return -EPERM;

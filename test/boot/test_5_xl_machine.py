@@ -3,6 +3,7 @@
 One machine with four CPUs on two NUMA nodes, disk-less.
 """
 
+import base64
 import re
 import struct
 
@@ -47,12 +48,6 @@ def test_guest_on_a_node(xl):
     assert used[0] <= 2 and used[1] >= 126, used
 
 
-def test_pools_of_nodes(xl):
-    xl.run("xl cpupool-numa-split")
-    pools = dict(re.findall(r"^(\S+) +([\d,-]+)$", xl.run("xl cpupool-list -c"), re.M))
-    assert sorted(pools.values()) == ["0,1", "2,3"]
-
-
 def counters(xl):
     return {n.strip(): [int(v) for v in v.split()] for n, v in
             re.findall(r"^(.+?) +T= *(\d+(?: +\d+)*) *$", xl.run("xenperf"), re.M)}
@@ -88,7 +83,6 @@ def records(data):
 
 def test_trace(xl, say):
     """xentrace's file: whole records, from all CPUs, of what was asked for and no more."""
-    import base64
     xl.run("timeout -s INT 3 xentrace -e 0x0002f000 /root/trace; true")
     events = {}
     cpus = set()
@@ -131,3 +125,10 @@ def test_what_is_not_there_says_so(xl):
     assert "not implemented" in xl.run("xenlockprof 2>&1", check=False)
     assert "not implemented" in xl.run("xen-livepatch list 2>&1", check=False)
     assert re.search(r"Domain-0.* -$", xl.run("xl list -Z"), re.M)
+
+
+def test_pools_of_nodes(xl):
+    """Last: from here on nothing runs on the second node's CPUs."""
+    xl.run("xl cpupool-numa-split")
+    pools = dict(re.findall(r"^(\S+) +([\d,-]+)$", xl.run("xl cpupool-list -c"), re.M))
+    assert sorted(pools.values()) == ["0,1", "2,3"]
