@@ -128,6 +128,9 @@ static long run(struct domctl *c, const struct hc_op *row)
         if (!c->d)
             return -ESRCH;
     } else if (c->op.cmd == XEN_DOMCTL_createdomain) {
+        /* A domain whose number never reaches its maker would be nobody's to destroy. */
+        if (guest_write(c->hc.caller, GVA(c->hc.arg[0]), &c->op, sizeof(c->op)))
+            return -EFAULT;
         wire_read_create(c->version, &c->op, &c->create);
     }
     r = row->fn(&c->hc);
