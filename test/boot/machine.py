@@ -27,7 +27,7 @@ SLOW = float(os.environ.get("KRYPTON_TEST_SLOW", "1"))
 PROMPT = "root@krypton-dom0:[^\r\n]*# "
 READY = "krypton-ramdisk: ready"
 # The hypervisor's messages share the serial line with dom0's; one may come amid a line of dom0's.
-FROM_HYPERVISOR = re.compile(r"\((?:KRY|XEN)\) [^\n]*\n")
+FROM_HYPERVISOR = re.compile(r"\((?:KRY|XEN|d\d+)\) [^\n]*\n")
 
 
 def _load(name, path):
@@ -125,21 +125,22 @@ class Machine:
     def sync(self):
         """Come to a fresh prompt, whatever was pending."""
         self.commands += 1
-        self.send(f"\recho sync''{self.commands}\r")
-        self.expect(f"sync{self.commands}\r*\n", 60)
+        self.send(f"\recho sync''{self.commands}.\r")
+        self.expect(rf"sync{self.commands}\.", 60)
 
     def run(self, command, timeout=60, check=True):
         """The output of a shell command in dom0."""
         self.commands += 1
         n = self.commands
-        self.send(f"echo B''{n}; {{ {command}; }} 2>&1; echo E''{n}=$?\r")
-        self.expect(f"B{n}\r*\n", 30)
-        self.expect(f"E{n}=([0-9]+)\r*\n", timeout)
+        # The marks end with a full stop: a message of the hypervisor may come before the end of their line.
+        self.send(f"echo B''{n}.; {{ {command}; }} 2>&1; echo E''{n}=$?.\r")
+        self.expect(rf"B{n}\.", 30)
+        self.expect(rf"E{n}=([0-9]+)\.", timeout)
         out = FROM_HYPERVISOR.sub("", self.child.before.replace("\r", ""))
         code = int(self.child.match.group(1))
         if check and code:
             raise CommandFailed(f"{self.name}: `{command}` exited with {code}:\n{out}")
-        return out.rstrip("\n")
+        return out.strip("\n")
 
     def wait_exit(self, timeout=60):
         """Wait for the emulator to end by itself; its exit status."""
