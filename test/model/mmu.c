@@ -89,14 +89,19 @@ static unsigned entries(const struct frame *f)
     return f->type & PGT_VALIDATED ? PT_ENTRIES : pgt_index(f->type);
 }
 
+static bool has_devices(struct domain *d)
+{
+    return d->hardware || x86_domain(d)->devices;
+}
+
 static void l1_entry(struct domain *d, uint64_t m, uint64_t e)
 {
     if (!(e & PTE_US) || e & PTE_G)
         WRONG(m, "an L1 entry %#lx that was not adjusted", e);
-    if (e & (PTE_PCD | PTE_PWT | PTE_PAT) && !d->hardware)
+    if (e & (PTE_PCD | PTE_PWT | PTE_PAT) && !has_devices(d))
         WRONG(m, "an L1 entry %#lx with a memory type", e);
     if (!valid(pte_mfn(e).n)) {
-        if (!d->hardware)
+        if (!has_devices(d))
             WRONG(m, "an ordinary domain maps device memory: %#lx", e);
         return;
     }

@@ -1,0 +1,105 @@
+/* Proof: one use of a grant entry, version 1 (core/grant/entry.c), for every content of the entry and of the active one: who may,
+ * how many pins, which status bits; and that the end of the use undoes exactly that. */
+#include "prove.h"
+#include "core/abi.h"
+#include "core/frame.h"
+#include "arch/guest_ops.h"
+#include "arch/mem.h"
+#include "core/grant/private.h"
+
+struct frame *frame_table;
+uint64_t frame_count;
+
+static struct frame frames[4];
+static grant_entry_v1_t entry;
+static struct active act;
+static int pins_read, pins_write;
+
+uint32_t *grant_header(const struct grant_table *t, uint32_t ref)
+{
+    return (uint32_t *)&entry;
+}
+struct active *grant_active(const struct grant_table *t, uint32_t ref)
+{
+    return &act;
+}
+struct active *grant_active_make(struct grant_table *t, uint32_t ref)
+{
+    return &act;
+}
+mfn_t arch_gfn_to_mfn(struct domain *d, gfn_t g)
+{
+    return g.n < 4 ? MFN(g.n) : INVALID_MFN;
+}
+bool arch_grant_pin(struct domain *owner, mfn_t m, bool readonly)
+{
+    bool ok = anybool();
+
+    prove(m.n < 4);
+    if (ok && readonly)
+        pins_read++;
+    else if (ok)
+        pins_write++;
+    return ok;
+}
+void arch_grant_unpin(mfn_t m, bool readonly)
+{
+    if (readonly)
+        pins_read--;
+    else
+        pins_write--;
+}
+
+static uint16_t bits(void)
+{
+    return entry.flags & (GTF_reading | GTF_writing);
+}
+static uint16_t bits_of_pins(void)
+{
+    return (uint16_t)((act.read || act.write ? GTF_reading : 0) | (act.write ? GTF_writing : 0));
+}
+
+void prove_use(void)
+{
+    struct grant_table t = {.version = 1, .frames = 1};
+    struct domain granter = {.grant = &t};
+    struct grant_use u = {.granter = &granter, .ref = any32(), .user = any16(), .readonly = anybool(), .copy = anybool()};
+    uint32_t read, write;
+    bool fresh;
+
+    frame_table = frames;
+    frame_count = 4;
+    for (unsigned i = 0; i < 4; i++)
+        frames[i].flags = FRAME_F_RAM;
+    entry.flags = any16();
+    entry.domid = any16();
+    entry.frame = any32();
+    read = act.read = any32() % 3;
+    write = act.write = any32() % 3;
+    act.domid = any16();
+    act.whole = true;
+    act.mfn = MFN(any32() % 4);
+    fresh = !read && !write;
+    t.in_use = !fresh;
+    assume(bits() == bits_of_pins());
+
+    if (grant_use_begin(&u)) {
+        prove(act.read == read && act.write == write && !pins_read && !pins_write);
+        prove(bits() == bits_of_pins() && t.in_use == !fresh);
+        return;
+    }
+    prove(u.ref < 512 && u.mfn.n < 4);
+    prove(act.read == read + u.readonly && act.write == write + !u.readonly);
+    prove(pins_read == u.readonly && pins_write == !u.readonly);
+    prove(bits() == bits_of_pins() && t.in_use == 1);
+    if (fresh)
+        prove(entry.domid == u.user && (entry.flags & GTF_type_mask) == GTF_permit_access && u.mfn.n == entry.frame);
+    else
+        prove(act.domid == u.user);
+    if (!u.readonly && !write)
+        prove(!(entry.flags & GTF_readonly));
+
+    grant_use_end(&u);
+    prove(act.read == read && act.write == write && !pins_read && !pins_write);
+    prove(bits() == bits_of_pins() && t.in_use == !fresh);
+}

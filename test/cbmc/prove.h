@@ -1,0 +1,24 @@
+/*
+ * For all proofs (docs/testing.md): included before everything else. What the checker cannot know stands here: the product's
+ * mask of an index is assembly; a panic is a failed proof.
+ */
+#ifndef PROVE_H
+#define PROVE_H
+
+#include "core/types.h"
+
+/* core/nospec.h */
+#define CORE_NOSPEC_H
+static inline uint64_t array_index(uint64_t index, uint64_t size)
+{
+    return index < size ? index : 0;
+}
+
+uint64_t any64(void);
+uint32_t any32(void);
+uint16_t any16(void);
+bool anybool(void);
+#define assume(c) __CPROVER_assume(c)
+#define prove(c)  __CPROVER_assert(c, #c)
+
+#endif
