@@ -48,7 +48,13 @@ def test_eight_at_once(xl, say):
     for i, n in enumerate(EIGHT):
         xl.config(n, vif=["bridge=xenbr0"], args=f"guest.ip={address(i)}/24")
         xl.forget(n)
-    xl.run("for i in $(seq 0 7); do xl create -q /root/p$i.cfg & done; wait", 400)
+    out = xl.run("for i in $(seq 0 7); do xl create -q /root/p$i.cfg & done; wait", 400)
+    for n in [n for n in EIGHT if n not in xl.list()]:
+        # libxl gives a hotplug script 40 s; eight at once on a busy host may take longer. Any other reason is a failure.
+        assert "/etc/xen/scripts/vif-bridge online because of timeout" in out, out
+        say(f"{n}: its hotplug script was too slow, created again")
+        xl.forget(n)
+        xl.run(f"xl create -q /root/{n}.cfg", 120)
     for n in EIGHT:
         xl.ready(n, 240)
     say("eight guests are up")
