@@ -75,7 +75,7 @@ void vcpu_unpause(struct vcpu *v)
         vcpu_wake(v);
 }
 
-int domain_controller_pause(struct domain *d)
+static int count_controller_pause(struct domain *d)
 {
     int r = 0;
 
@@ -85,8 +85,24 @@ int domain_controller_pause(struct domain *d)
     else
         d->controller_pauses++;
     spin_unlock(&d->lock);
+    return r;
+}
+
+int domain_controller_pause(struct domain *d)
+{
+    int r = count_controller_pause(d);
+
     if (!r)
         domain_pause(d);
+    return r;
+}
+
+int domain_controller_pause_nosync(struct domain *d)
+{
+    int r = count_controller_pause(d);
+
+    if (!r)
+        domain_pause_nosync(d);
     return r;
 }
 

@@ -191,6 +191,7 @@ __attribute__((noreturn)) void hardware_domain_shutdown(uint8_t code);
 /* The toolstack's pause: counted apart, so that it cannot undo others'. A domain is created with one unless
  * it is the hardware domain. -EINVAL (unpause: not paused by it), -EOVERFLOW. */
 int must_check domain_controller_pause(struct domain *d);
+int must_check domain_controller_pause_nosync(struct domain *d); /* also for the caller's own */
 int must_check domain_controller_unpause(struct domain *d);
 
 /* --- shared with the guest

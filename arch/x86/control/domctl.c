@@ -110,6 +110,34 @@ static long gettscinfo(struct domctl *c)
     return 0;
 }
 
+/* --- shadow page tables: there are none, so they are off and take no memory; nothing is logged yet --- */
+
+static long shadow_op(struct domctl *c)
+{
+    struct xen_domctl_shadow_op *s = &c->op.u.shadow_op;
+
+    if (c->d == c->hc.caller->domain)
+        return -EINVAL;
+    switch (s->op) {
+    case XEN_DOMCTL_SHADOW_OP_OFF:
+        return 0;
+    case XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION:
+        s->mb = 0;
+        c->write_back = true;
+        return 0;
+    case XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION:
+        return s->mb ? -EOPNOTSUPP : 0;
+    case XEN_DOMCTL_SHADOW_OP_ENABLE:
+    case XEN_DOMCTL_SHADOW_OP_ENABLE_TEST:
+    case XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY:
+    case XEN_DOMCTL_SHADOW_OP_CLEAN:
+    case XEN_DOMCTL_SHADOW_OP_PEEK:
+        return -EOPNOTSUPP;
+    default:
+        return -EINVAL;
+    }
+}
+
 long arch_domctl(struct hypercall *hc)
 {
     struct domctl *c = domctl_of(hc);
@@ -127,8 +155,22 @@ long arch_domctl(struct hypercall *hc)
         return settscinfo(c);
     case XEN_DOMCTL_gettscinfo:
         return gettscinfo(c);
+    case XEN_DOMCTL_shadow_op:
+        return shadow_op(c);
     case XEN_DOMCTL_getvcpucontext:
-        return control_getvcpucontext(c);
+    case XEN_DOMCTL_get_ext_vcpucontext:
+    case XEN_DOMCTL_set_ext_vcpucontext:
+    case XEN_DOMCTL_getvcpuextstate:
+    case XEN_DOMCTL_setvcpuextstate:
+    case XEN_DOMCTL_get_vcpu_msrs:
+    case XEN_DOMCTL_set_vcpu_msrs:
+        return control_vcpu(c);
+    case XEN_DOMCTL_setdebugging:
+    case XEN_DOMCTL_gdbsx_guestmemio:
+    case XEN_DOMCTL_gdbsx_pausevcpu:
+    case XEN_DOMCTL_gdbsx_unpausevcpu:
+    case XEN_DOMCTL_gdbsx_domstatus:
+        return control_debug(c);
     case XEN_DOMCTL_irq_permission:
     case XEN_DOMCTL_gsi_permission:
     case XEN_DOMCTL_ioport_permission:

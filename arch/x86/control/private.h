@@ -6,7 +6,8 @@
 #include "core/domain.h"
 
 /* domctl.c's rows in other files; each gets the decoded operation. */
-long control_getvcpucontext(struct domctl *c);
+long control_vcpu(struct domctl *c);
+long control_debug(struct domctl *c);
 long control_rights(struct domctl *c);
 long control_get_cpu_policy(struct domctl *c);
 long control_set_cpu_policy(struct domctl *c);

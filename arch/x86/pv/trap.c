@@ -109,6 +109,8 @@ static void debug_exception(struct vcpu *v, struct guest_regs *r)
 
     hw_write_dr6(DR6_DEFAULT);
     pv_vcpu(v)->dr[6] |= dr6 & 0xe00f;
+    if (pv_debugger_takes(v, TRAP_DB))
+        return;
     deliver(v, r);
 }
 
@@ -142,6 +144,10 @@ void pv_trap(struct guest_regs *r)
         break;
     case TRAP_DB:
         debug_exception(v, r);
+        break;
+    case TRAP_BP:
+        if (!pv_debugger_takes(v, TRAP_BP))
+            deliver(v, r);
         break;
     case TRAP_NMI:
     case TRAP_MC: /* reported by the entry code; the guest has no part in it */

@@ -51,6 +51,19 @@ struct vcpu_guest_context;
 int must_check pv_vcpu_set_context(struct vcpu *v, const struct vcpu_guest_context *c);
 /* The other direction. v does not run. */
 void pv_vcpu_get_context(struct vcpu *v, struct vcpu_guest_context *c);
+/*
+ * The extended FPU state of v, which does not run, as domctl has it: XCR0, the components that can hold something, then their standard
+ * format area. _size: bytes of all three, 0 where there is no XSAVE. _get fills that many. _set: -EINVAL.
+ */
+size_t pv_vcpu_xstate_size(struct vcpu *v);
+void pv_vcpu_xstate_get(struct vcpu *v, void *to);
+int must_check pv_vcpu_xstate_set(struct vcpu *v, const void *from, size_t size);
+/* MSRs of v that are its own and not 0. */
+#define PV_VCPU_MSRS 2
+unsigned pv_vcpu_msrs_get(struct vcpu *v, uint32_t index[PV_VCPU_MSRS], uint64_t value[PV_VCPU_MSRS]);
+bool must_check pv_vcpu_msr_set(struct vcpu *v, uint32_t index, uint64_t value);
+/* A trap of v's kernel that a debugger in the control domain waits for: true, v's domain is paused now. */
+bool pv_debugger_takes(struct vcpu *v, uint8_t vector);
 /* A non-maskable interrupt for v's kernel, delivered by its NMI callback. Interrupt-safe. */
 void pv_nmi(struct vcpu *v);
 /* The hardware's NMI or recoverable machine check, for the hardware domain; called in that context. */
@@ -101,6 +114,9 @@ int must_check pv_vcpu_release_tables(struct vcpu *v);
 /* Walks the running guest's tables: the L1 entry that maps va, by value; false = not mapped by an L1. For emulation and fault reports. */
 bool pv_mmu_walk(struct vcpu *v, gva_t va, uint64_t *l1e);
 void pv_mmu_room_check(struct domain *d);
+/* The frame of v's domain that v's kernel has at va, referenced (write: also by type); false: none. For debuggers. */
+bool must_check pv_foreign_get(struct vcpu *v, gva_t va, bool write, mfn_t *m);
+void pv_foreign_put(mfn_t m, bool write);
 /* Takes the mappings of device frames [first, last] out of all page tables of d. No vCPU of d runs. -EAGAIN: again. */
 int must_check pv_mmio_zap(struct domain *d, uint64_t first, uint64_t last);
 /* What a frame is to d: XEN_DOMCTL_PFINFO_* (xen/domctl.h); XTAB when it is none of d's. */

@@ -43,9 +43,11 @@ struct pv_vcpu {
     uint32_t iopl;           /* 0-3, from PHYSDEVOP_set_iopl */
     gva_t iobmp;             /* PHYSDEVOP_set_iobitmap */
     uint32_t iobmp_ports;
-    uint32_t tsc_aux; /* MSR_TSC_AUX */
-    bool cpuid_fault; /* MISC_FEATURES: its user mode gets #GP for CPUID */
-    bool dr_loaded;   /* [v] the hardware debug registers are this vCPU's */
+    uint32_t tsc_aux;     /* MSR_TSC_AUX */
+    bool cpuid_fault;     /* MISC_FEATURES: its user mode gets #GP for CPUID */
+    uint8_t debug_event;  /* [a] the trap for which a debugger's domain was paused; 0 = none */
+    uint8_t debug_pauses; /* [d] of this vCPU, by a debugger */
+    bool dr_loaded;       /* [v] the hardware debug registers are this vCPU's */
 
     /* page tables (pv/mmu): each holds a reference and a type on its frame */
     mfn_t root_kernel, root_user; /* L4; INVALID_MFN = none */
@@ -82,6 +84,7 @@ struct x86_domain {
     uint64_t serial;                   /* unique among all domains ever: identifiers come again */
     bool xpti;                         /* its vCPUs run on per-CPU page tables (mm/xpti.c) */
     struct rangeset ports, iomem;      /* device rights (platform/rights.c); iomem: frame numbers */
+    bool debugged;                     /* [a] traps of its kernel pause it (DOMCTL_setdebugging) */
     bool devices;                      /* [a] has, or had, rights to device memory: may choose memory types */
     struct pirq_table *pirq;           /* platform/ : this domain's PIRQs */
     struct e820_entry *e820;           /* [d] what XENMEM_set_memory_map gave, or NULL */
