@@ -6,7 +6,7 @@
 GUEST_CFLAGS := -std=gnu11 -ffreestanding -fno-pic -mcmodel=kernel -mno-red-zone -mgeneral-regs-only -fno-stack-protector \
 	-fno-asynchronous-unwind-tables -fcf-protection=none -fno-toplevel-reorder -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter \
 	-nostdinc -isystem $(shell $(CC) -print-file-name=include) -Iinclude -Itest/guest -I. -I$(XENI)
-GUEST_COMMON := test/guest/head.S test/guest/guest.c lib/fmt.c lib/string.c
+GUEST_COMMON := test/guest/head.S test/guest/guest.c test/guest/toolstack.c lib/fmt.c lib/string.c
 GUEST_TESTS  := $(GUEST_COMMON) test/guest/tests_main.c $(sort $(wildcard test/guest/t_*.c))
 GUEST_BENCH  := $(GUEST_COMMON) $(addprefix test/guest/,bench_main.c bench_vcpu.c bench_tree.c)
 GUEST_SPIN   := $(GUEST_COMMON) test/guest/spin_main.c

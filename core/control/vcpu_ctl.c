@@ -4,6 +4,7 @@
  */
 #include "private.h"
 #include "arch/guest_ops.h"
+#include "arch/time.h"
 #include "core/domain.h"
 #include "core/sched.h"
 
@@ -39,6 +40,8 @@ static int set_context(struct vcpu *v, struct vcpu *caller, gva_t context)
     if (r)
         return r;
     v->initialised = true;
+    if (!v->id) /* a guest without a time offset, too, wants to know the time of day */
+        arch_wallclock_publish(v->domain);
     set_online(v, online);
     return 0;
 }

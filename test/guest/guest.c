@@ -5,6 +5,12 @@
 
 #include <stdarg.h>
 
+/* toolstack.c: when this runs as a domain that another test guest made. */
+extern bool domu_made;
+void domu_start(struct start_info *si);
+void domu_print(const char *s, unsigned n);
+void domu_program(void);
+
 struct start_info *start_info;
 struct shared_info *shared;
 struct trap_record last_trap;
@@ -59,7 +65,9 @@ void print(const char *fmt, ...)
     va_end(ap);
     if (n > (int)sizeof(buf) - 1)
         n = sizeof(buf) - 1;
-    if (start_info->flags & SIF_INITDOMAIN)
+    if (domu_made)
+        domu_print(buf, (unsigned)n);
+    else if (start_info->flags & SIF_INITDOMAIN)
         HC3(console_io, CONSOLEIO_write, n, buf);
     else
         ring_write(buf, (unsigned)n);
@@ -336,6 +344,16 @@ long user_run_flags(const void *code, size_t bytes, uint64_t cs, uint64_t ss, ui
     return r;
 }
 
+long user_enter_at(uint64_t rip, uint64_t rsp, uint64_t cs, uint64_t ss, uint64_t rflags)
+{
+    long r;
+
+    trap_hook = leave_hook;
+    r = guest_enter_user_flags(rip, rsp, cs, ss, rflags);
+    trap_hook = NULL;
+    return r;
+}
+
 long user_run(const void *code, size_t bytes, uint64_t cs)
 {
     return user_run_flags(code, bytes, cs, 0xe02b, 0x202);
@@ -493,6 +511,7 @@ void guest_main(struct start_info *si)
 {
     static char shared_page[PAGE] __attribute__((aligned(4096)));
 
+    domu_start(si);
     start_info = si;
     p2m = (uint64_t *)si->mfn_list;
     /* shared_info takes the place of a page of ours. */
@@ -501,6 +520,8 @@ void guest_main(struct start_info *si)
     next_pfn = va_pfn((void *)si->pt_base) + si->nr_pt_frames + 1; /* behind the builder's stack page */
     HC2(stack_switch, FLAT_KERNEL_SS, user_trap_stack_top);
     traps_init();
+    if (domu_made)
+        domu_program();
     guest_program();
     guest_shutdown(SHUTDOWN_poweroff);
 }

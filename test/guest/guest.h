@@ -37,6 +37,10 @@
 
 extern struct start_info *start_info;
 extern struct shared_info *shared; /* mapped by the framework */
+extern bool hardware_domain;       /* in place of dom0? Else an ordinary domain (toolstack.h) */
+extern domid_t own_id;
+/* What a hypercall on a domain that does not exist says: an ordinary domain is not told. */
+#define NO_SUCH_DOMAIN (hardware_domain ? -3 : -1)
 
 /* --- hypercalls ------------------------------------------------------------------------------------------------------- */
 static inline long hypercall(unsigned nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)
@@ -154,6 +158,9 @@ long guest_enter_user(uint64_t rip, uint64_t rsp, uint64_t cs);
  * 258 syscall, 259 syscall32, 260 sysenter), -1 when it could not start. The frame is left in user_frame. */
 long user_run(const void *code, size_t bytes, uint64_t cs);
 long user_run_flags(const void *code, size_t bytes, uint64_t cs, uint64_t ss, uint64_t rflags);
+/* Enters user mode at any place with any frame, after user_run has set it up; the result as user_run's. */
+long user_enter_at(uint64_t rip, uint64_t rsp, uint64_t cs, uint64_t ss, uint64_t rflags);
+extern uint64_t iret_flags, entry_regs[15]; /* head.S */
 extern struct trap_frame user_frame;
 extern uint64_t user_code, user_stack; /* where user_run put the code, and its initial rsp */
 /* The words of the last bounce frame of a callback as it lay on the stack, rcx first. */

@@ -18,6 +18,21 @@ NOTE(XEN_ELFNOTE_FEATURES, .asciz "!writable_page_tables|pae_pgdir_above_4gb")
 .section .text
 .globl start
 start:
+    mov %rax, entry_regs(%rip)
+    mov %rbx, entry_regs + 8(%rip)
+    mov %rcx, entry_regs + 16(%rip)
+    mov %rdx, entry_regs + 24(%rip)
+    mov %rsi, entry_regs + 32(%rip)
+    mov %rdi, entry_regs + 40(%rip)
+    mov %rbp, entry_regs + 48(%rip)
+    mov %r8, entry_regs + 56(%rip)
+    mov %r9, entry_regs + 64(%rip)
+    mov %r10, entry_regs + 72(%rip)
+    mov %r11, entry_regs + 80(%rip)
+    mov %r12, entry_regs + 88(%rip)
+    mov %r13, entry_regs + 96(%rip)
+    mov %r14, entry_regs + 104(%rip)
+    mov %r15, entry_regs + 112(%rip)
     lea stack_top(%rip), %rsp
     mov %rsi, %rdi
     xor %ebp, %ebp
@@ -216,7 +231,7 @@ guest_enter_user_flags:
     push %r8
     push %rdx
     push %rdi
-    push $0                  /* flags: not a syscall return */
+    push iret_flags(%rip)    /* VGCF_in_syscall or 0 */
     push $0
     push $0
     push $0
@@ -237,8 +252,10 @@ guest_leave_user:            /* rdi = value to return */
 
 .section .bss
 .balign 8
-.globl user_return_sp, raw_frame
+.globl user_return_sp, raw_frame, iret_flags, entry_regs
 user_return_sp: .skip 8
+iret_flags: .skip 8
+entry_regs: .skip 120        /* as the vCPU began: rax rbx rcx rdx rsi rdi rbp r8 to r15 */
 raw_frame: .skip 96
 .balign 4096
 .globl stack_bottom

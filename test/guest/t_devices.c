@@ -9,7 +9,7 @@ static long map_other(void *at, uint64_t pte, unsigned domid)
 
 TEST(otherdomain_of_nobody)
 {
-    CHECK_EQ(map_other(scratch_va(420), pte_of(page_alloc(), PTE_KERNEL), 12345), -3);
+    CHECK_EQ(map_other(scratch_va(420), pte_of(page_alloc(), PTE_KERNEL), 12345), NO_SUCH_DOMAIN);
     CHECK(map_other(scratch_va(420), pte_of(page_alloc(), PTE_KERNEL), DOMID_IO) < 0); /* RAM is no device */
     CHECK(map_other(scratch_va(420), pte_of(page_alloc(), PTE_KERNEL), DOMID_XEN) < 0);
     CHECK_EQ(map_other(scratch_va(420), 0, DOMID_SELF), 0);

@@ -143,7 +143,7 @@ TEST(evtchn_hostile_arguments)
     struct evtchn_bind_pirq p = {.pirq = 0xffffffff};
     struct evtchn_bind_interdomain b = {.remote_dom = DOMID_SELF, .remote_port = 0xfffffff0};
 
-    CHECK_EQ(EVTCHN(alloc_unbound, &u), -3); /* ESRCH */
+    CHECK_EQ(EVTCHN(alloc_unbound, &u), NO_SUCH_DOMAIN);
     CHECK_EQ(EVTCHN(bind_virq, &v), -22);
     v = (struct evtchn_bind_virq){.virq = VIRQ_TIMER, .vcpu = 0xffffffff};
     CHECK_EQ(EVTCHN(bind_virq, &v), -2); /* ENOENT */

@@ -44,14 +44,14 @@ static bool leave(void)
 static void give(unsigned ref, const void *page, unsigned flags)
 {
     v2[ref].full_page.frame = va_mfn(page);
-    v2[ref].hdr.domid = 0;
+    v2[ref].hdr.domid = own_id;
     __atomic_store_n(&v2[ref].hdr.flags, (uint16_t)flags, __ATOMIC_SEQ_CST);
 }
 
 TEST(grant2_status_is_apart)
 {
     struct gnttab_map_grant_ref m = {
-        .host_addr = (uint64_t)scratch_va(212), .flags = GNTMAP_host_map, .ref = 20, .dom = 0};
+        .host_addr = (uint64_t)scratch_va(212), .flags = GNTMAP_host_map, .ref = 20, .dom = own_id};
     struct gnttab_unmap_grant_ref u = {.host_addr = m.host_addr};
     uint64_t v;
 
@@ -77,14 +77,14 @@ TEST(grant2_part_of_a_page)
 {
     char *dest = page_alloc();
     struct gnttab_copy c = {
-        .source.u.ref = 21, .source.domid = 0, .dest.domid = DOMID_SELF, .flags = GNTCOPY_source_gref};
+        .source.u.ref = 21, .source.domid = own_id, .dest.domid = DOMID_SELF, .flags = GNTCOPY_source_gref};
 
     CHECK(setup());
     memset(target, 0x41, PAGE);
     v2[21].sub_page.frame = va_mfn(target);
     v2[21].sub_page.page_off = 100;
     v2[21].sub_page.length = 50;
-    v2[21].hdr.domid = 0;
+    v2[21].hdr.domid = own_id;
     v2[21].hdr.flags = GTF_permit_access | GTF_sub_page | GTF_readonly;
     c.dest.u.gmfn = va_mfn(dest);
     c.source.offset = 100;
@@ -102,7 +102,7 @@ TEST(grant2_part_of_a_page)
     struct gnttab_map_grant_ref m = {.host_addr = (uint64_t)scratch_va(212),
                                      .flags = GNTMAP_host_map | GNTMAP_readonly,
                                      .ref = 21,
-                                     .dom = 0};
+                                     .dom = own_id};
     CHECK_EQ(HC3(grant_table_op, GNTTABOP_map_grant_ref, &m, 1), 0);
     CHECK(m.status != GNTST_okay); /* a part cannot be mapped */
     v2[21].hdr.flags = 0;
@@ -113,7 +113,7 @@ TEST(grant2_transitive_to_nowhere)
 {
     char *dest = page_alloc();
     struct gnttab_copy c = {.source.u.ref = 22,
-                            .source.domid = 0,
+                            .source.domid = own_id,
                             .dest.domid = DOMID_SELF,
                             .len = 8,
                             .flags = GNTCOPY_source_gref};
@@ -121,9 +121,10 @@ TEST(grant2_transitive_to_nowhere)
     CHECK(setup());
     c.dest.u.gmfn = va_mfn(dest);
     for (unsigned i = 0; i < 3; i++) {
-        v2[22].transitive.trans_domid = i == 0 ? 12345 : 0; /* nobody; ourselves, in a circle; out of range */
+        v2[22].transitive.trans_domid =
+            i == 0 ? 12345 : own_id; /* nobody; ourselves, in a circle; out of range */
         v2[22].transitive.gref = i == 2 ? 0xffffffff : 22;
-        v2[22].hdr.domid = 0;
+        v2[22].hdr.domid = own_id;
         v2[22].hdr.flags = GTF_transitive;
         CHECK_EQ(HC3(grant_table_op, GNTTABOP_copy, &c, 1), 0);
         CHECK(c.status != GNTST_okay);
@@ -154,7 +155,7 @@ TEST(grant2_hostile_status_frames)
     }
     for (unsigned i = 8; i < 200; i += 16) {
         struct gnttab_map_grant_ref m = {
-            .host_addr = (uint64_t)scratch_va(212), .flags = GNTMAP_host_map, .ref = i, .dom = 0};
+            .host_addr = (uint64_t)scratch_va(212), .flags = GNTMAP_host_map, .ref = i, .dom = own_id};
 
         CHECK_EQ(HC3(grant_table_op, GNTTABOP_map_grant_ref, &m, 1), 0);
         CHECK(m.status != GNTST_okay);

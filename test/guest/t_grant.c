@@ -22,7 +22,7 @@ static bool setup(void)
 static void give(unsigned ref, const void *page, unsigned flags)
 {
     v1[ref].frame = (uint32_t)va_mfn(page);
-    v1[ref].domid = 0;
+    v1[ref].domid = own_id;
     __atomic_store_n(&v1[ref].flags, (uint16_t)flags, __ATOMIC_SEQ_CST);
 }
 
@@ -39,7 +39,7 @@ TEST(grant_query_and_setup)
 TEST(grant_map_reads_the_page_and_unmaps)
 {
     struct gnttab_map_grant_ref m = {
-        .host_addr = (uint64_t)scratch_va(201), .flags = GNTMAP_host_map, .ref = 8, .dom = 0};
+        .host_addr = (uint64_t)scratch_va(201), .flags = GNTMAP_host_map, .ref = 8, .dom = own_id};
     struct gnttab_unmap_grant_ref u = {.host_addr = m.host_addr};
     uint64_t v;
 
@@ -65,7 +65,7 @@ TEST(grant_map_reads_the_page_and_unmaps)
 TEST(grant_readonly_is_readonly)
 {
     struct gnttab_map_grant_ref m = {
-        .host_addr = (uint64_t)scratch_va(202), .flags = GNTMAP_host_map, .ref = 9, .dom = 0};
+        .host_addr = (uint64_t)scratch_va(202), .flags = GNTMAP_host_map, .ref = 9, .dom = own_id};
     struct gnttab_unmap_grant_ref u = {.host_addr = m.host_addr};
 
     CHECK(setup());
@@ -85,7 +85,7 @@ TEST(grant_readonly_is_readonly)
 TEST(grant_of_a_page_table_never_writable)
 {
     struct gnttab_map_grant_ref m = {
-        .host_addr = (uint64_t)scratch_va(203), .flags = GNTMAP_host_map, .ref = 10, .dom = 0};
+        .host_addr = (uint64_t)scratch_va(203), .flags = GNTMAP_host_map, .ref = 10, .dom = own_id};
 
     CHECK(setup());
     give(10, (void *)start_info->pt_base, GTF_permit_access);
@@ -130,7 +130,7 @@ TEST(grant_map_into_hypervisor_or_table_refused)
     give(12, target, GTF_permit_access);
     for (unsigned i = 0; i < ARRAY_SIZE(where); i++) {
         struct gnttab_map_grant_ref m = {
-            .host_addr = where[i], .flags = GNTMAP_host_map, .ref = 12, .dom = 0};
+            .host_addr = where[i], .flags = GNTMAP_host_map, .ref = 12, .dom = own_id};
 
         CHECK_EQ(HC3(grant_table_op, GNTTABOP_map_grant_ref, &m, 1), 0);
         CHECK(m.status != GNTST_okay);
@@ -142,7 +142,7 @@ TEST(grant_map_into_hypervisor_or_table_refused)
 TEST(grant_overwritten_mapping_keeps_counts)
 {
     struct gnttab_map_grant_ref m = {
-        .host_addr = (uint64_t)scratch_va(205), .flags = GNTMAP_host_map, .ref = 13, .dom = 0};
+        .host_addr = (uint64_t)scratch_va(205), .flags = GNTMAP_host_map, .ref = 13, .dom = own_id};
     struct gnttab_unmap_grant_ref u = {.host_addr = m.host_addr};
 
     CHECK(setup());
@@ -160,7 +160,7 @@ TEST(grant_overwritten_mapping_keeps_counts)
 static struct gnttab_copy copy_of(unsigned ref, const void *dest, unsigned offset, unsigned len)
 {
     struct gnttab_copy c = {.source.u.ref = ref,
-                            .source.domid = 0,
+                            .source.domid = own_id,
                             .source.offset = (uint16_t)offset,
                             .dest.domid = DOMID_SELF,
                             .len = (uint16_t)len,

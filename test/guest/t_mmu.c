@@ -142,7 +142,7 @@ TEST(mmu_foreign_domain_needs_to_exist)
 {
     struct mmu_update u = {.ptr = pte_machine(scratch_va(0)), .val = 0};
 
-    CHECK_EQ(HC4(mmu_update, &u, 1, NULL, 12345), -3);
+    CHECK_EQ(HC4(mmu_update, &u, 1, NULL, 12345), NO_SUCH_DOMAIN);
     CHECK(HC4(mmuext_op, NULL, 1, NULL, DOMID_SELF) == -14);
 }
 

@@ -1,27 +1,72 @@
-/* Runs every TEST() of the program in link order. A word in the command line, only=PREFIX, selects by name. */
-#include "guest.h"
+/*
+ * Runs every TEST() of the program in link order, then, with the word domu-too in the command line, each once more in an
+ * ordinary domain made by toolstack.c, but those that need what only a hardware domain has. only=PREFIX selects by name.
+ */
+#include "toolstack.h"
 
 extern const struct test tests_start[], tests_end[];
 
-void guest_program(void)
+static unsigned passed, failed;
+
+/* Those of toolstack.h make domains themselves. */
+static bool needs_domains(const char *name)
+{
+    return !strncmp(name, "domu_", 5);
+}
+
+/* Tests of what only a hardware domain has. */
+static bool needs_hardware(const char *name)
+{
+    static const char *const those[] = {"device_memory", "io_",      "m2p_frames", "pci_",
+                                        "pirq_",         "physdev_", "platform_"};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(those); i++)
+        if (!strncmp(name, those[i], strlen(those[i])))
+            return true;
+    return needs_domains(name);
+}
+
+static bool selected(const char *name)
 {
     const char *only = strstr((const char *)start_info->cmd_line, "only=");
-    unsigned passed = 0, failed = 0;
+    size_t n = only ? strlen(only + 5) : 0;
 
+    if (only && strchr(only, ' '))
+        n = (size_t)(strchr(only, ' ') - only) - 5;
+    return !only || !strncmp(name, only + 5, n);
+}
+
+static void begin(void)
+{
+    test_failed = false;
+    trap_hook = NULL;
+    event_hook = NULL;
+}
+
+static void end(const char *name, const char *where)
+{
+    print("%s %s%s\n", test_failed ? "FAIL" : "PASS", name, where);
+    *(test_failed ? &failed : &passed) += 1;
+}
+
+void guest_program(void)
+{
+    if (!hardware_domain)
+        hostile_program();
     print("krypton-test: %u tests\n", (unsigned)(tests_end - tests_start));
-    for (const struct test *t = tests_start; t < tests_end; t++) {
-        size_t n = only ? strlen(only + 5) : 0;
-
-        if (only && strchr(only, ' '))
-            n = (size_t)(strchr(only, ' ') - only) - 5;
-        if (only && strncmp(t->name, only + 5, n))
-            continue;
-        test_failed = false;
-        trap_hook = NULL;
-        event_hook = NULL;
-        t->fn();
-        print("%s %s\n", test_failed ? "FAIL" : "PASS", t->name);
-        *(test_failed ? &failed : &passed) += 1;
-    }
+    for (unsigned pass = 0; pass < 2; pass++) /* those with a healthy domain beside come later */
+        for (const struct test *t = tests_start; t < tests_end; t++)
+            if (selected(t->name) && needs_domains(t->name) == pass) {
+                begin();
+                t->fn();
+                end(t->name, "");
+            }
+    for (const struct test *t = tests_start; t < tests_end; t++)
+        if (strstr((const char *)start_info->cmd_line, "domu-too") && selected(t->name) &&
+            !needs_hardware(t->name)) {
+            begin();
+            test_run_as_domu((unsigned)(t - tests_start));
+            end(t->name, " (domU)");
+        }
     print("krypton-test: %u passed, %u failed\n", passed, failed);
 }
