@@ -67,7 +67,7 @@ long sysctl_physinfo(struct hypercall *hc)
     p->max_node_id = p->nr_nodes - 1;
     p->total_pages = f.total;
     p->free_pages = f.free;
-    p->scrub_pages = f.scrub_pending;
+    /* scrub_pages stays 0: frames that wait to be zeroed are free ones already, and tools add the two. */
     p->outstanding_pages = f.claimed;
     p->max_mfn = frame_count - 1;
     arch_physinfo(p);
