@@ -17,7 +17,7 @@ import machine as m
 KERNEL = os.path.join(m.TOP, "build/guest/tests")
 HEALTHY = "/tmp/pattern"
 
-pytestmark = pytest.mark.krypton
+pytestmark = [pytest.mark.krypton, pytest.mark.soak]
 
 
 @pytest.fixture(scope="module")

@@ -122,3 +122,46 @@ EITHER(random_user_code, 2)
         (void)user_run_flags(code, sizeof(code), i & 2 ? 0xe033 : 0xe023, 0xe02b, 0x302);
     }
 }
+
+/* Privileged instructions at random in kernel mode, one at a time. */
+static char *slot;
+static void next_one(struct trap_frame *f)
+{
+    f->rflags &= ~0x500ull;
+    f->rip = trap_resume;
+    f->cs = FLAT_KERNEL_CS;
+}
+
+EITHER(random_kernel_code, 3)
+{
+    static const uint8_t second_byte[] = {0x00, 0x01, 0x06, 0x08, 0x09, 0x20, 0x21, 0x22,
+                                          0x23, 0x30, 0x32, 0x33, 0xa2, 0x07, 0x31};
+    uint64_t x = attack_seed, v;
+
+    slot = page_alloc();
+    trap_hook = next_one;
+    for (unsigned i = 0; i < 4000; i++) {
+        unsigned n = 0;
+
+        memset(slot, 0x90, 32);
+        if (random_next(&x) & 1)
+            slot[n++] = "\x66\x67\xf2\xf3\x48\x41\x2e\x65"[random_next(&x) & 7];
+        v = random_next(&x);
+        if (v & 3) {
+            slot[n++] = 0x0f;
+            slot[n++] = (char)second_byte[(v >> 2) % ARRAY_SIZE(second_byte)];
+        } else {
+            slot[n++] = "\x6c\x6d\x6e\x6f\xe4\xe5\xe6\xe7\xec\xed\xee\xef\xfa\xfb\xcd\xcf"[v >> 2 & 15];
+        }
+        slot[n++] = (char)random_next(&x);
+        slot[n++] = (char)random_next(&x);
+        memcpy(slot + 20, "\x0f\x0b", 2);
+        __asm__ volatile(
+            "lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); mov %%rsp, %%r12; xor %%eax, %%eax;"
+            "mov %1, %%rcx; mov %1, %%rdx; mov %1, %%rsi; mov %1, %%rdi; mov $3, %%ecx; jmp *%0; 1: cld; mov "
+            "%%r12, %%rsp" ::"r"(slot),
+            "r"(random_word(&x))
+            : "rax", "rcx", "rdx", "rsi", "rdi", "r12", "memory", "cc");
+    }
+    trap_hook = NULL;
+}
