@@ -90,6 +90,7 @@ pair() {
     xl create -q "$server"
     sleep 1
     xl create -q "$client"
+    sleep 8
     i=0
     while xl domid client >/dev/null 2>&1 && [ $i -lt 60 ]; do
         sleep 1
