@@ -3,6 +3,7 @@
 #ifndef METAL_ASM_H
 #define METAL_ASM_H
 #define METAL_PVREGS_H
+#define METAL_BASES_H
 
 #include "core/log.h"
 #include "x86/cpu.h"
@@ -17,6 +18,19 @@ static inline void wrmsr(uint32_t msr, uint64_t v)
 static inline uint64_t rdmsr(uint32_t msr)
 {
     return 0;
+}
+
+static inline void hw_set_fs_base(uint64_t v)
+{
+    wrmsr(MSR_FS_BASE, v);
+}
+static inline void hw_set_gs_base(uint64_t v)
+{
+    wrmsr(MSR_GS_BASE, v);
+}
+static inline void hw_set_gs_shadow(uint64_t v)
+{
+    wrmsr(MSR_KERNEL_GS_BASE, v);
 }
 
 bool hw_load_gs(uint16_t sel);

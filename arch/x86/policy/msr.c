@@ -1,5 +1,5 @@
 /*
- * MSR policy of PV guests: one table, first match wins, no match is #GP. Pure.
+ * MSR policy of PV guests: one table, in ascending order, first match wins, no match is #GP. Pure.
  *
  * Invariants
  *  1. No write reaches the hardware but by a named answer (bases, TSC_AUX, PRED_CMD): a guest cannot change
@@ -58,12 +58,25 @@ static const struct msr_rule rules[] = {
     {0xc0011029, 0xc0011029, MSR_IGNORE_WRITE, false, V_AMD, 2}, /* DE_CFG: LFENCE serializes */
 };
 
+/* The first rule that does not end before msr. */
+static const struct msr_rule *first_rule(uint32_t msr)
+{
+    unsigned from = 0, to = ARRAY_SIZE(rules);
+
+    while (from < to) {
+        unsigned mid = (from + to) / 2;
+
+        if (rules[mid].last < msr)
+            from = mid + 1;
+        else
+            to = mid;
+    }
+    return &rules[from];
+}
+
 const struct msr_rule *policy_msr_pv(const struct msr_env *env, uint32_t msr)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(rules); i++) {
-        const struct msr_rule *r = &rules[i];
-        if (msr < r->first || msr > r->last)
-            continue;
+    for (const struct msr_rule *r = first_rule(msr); r < rules + ARRAY_SIZE(rules) && r->first <= msr; r++) {
         if ((r->vendor == V_INTEL && !env->intel) || (r->vendor == V_AMD && !env->amd))
             continue;
         if (r->hardware_only && !env->hardware)

@@ -32,11 +32,11 @@ static uint8_t upcall_mask(const struct vcpu *v)
 }
 
 /* RFLAGS as the guest's kernel sees them. */
-static uint64_t guest_rflags(struct vcpu *v, const struct guest_regs *r)
+static uint64_t guest_rflags(struct vcpu *v, const struct guest_regs *r, uint8_t masked)
 {
     uint64_t f = r->rflags & ~(uint64_t)(EFLAGS_IF | EFLAGS_IOPL);
 
-    if (!upcall_mask(v))
+    if (!masked)
         f |= EFLAGS_IF;
     if (v->domain->vm_assist & (1ull << VMASST_TYPE_architectural_iopl))
         f |= (uint64_t)(pv_vcpu(v)->iopl & 3) << 12;
@@ -46,11 +46,12 @@ static uint64_t guest_rflags(struct vcpu *v, const struct guest_regs *r)
 static unsigned build_frame(struct vcpu *v, const struct guest_regs *r, const struct pv_bounce *b,
                             bool from_kernel, uint64_t *w)
 {
+    uint8_t masked = upcall_mask(v);
     unsigned n = 0;
 
     w[n++] = r->rcx;
     w[n++] = r->r11;
-    if (b->segments) {
+    if (unlikely(b->segments)) {
         w[n++] = pv_vcpu(v)->ds;
         w[n++] = pv_vcpu(v)->es;
         w[n++] = pv_vcpu(v)->fs;
@@ -59,8 +60,8 @@ static unsigned build_frame(struct vcpu *v, const struct guest_regs *r, const st
     if (b->has_error)
         w[n++] = b->error_code;
     w[n++] = r->rip;
-    w[n++] = (from_kernel ? r->cs & 0xfffc : r->cs & 0xffff) | (uint64_t)upcall_mask(v) << 32;
-    w[n++] = guest_rflags(v, r);
+    w[n++] = (from_kernel ? r->cs & 0xfffc : r->cs & 0xffff) | (uint64_t)masked << 32;
+    w[n++] = guest_rflags(v, r, masked);
     w[n++] = r->rsp;
     w[n++] = r->ss & 0xffff;
     return n;

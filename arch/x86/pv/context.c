@@ -30,6 +30,7 @@
 #include "x86/spec.h"
 #include "x86/tlb.h"
 #include "../metal/asm.h"
+#include "../metal/bases.h"
 #include "../metal/pvregs.h"
 #include "x86/msr.h"
 
@@ -157,13 +158,13 @@ void pv_load_cr4(struct vcpu *v)
 
 static void save_segments(struct pv_vcpu *pv)
 {
-    uint64_t active = rdmsr(MSR_GS_BASE), shadow = rdmsr(MSR_KERNEL_GS_BASE);
+    uint64_t active = hw_gs_base(), shadow = hw_gs_shadow();
 
     pv->ds = hw_read_ds();
     pv->es = hw_read_es();
     pv->fs = hw_read_fs();
     pv->gs = hw_read_gs();
-    pv->fs_base = rdmsr(MSR_FS_BASE);
+    pv->fs_base = hw_fs_base();
     pv->gs_base_kernel = pv->kernel_mode ? active : shadow;
     pv->gs_base_user = pv->kernel_mode ? shadow : active;
 }
@@ -199,9 +200,9 @@ static bool load_segments(struct vcpu *v)
     ok &= load_selector(v, hw_read_es(), pv->es, hw_load_es);
     ok &= load_selector(v, hw_read_fs(), pv->fs, hw_load_fs);
     ok &= load_selector(v, hw_read_gs(), pv->gs, hw_load_gs);
-    wrmsr(MSR_FS_BASE, pv->fs_base);
-    wrmsr(MSR_GS_BASE, pv->kernel_mode ? pv->gs_base_kernel : pv->gs_base_user);
-    wrmsr(MSR_KERNEL_GS_BASE, pv->kernel_mode ? pv->gs_base_user : pv->gs_base_kernel);
+    hw_set_fs_base(pv->fs_base);
+    hw_set_gs_base(pv->kernel_mode ? pv->gs_base_kernel : pv->gs_base_user);
+    hw_set_gs_shadow(pv->kernel_mode ? pv->gs_base_user : pv->gs_base_kernel);
     return ok;
 }
 

@@ -13,6 +13,7 @@
 #include "arch/mem.h"
 #include "x86/pte.h"
 #include "../metal/asm.h"
+#include "../metal/bases.h"
 #include "../metal/pvregs.h"
 #include "x86/msr.h"
 
@@ -148,7 +149,10 @@ long do_update_descriptor(struct hypercall *hc)
 /* A base of the running vCPU, by role rather than by register: GS bases swap with the mode. */
 static void set_gs_base(struct vcpu *v, bool kernel, uint64_t base)
 {
-    wrmsr(pv_vcpu(v)->kernel_mode == kernel ? MSR_GS_BASE : MSR_KERNEL_GS_BASE, base);
+    if (pv_vcpu(v)->kernel_mode == kernel)
+        hw_set_gs_base(base);
+    else
+        hw_set_gs_shadow(base);
 }
 
 /* Loads the user's GS selector, and with it the user's base. The caller is the kernel, whose own base must
@@ -173,7 +177,7 @@ long do_set_segment_base(struct hypercall *hc)
         return -EINVAL;
     switch (which) {
     case SEGBASE_FS:
-        wrmsr(MSR_FS_BASE, base);
+        hw_set_fs_base(base);
         return 0;
     case SEGBASE_GS_USER:
         set_gs_base(v, false, base);

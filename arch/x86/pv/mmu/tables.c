@@ -19,22 +19,53 @@ static uint64_t entry_read(const uint64_t *e)
     return __atomic_load_n(e, __ATOMIC_RELAXED);
 }
 
+static uint64_t four(const uint64_t *e)
+{
+    return entry_read(e) | entry_read(e + 1) | entry_read(e + 2) | entry_read(e + 3);
+}
+
+/* Most entries of most tables are empty. Skips some that are, upwards from i ... */
+static unsigned skip_up(const uint64_t *t, unsigned i)
+{
+    while (i + 4 <= PT_ENTRIES && !(four(&t[i]) & PTE_P))
+        i += 4;
+    return i;
+}
+
+/* ... and downwards from below i. */
+static unsigned skip_down(const uint64_t *t, unsigned i)
+{
+    while (i >= 4 && !(four(&t[i - 4]) & PTE_P))
+        i -= 4;
+    return i;
+}
+
 static int l1_validate(uint64_t *t, struct domain *d, unsigned *index)
 {
-    for (; *index < PT_ENTRIES; ++*index) {
-        uint64_t e = entry_read(&t[*index]), want;
+    for (unsigned i = skip_up(t, *index); i < PT_ENTRIES; i = skip_up(t, i + 1)) {
+        uint64_t e = entry_read(&t[i]), want;
         int r;
 
         if (!(e & PTE_P))
             continue;
         want = entry_adjust(e, 1);
         r = l1_entry_get(want, d, d);
-        if (r)
+        if (r) {
+            *index = i;
             return r;
+        }
         if (want != e)
-            t[*index] = want;
+            t[i] = want;
     }
+    *index = PT_ENTRIES;
     return 0;
+}
+
+static void l1_devalidate(const uint64_t *t, unsigned *index)
+{
+    for (unsigned i = skip_down(t, *index); i; i = skip_down(t, i - 1))
+        l1_entry_put(entry_read(&t[i - 1]));
+    *index = 0;
 }
 
 /* Entry i. 0, or an error with *held = whether the entry holds references nevertheless. */
@@ -66,7 +97,7 @@ static int upper_validate(struct frame *f, uint64_t *t, struct domain *d, unsign
         if (r)
             return r;
     }
-    for (; *index < PT_ENTRIES; ++*index) {
+    for (*index = skip_up(t, *index); *index < PT_ENTRIES; *index = skip_up(t, *index + 1)) {
         bool held;
         int r;
 
@@ -96,7 +127,7 @@ int table_validate(struct frame *f, struct domain *d, unsigned level, unsigned *
 
 static int upper_devalidate(struct frame *f, const uint64_t *t, unsigned level, unsigned *index, bool preempt)
 {
-    while (*index) {
+    while ((*index = skip_down(t, *index))) {
         unsigned i = *index - 1;
         struct frame *child = slot_is_guests(level, i) ? upper_entry_child(t[i], f) : NULL;
 
@@ -117,8 +148,7 @@ int table_devalidate(struct frame *f, unsigned level, unsigned *index, bool pree
     uint64_t *t = arch_frame_va(frame_mfn(f));
 
     if (level == 1) {
-        while (*index)
-            l1_entry_put(entry_read(&t[--*index]));
+        l1_devalidate(t, index);
         return 0;
     }
     if (upper_devalidate(f, t, level, index, preempt))
