@@ -138,6 +138,7 @@ linux_guests() {
     mark 50
     xl create -q "$c"
     said one bench-guest-one 120
+    grep -a "^bench-op" /var/log/xen/console/guest-one.log
     xl create -q "$(linux two 10.9.0.12 two)"
     said two bench-guest-two 120
     xl destroy two
