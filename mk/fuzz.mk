@@ -60,3 +60,9 @@ MUTANTS ?=
 .PHONY: mutants
 mutants: fuzz-clang
 	@tools/mutants $(MUTANTS)
+
+## make prove      bounded proofs of the smallest pieces with CBMC (PROVE="frame pte" for some)
+PROVE ?=
+.PHONY: prove
+prove:
+	@tools/prove $(PROVE)

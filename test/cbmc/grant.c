@@ -63,7 +63,8 @@ void prove_use(void)
 {
     struct grant_table t = {.version = 1, .frames = 1};
     struct domain granter = {.grant = &t};
-    struct grant_use u = {.granter = &granter, .ref = any32(), .user = any16(), .readonly = anybool(), .copy = anybool()};
+    struct grant_use u = {
+        .granter = &granter, .ref = any32(), .user = any16(), .readonly = anybool(), .copy = anybool()};
     uint32_t read, write;
     bool fresh;
 
@@ -93,7 +94,8 @@ void prove_use(void)
     prove(pins_read == u.readonly && pins_write == !u.readonly);
     prove(bits() == bits_of_pins() && t.in_use == 1);
     if (fresh)
-        prove(entry.domid == u.user && (entry.flags & GTF_type_mask) == GTF_permit_access && u.mfn.n == entry.frame);
+        prove(entry.domid == u.user && (entry.flags & GTF_type_mask) == GTF_permit_access &&
+              u.mfn.n == entry.frame);
     else
         prove(act.domid == u.user);
     if (!u.readonly && !write)

@@ -17,8 +17,23 @@ static inline uint64_t array_index(uint64_t index, uint64_t size)
 uint64_t any64(void);
 uint32_t any32(void);
 uint16_t any16(void);
-bool anybool(void);
-#define assume(c) __CPROVER_assume(c)
-#define prove(c)  __CPROVER_assert(c, #c)
+#define anybool() ((any32() & 1) != 0)
+/* Of this checker's age, without these. */
+static inline bool prove_mul(uint64_t a, uint64_t b, uint64_t *r)
+{
+    unsigned __int128 x = (unsigned __int128)a * b;
+
+    *r = (uint64_t)x;
+    return x >> 64;
+}
+static inline bool prove_add(uint64_t a, uint64_t b, uint64_t *r)
+{
+    *r = a + b;
+    return *r < a;
+}
+#define __builtin_mul_overflow prove_mul
+#define __builtin_add_overflow prove_add
+#define assume(c)              __CPROVER_assume(c)
+#define prove(c)               __CPROVER_assert(c, #c)
 
 #endif

@@ -37,7 +37,8 @@ void prove_element(void)
     size_t bytes = any32() % 256;
     unsigned __int128 want = (unsigned __int128)array + (unsigned __int128)i * bytes;
     char buf[256];
-    int r = anybool() ? guest_read_at(&v, buf, GVA(array), i, bytes) : guest_write_at(&v, GVA(array), i, buf, bytes);
+    int r = anybool() ? guest_read_at(&v, buf, GVA(array), i, bytes)
+                      : guest_write_at(&v, GVA(array), i, buf, bytes);
 
     prove(r == 0 || r == -EFAULT);
     prove(calls <= 1);
