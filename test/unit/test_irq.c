@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include "fake.h"
 #include "arch/x86/platform/private.h"
+#include "core/timer.h"
 #include "lib/string.h"
 #include "x86/vcpu.h"
 
@@ -423,12 +424,150 @@ static void t_walk(void **state)
     }
 }
 
+/* --- storms --- */
+
+static unsigned until_masked(const bool *masked, uint8_t vector, uint64_t gap_ns)
+{
+    unsigned n = 0;
+
+    while (!*masked && n < 100000) {
+        fake_now += gap_ns;
+        interrupt(vector);
+        irq_room_check();
+        n++;
+    }
+    return n;
+}
+
+/* Ends all storms whose time has come, as the timer does. */
+static void time_passes(uint64_t ns)
+{
+    fake_now += ns;
+    for (unsigned i = 0; i < IRQ_MAX; i++)
+        (void)irq_storm_over(&irq_lines[i], fake_now);
+    irq_room_check();
+}
+
+/* The line of the only message that is bound. */
+static unsigned message_line(void)
+{
+    unsigned i = GSIS;
+
+    while (!irq_lines[i].guests)
+        i++;
+    return i;
+}
+
+static void t_storm_of_messages(void **state)
+{
+    int pirq = map_msi(0, 0, 1);
+    unsigned n, before, a;
+
+    timers_init_cpu(0);
+    irq_storm_init();
+    assert_int_equal(arch_pirq_bind(&xv[0].core, (uint32_t)pirq, true), 0);
+    a = message_line();
+    n = until_masked(&msi_masked[a], irq_lines[a].vector, 3000);
+    assert_true(n > 1000 && n < 10000); /* not for a burst, but within some tens of milliseconds */
+    assert_true(irq_lines[a].storm);
+    assert_non_null(strstr(fake_last_log, "takes more than half of CPU 0"));
+    time_passes(50000000);
+    assert_true(msi_masked[a]);
+    before = rings[0][pirq];
+    time_passes(60000000);
+    assert_false(msi_masked[a]);
+    assert_int_equal(rings[0][pirq], before + 1); /* what was lost meanwhile is made up for */
+    (void)until_masked(&msi_masked[a], irq_lines[a].vector, 3000);
+    time_passes(110000000);
+    assert_true(msi_masked[a]); /* longer, the second time */
+    time_passes(110000000);
+    assert_false(msi_masked[a]);
+    assert_int_equal(pirq_unmap(dom(0), pirq), 0);
+    assert_false(irq_lines[a].storm);
+}
+
+/* A fast device, but not without end: 100000 per second. */
+static void t_no_storm(void **state)
+{
+    int pirq = map_msi(0, 0, 1);
+    unsigned a;
+
+    timers_init_cpu(0);
+    irq_storm_init();
+    assert_int_equal(arch_pirq_bind(&xv[0].core, (uint32_t)pirq, true), 0);
+    a = message_line();
+    assert_int_equal(until_masked(&msi_masked[a], irq_lines[a].vector, 10000), 100000);
+    assert_int_equal(rings[0][pirq], 100000);
+}
+
+/* The guest says end of interrupt at once, and the line is still asserted. */
+static void t_storm_of_a_level_line(void **state)
+{
+    unsigned n = 0;
+
+    timers_init_cpu(0);
+    irq_storm_init();
+    assert_int_equal(map_gsi(0, 19, 19), 19);
+    assert_int_equal(irq_setup_gsi(19, true, true), 0);
+    assert_int_equal(arch_pirq_bind(&xv[0].core, 19, true), 0);
+    for (; !pin[19].masked && n < 100000; n++) {
+        fake_now += 2500;
+        interrupt(pin[19].vector);
+        assert_int_equal(pirq_eoi(dom(0), 19), 0);
+    }
+    assert_true(n > 1000 && n < 10000);
+    assert_true(irq_lines[19].storm && pin[19].masked);
+    arch_pirq_unbind(dom(0), 19);
+    assert_int_equal(arch_pirq_bind(&xv[0].core, 19, true), 0);
+    assert_true(pin[19].masked); /* a new user changes nothing */
+    time_passes(200000000);
+    assert_false(pin[19].masked);
+}
+
+static void t_storm_of_a_line_of_kryptons(void **state)
+{
+    static unsigned seen;
+    unsigned n;
+
+    timers_init_cpu(0);
+    irq_storm_init();
+    assert_int_equal(irq_request_isa(4, fn, &seen), 0);
+    n = until_masked(&pin[4].masked, pin[4].vector, 2500);
+    assert_true(n > 1000 && n < 10000);
+    time_passes(200000000);
+    assert_false(pin[4].masked);
+}
+
+/* A vector that belongs to nobody: acknowledged, said once in a while. */
+static void t_stray(void **state)
+{
+    unsigned lines = fake_log_lines;
+
+    for (unsigned i = 0; i < 4096; i++)
+        interrupt(0xd5);
+    assert_int_equal(eois, 4096);
+    assert_int_equal(fake_log_lines, lines + 1);
+}
+
 int main(void)
 {
 #define T(n) cmocka_unit_test_setup_teardown(n, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(t_level), T(t_nobody_takes_it), T(t_shared),      T(t_rights),   T(t_krypton_line),
-        T(t_msi),   T(t_bad_numbers),     T(t_vectors_end), T(t_affinity), T(t_walk),
+        T(t_level),
+        T(t_nobody_takes_it),
+        T(t_shared),
+        T(t_rights),
+        T(t_krypton_line),
+        T(t_msi),
+        T(t_bad_numbers),
+        T(t_vectors_end),
+        T(t_affinity),
+        T(t_walk),
+        T(t_storm_of_messages),
+        T(t_no_storm),
+        T(t_storm_of_a_level_line),
+        T(t_storm_of_a_line_of_kryptons),
+        T(t_stray),
     };
 
     return cmocka_run_group_tests_name("irq", tests, NULL, NULL);

@@ -33,6 +33,7 @@
 #include "lib/string.h"
 #include "x86/cpu.h"
 #include "x86/layout.h"
+#include "x86/mce.h"
 #include "x86/mm.h"
 #include "x86/percpu.h"
 #include "x86/platform.h"
@@ -244,6 +245,7 @@ void smp_ap_start(void)
     while (__atomic_load_n(&ap_state, __ATOMIC_ACQUIRE) != AP_GO)
         arch_cpu_relax();
     time_init_cpu();
+    mce_init_cpu();
     cpumask_set(&cpus_online, cpu);
     __atomic_store_n(&ap_state, AP_ONLINE, __ATOMIC_RELEASE);
     metal_resume_idle();

@@ -23,6 +23,7 @@
 #include "lib/string.h"
 #include "x86/cpu.h"
 #include "x86/layout.h"
+#include "x86/mce.h"
 #include "x86/mm.h"
 #include "x86/percpu.h"
 #include "x86/platform.h"
@@ -102,6 +103,7 @@ static void stage2(void)
     apic_init_bsp();
     irq_init();
     time_init();
+    mce_init_cpu();
     hypercall_init();
     pv_policy_init();
     domain_subsystem_init();
@@ -116,6 +118,8 @@ static void stage2(void)
     smp_init();
     time_finish();
     watchdog_init();
+    mce_init();
+    irq_storm_init();
     log_debug("Boot: building dom0");
     run_constructors();
     dom0_build(&boot_info);

@@ -27,15 +27,10 @@
 #include "x86/platform.h"
 #include "x86/pv.h"
 #include "x86/tlb.h"
+#include "x86/mce.h"
 #include "x86/msr.h"
 
-#define MCG_RIPV        1ull
-#define MC_VALID        (1ull << 63)
-#define MC_UNCORRECTED  (1ull << 61)
-#define MC_ADDR_VALID   (1ull << 58)
-#define MC_CONTEXT_LOST (1ull << 57)
-
-#define DR6_DEFAULT     0xffff0ff0ull
+#define DR6_DEFAULT 0xffff0ff0ull
 
 struct fixup {
     uint64_t at, to;
@@ -113,61 +108,38 @@ static void interrupt(uint8_t vector)
 /* --- NMI, machine check
  * ------------------------------------------------------------------------------------------------ */
 
+/* A stuck NMI source must not fill the log. */
+static bool nmi_worth_a_line(void)
+{
+    static uint32_t seen;
+    uint32_t n = __atomic_add_fetch(&seen, 1, __ATOMIC_RELAXED);
+
+    return !(n & (n - 1));
+}
+
 static void nmi(struct guest_regs *r)
 {
     uint8_t reason;
+    bool say;
 
     if (__atomic_load_n(&panic_stop, __ATOMIC_ACQUIRE))
         machine_park();
     if (nmi_handler && nmi_handler(r))
         return;
     if (arch_cpu_id())
-        return;
+        return; /* the chipset's come to the boot CPU; some senders reach all */
+    say = nmi_worth_a_line();
     reason = in8(0x61); /* system control port B: bit 7 SERR, bit 6 I/O check */
     if (reason & 0xc0) {
-        log_err("NMI: the chipset reports %s (port 0x61 = %#x)",
-                reason & 0x80 ? "a system error (SERR)" : "an I/O check", reason);
+        if (say)
+            log_err("NMI: the chipset reports %s (port 0x61 = %#x)",
+                    reason & 0x80 ? "a system error (SERR)" : "an I/O check", reason);
         out8(0x61, (uint8_t)((reason & 0x0f) | 0x0c)); /* acknowledge: mask and unmask */
         out8(0x61, (uint8_t)(reason & 0x03));
-    } else {
+    } else if (say) {
         log_warn("NMI on CPU 0 of unknown source");
     }
     pv_hardware_nmi();
-}
-
-/* Prints what the banks hold and clears them. True: the CPU's state is lost. */
-static bool machine_check_banks(void)
-{
-    unsigned banks = (unsigned)(rdmsr(MSR_MCG_CAP) & 0xff);
-    bool lost = false;
-
-    for (unsigned i = 0; i < banks; i++) {
-        uint64_t status = 0, addr = 0;
-
-        if (!rdmsr_safe(MSR_MC0_STATUS + 4 * i, &status) || !(status & MC_VALID))
-            continue;
-        if (status & MC_ADDR_VALID && !rdmsr_safe(MSR_MC0_ADDR + 4 * i, &addr))
-            addr = 0;
-        log_err("machine check: CPU %u bank %u status %#llx address %#llx", arch_cpu_id(), i,
-                (unsigned long long)status, (unsigned long long)addr);
-        lost |= (status & (MC_UNCORRECTED | MC_CONTEXT_LOST)) != 0;
-        if (!wrmsr_safe(MSR_MC0_STATUS + 4 * i, 0))
-            log_warn("machine check: bank %u cannot be cleared", i);
-    }
-    return lost;
-}
-
-static void machine_check(struct guest_regs *r)
-{
-    uint64_t status = rdmsr(MSR_MCG_STATUS);
-
-    if (machine_check_banks() || !(status & MCG_RIPV)) {
-        show_registers(r);
-        panic("machine check: the hardware reports an error that cannot be recovered from (MCG_STATUS %#llx)",
-              (unsigned long long)status);
-    }
-    wrmsr(MSR_MCG_STATUS, 0);
-    pv_hardware_mce();
 }
 
 /* --- from a guest
@@ -182,7 +154,7 @@ void trap_from_guest(struct guest_regs *r)
         pv_trap(r);
         break;
     case TRAP_MC:
-        machine_check(r);
+        mce_exception(r, true);
         pv_trap(r);
         break;
     case TRAP_DB:
@@ -312,7 +284,7 @@ void trap_from_krypton(struct guest_regs *r)
         nmi(r);
         return;
     case TRAP_MC:
-        machine_check(r);
+        mce_exception(r, false);
         return;
     case TRAP_DB:
         debug_trap(r);

@@ -7,6 +7,7 @@
  *   live, edge or MSI:  interrupt -> EOI -> events
  *   live, level:        interrupt -> mask, EOI -> events --every PIRQ's irq_guest_eoi--> unmask
  *   live --last irq_unbind_guest--> masked --irq_free_msi--> idle
+ *   live --comes without end (storm.c)--> masked --its time is over--> live
  *
  * Invariants
  *  1. vector_irq[v] = i exactly while irq_lines[i].vector = v (both change under vector_lock).
@@ -15,6 +16,7 @@
  * level interrupt that nobody acknowledges comes once, and never again until somebody does.
  *  4. A level interrupt that no guest takes leaves the line masked until the next bind.
  *  5. p->bound exactly while p is on the list of its line.
+ *  6. A line with storm set is masked.
  * Locks: line->lock (RANK_IRQ_DESC, interrupts off) is held while events are delivered, so that unbinding
  * waits for delivery; vector_lock (RANK_IOAPIC) is a leaf.
  */
@@ -179,9 +181,35 @@ static void handle_stray(uint8_t vector)
         log_warn("interrupt on vector %#x, which belongs to nobody", vector);
 }
 
+/* Lock held. */
+static void handled(struct irq_line *l, uint64_t begin)
+{
+    if (unlikely(storm_note(l, begin, arch_time_ns())))
+        line_mask(l, true);
+}
+
+uint64_t irq_storm_over(struct irq_line *l, uint64_t now)
+{
+    unsigned long flags = spin_lock_irq(&l->lock);
+    uint64_t next = ~0ull;
+
+    if (l->storm && now < l->storm_until) {
+        next = l->storm_until;
+    } else if (l->storm) {
+        l->storm = false;
+        if (!l->unacked && (l->guests || l->fn))
+            line_mask(l, false);
+        if (!l->level)
+            (void)deliver(l);
+    }
+    spin_unlock_irq(&l->lock, flags);
+    return next;
+}
+
 void irq_handle(uint8_t vector)
 {
     unsigned n = __atomic_load_n(&vector_irq[vector], __ATOMIC_ACQUIRE);
+    uint64_t begin = arch_time_ns();
     struct irq_line *l;
     void (*fn)(void *);
     void *data;
@@ -196,14 +224,19 @@ void irq_handle(uint8_t vector)
     l->count++;
     fn = l->fn;
     data = l->data;
-    if (!fn)
+    if (!fn) {
         handle_guest(l);
-    else if (!l->level)
+        handled(l, begin);
+    } else if (!l->level) {
         apic_eoi(); /* a new edge while fn runs is kept by the APIC */
+    }
     spin_unlock(&l->lock);
     if (!fn)
         return;
     fn(data);
+    spin_lock(&l->lock);
+    handled(l, begin);
+    spin_unlock(&l->lock);
     if (l->level)
         apic_eoi();
 }
@@ -276,7 +309,7 @@ int irq_request_isa(unsigned isa_irq, void (*fn)(void *), void *data)
         l->fn = fn;
         l->data = data;
         l->cpu = 0;
-        line_program(l, false);
+        line_program(l, l->storm);
     }
     spin_unlock_irq(&l->lock, flags);
     return ret;
@@ -323,8 +356,8 @@ int irq_bind_guest(struct pirq *p, struct vcpu *v, bool share, bool *level)
         *level = l->level;
         if (!p->next) {
             l->cpu = v->cpu;
-            line_program(l, false);
-        } else if (!l->unacked && l->masked) {
+            line_program(l, l->storm);
+        } else if (!l->unacked && !l->storm && l->masked) {
             line_mask(l, false);
         }
     }
@@ -339,7 +372,7 @@ static void acknowledge(struct irq_line *l, struct pirq *p)
     if (!p->needs_eoi)
         return;
     p->needs_eoi = false;
-    if (!--l->unacked)
+    if (!--l->unacked && !l->storm)
         line_mask(l, false);
 }
 
@@ -463,7 +496,8 @@ static void lines_give_back(unsigned first, unsigned count)
         flags = spin_lock_irq(&l->lock);
         l->level = l->low = l->masked = false;
         l->unacked = 0;
-        l->count = l->unhandled = l->moved_ns = 0;
+        l->count = l->unhandled = l->moved_ns = l->busy_ns = 0;
+        l->storm = false;
         spin_unlock_irq(&l->lock, flags);
         __atomic_store_n(&l->kind, IRQ_NONE, __ATOMIC_RELEASE);
     }
@@ -588,6 +622,7 @@ static void check_line(const struct irq_line *l)
     }
     BUG_ON(owing != l->unacked);
     BUG_ON(owing && (!l->level || !l->masked));
+    BUG_ON(l->storm && !l->masked);
 }
 
 void irq_room_check(void)
@@ -612,8 +647,11 @@ static void dump_line(const struct irq_line *l)
         fmt_snprintf(what, sizeof(what), "%s/%s rte %016llx", l->level ? "level" : "edge",
                      l->low ? "low" : "high", (unsigned long long)ioapic_entry(line_nr(l)));
     console_printf("  irq %3u vec %02x cpu %u %s%s count %llu unhandled %llu unacked %u", line_nr(l),
-                   l->vector, l->cpu, what, l->masked ? " masked" : "", (unsigned long long)l->count,
-                   (unsigned long long)l->unhandled, l->unacked);
+                   l->vector, l->cpu, what,
+                   l->storm    ? " storm"
+                   : l->masked ? " masked"
+                               : "",
+                   (unsigned long long)l->count, (unsigned long long)l->unhandled, l->unacked);
     if (l->fn)
         console_printf(" (Krypton)");
     for (const struct pirq *p = l->guests; p; p = p->next)

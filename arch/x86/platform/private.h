@@ -90,14 +90,23 @@ struct irq_line {
     uint32_t cpu;         /* [lock] where it goes */
     void (*fn)(void *);   /* [lock] Krypton's own handler; excludes guests */
     void *data;
-    struct pirq *guests;       /* [lock] */
-    struct msi msi;            /* [lock] of an MSI line */
-    uint64_t moved_ns;         /* [lock] last change of cpu */
-    uint64_t count, unhandled; /* [lock] */
+    struct pirq *guests;         /* [lock] */
+    struct msi msi;              /* [lock] of an MSI line */
+    uint64_t moved_ns;           /* [lock] last change of cpu */
+    uint64_t count, unhandled;   /* [lock] */
+    bool storm;                  /* [lock] masked because it came without end (storm.c) */
+    uint32_t storms;             /* [lock] */
+    uint64_t storm_until;        /* [lock] ns */
+    uint64_t window_ns, busy_ns; /* [lock] what handling it took since then */
 };
 
 extern struct irq_line irq_lines[IRQ_MAX];
 extern unsigned irq_gsi_count; /* lines [0, irq_gsi_count) are GSIs */
+
+/* An interrupt of the line was handled. True: it is one too many, the line is to be masked. Lock held. (storm.c) */
+bool must_check storm_note(struct irq_line *l, uint64_t begin, uint64_t end);
+/* Ends the line's storm if its time has come; when to look again, ~0 = no need. */
+uint64_t irq_storm_over(struct irq_line *l, uint64_t now);
 
 /* Trigger and polarity of a GSI, by its user: -EINVAL, -EEXIST (in use with another setting), -EBUSY
  * (Krypton's own). */

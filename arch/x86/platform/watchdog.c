@@ -9,6 +9,7 @@
  */
 #include "arch/cpu.h"
 #include "arch/time.h"
+#include "core/console.h"
 #include "core/log.h"
 #include "core/params.h"
 #include "core/timer.h"
@@ -68,8 +69,29 @@ static bool nmi(const struct guest_regs *r)
     panic("watchdog: CPU%u hangs", arch_cpu_id());
 }
 
+#ifdef DEBUG
+/* For the test of this very file: a CPU that takes no interrupts any more. */
+static void hang(void *unused)
+{
+    arch_irq_disable();
+    for (;;)
+        arch_cpu_relax();
+}
+
+static void hang_last_cpu(void)
+{
+    static struct timer timer;
+
+    timer_init(&timer, hang, NULL, cpu_count() - 1);
+    timer_set(&timer, arch_time_ns());
+}
+#endif
+
 void watchdog_init(void)
 {
+#ifdef DEBUG
+    debug_key_register('H', "hang the last CPU", hang_last_cpu);
+#endif
     if (!opt_watchdog)
         return;
     if (cpu_count() < 2) {

@@ -17,6 +17,8 @@
 #define MSR_MISC_ENABLE       0x1a0
 #define MSR_MTRR_BASE         0x200
 #define MSR_PAT               0x277
+#define MSR_MCG_CTL           0x17b
+#define MSR_MC0_CTL           0x400
 #define MSR_MC0_STATUS        0x401
 #define MSR_MC0_ADDR          0x402
 #define MSR_TSC_DEADLINE      0x6e0

@@ -107,6 +107,8 @@ void apic_timer_setup_cpu(void); /* vector VEC_TIMER, one-shot or TSC deadline *
 
 /* --- interrupt lines -------------------------------------------------------------------------------------------------- */
 void irq_init(void); /* IO-APICs masked, vectors assigned, 8259 off */
+/* When timers work: lines that come without end are masked for a while. */
+void irq_storm_init(void);
 /* Device vector arrived (interrupts off): handler or guest delivery, EOI. */
 void irq_handle(uint8_t vector);
 /* A line for Krypton itself (serial): gsi by ISA irq number. */
