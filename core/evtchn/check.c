@@ -21,7 +21,8 @@ static void check_port(const struct domain *d, const struct evtchn *c, uint32_t 
 {
     const struct vcpu *v;
 
-    BUG_ON(c->state > EVT_IPI || c->notify_vcpu >= d->max_vcpus || c->priority > EVTCHN_FIFO_PRIORITY_MIN);
+    BUG_ON(c->state > EVT_IPI || __atomic_load_n(&c->notify_vcpu, __ATOMIC_RELAXED) >= d->max_vcpus ||
+           __atomic_load_n(&c->priority, __ATOMIC_RELAXED) > EVTCHN_FIFO_PRIORITY_MIN);
     BUG_ON((c->state == EVT_FREE && port) != bitmap_test(d->evtchn.free, port));
     switch (c->state) {
     case EVT_INTERDOMAIN:

@@ -101,7 +101,7 @@ static int port_open(struct domain *d, struct evtchn *c, uint32_t port, enum evt
         else
             c->virq = what;
         __atomic_store_n(&c->notify_vcpu, vcpu, __ATOMIC_RELAXED);
-        c->state = (uint8_t)state;
+        evtchn_state_set(c, state);
     }
     spin_unlock(&c->lock);
     spin_unlock_irq(&d->evtchn.lock, flags);
@@ -134,10 +134,10 @@ static int connect(struct domain *ld, struct evtchn *lc, uint32_t lport, struct 
     lock_ports(ld, lc, lport, rd, rc, rport);
     lc->remote = rd;
     lc->remote_port = rport;
-    lc->state = EVT_INTERDOMAIN;
+    evtchn_state_set(lc, EVT_INTERDOMAIN);
     rc->remote = ld;
     rc->remote_port = lport;
-    rc->state = EVT_INTERDOMAIN;
+    evtchn_state_set(rc, EVT_INTERDOMAIN);
     evtchn_set_pending(ld, lc, lport); /* the peer may have rung before anybody listened */
     unlock_ports(lc, rc);
     return 0;
@@ -157,8 +157,11 @@ int evtchn_bind_interdomain(struct domain *ld, struct domain *rd, uint32_t rport
         return r;
     flags = lock_pair(ld, rd);
     r = connect(ld, lc, lport, rd, rport);
-    if (r)
+    if (r) {
+        spin_lock(&lc->lock);
         evtchn_port_release(ld, lc, lport);
+        spin_unlock(&lc->lock);
+    }
     unlock_pair(ld, rd, flags);
     if (!r)
         *out = PORT(lport);
@@ -175,7 +178,7 @@ static int virq_claim(struct domain *d, struct vcpu *v, uint32_t virq, struct ev
     spin_lock(&c->lock);
     c->virq = virq;
     __atomic_store_n(&c->notify_vcpu, (uint16_t)v->id, __ATOMIC_RELAXED);
-    c->state = EVT_VIRQ;
+    evtchn_state_set(c, EVT_VIRQ);
     __atomic_store_n(&v->virq_port[virq], port, __ATOMIC_RELEASE);
     spin_unlock(&c->lock);
     return 0;
@@ -241,7 +244,7 @@ static void disconnect(struct domain *d, struct evtchn *c, uint32_t port)
     rc->remote = NULL;
     rc->remote_port = 0;
     rc->remote_id = d->id.v;
-    rc->state = EVT_UNBOUND;
+    evtchn_state_set(rc, EVT_UNBOUND);
     evtchn_port_release(d, c, port);
     unlock_ports(c, rc);
 }
@@ -274,7 +277,7 @@ static void close_pirq(struct domain *d, struct evtchn *c, uint32_t port, unsign
     uint32_t pirq = c->pirq;
 
     spin_lock(&c->lock);
-    c->state = EVT_RESERVED;
+    evtchn_state_set(c, EVT_RESERVED);
     spin_unlock(&c->lock);
     spin_unlock_irq(&d->evtchn.lock, flags);
     arch_pirq_unbind(d, pirq);
@@ -347,7 +350,7 @@ int evtchn_close_all(struct domain *d, uint32_t *from)
         *from = port;
         if (port % 32 == 31 && port != start && preempt_needed())
             return -EAGAIN;
-        if (c->state == EVT_FREE)
+        if (__atomic_load_n(&c->state, __ATOMIC_RELAXED) == EVT_FREE)
             continue;
         if (evtchn_close(d, port) == -EAGAIN)
             return -EAGAIN;

@@ -76,7 +76,7 @@ static void port_arm(struct domain *d, struct evtchn *c, uint32_t pirq)
     spin_lock(&c->lock);
     c->pirq = pirq;
     c->remote = d;
-    c->state = EVT_PIRQ;
+    evtchn_state_set(c, EVT_PIRQ);
     spin_unlock(&c->lock);
     spin_unlock_irq(&d->evtchn.lock, flags);
 }

@@ -121,7 +121,9 @@ static int take(struct domain *d, struct evtchn **c, uint32_t *port)
     bitmap_clear(e->free, *port);
     *c = &e->bucket[*port / EVTCHN_PER_BUCKET][*port % EVTCHN_PER_BUCKET];
     BUG_ON((*c)->state != EVT_FREE);
-    (*c)->state = EVT_RESERVED;
+    spin_lock(&(*c)->lock); /* senders look at it under its lock alone */
+    evtchn_state_set(*c, EVT_RESERVED);
+    spin_unlock(&(*c)->lock);
     e->active++;
     return 0;
 }
@@ -154,13 +156,13 @@ int evtchn_port_alloc(struct domain *d, struct evtchn **c, uint32_t *port)
     return r == -ENOBUFS ? -ENOSPC : r;
 }
 
-/* Lock held; the port's lock too when others can reach it. */
+/* Lock held, and the port's. */
 void evtchn_port_release(struct domain *d, struct evtchn *c, uint32_t port)
 {
     struct evtchn_domain *e = &d->evtchn;
 
     spin_assert_held(&e->lock);
-    c->state = EVT_FREE;
+    evtchn_state_set(c, EVT_FREE);
     c->remote = NULL;
     c->remote_port = 0;
     __atomic_store_n(&c->notify_vcpu, 0, __ATOMIC_RELAXED);

@@ -34,6 +34,11 @@ struct evtchn {
     uint8_t last_priority; /* [q] */
     uint8_t unsent;        /* [a] FIFO: pending, but the guest has not given the event word yet */
 };
+/* Who walks over all ports reads it without a lock, and looks again under one. */
+static inline void evtchn_state_set(struct evtchn *c, enum evtchn_state s)
+{
+    __atomic_store_n(&c->state, (uint8_t)s, __ATOMIC_RELAXED);
+}
 _Static_assert(sizeof(struct evtchn) == 32, "a bucket is one frame");
 
 #define EVTCHN_PER_BUCKET 128u

@@ -216,13 +216,16 @@ void grant_use_end(const struct grant_use *u)
 mfn_t grant_use_mfn(struct domain *granter, uint32_t ref)
 {
     struct grant_table *t = granter->grant;
-    const struct active *a;
+    struct active *a;
     mfn_t m;
 
     read_lock(&t->lock);
     a = grant_active(t, ref);
-    BUG_ON(!a || (!a->read && !a->write));
+    BUG_ON(!a);
+    spin_lock(&a->lock);
+    BUG_ON(!a->read && !a->write);
     m = a->mfn;
+    spin_unlock(&a->lock);
     read_unlock(&t->lock);
     return m;
 }

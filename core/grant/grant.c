@@ -258,7 +258,7 @@ static int version_change(struct domain *d, struct grant_table *t, unsigned vers
         memset(t->shared[i], 0, FRAME_SIZE);
     for (unsigned i = 0; i < t->status_frames; i++)
         memset(t->status[i], 0, FRAME_SIZE);
-    t->version = version;
+    __atomic_store_n(&t->version, version, __ATOMIC_RELAXED); /* op_set_version reads it without the lock */
     for (uint32_t ref = 0; ref < GNTTAB_NR_RESERVED_ENTRIES; ref++)
         kept_write(t, ref, &kept[ref]);
     return 0;

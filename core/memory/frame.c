@@ -123,7 +123,7 @@ static void prepare(mfn_t m, unsigned order, bool zero)
             arch_frame_zero(MFN(m.n + i));
         }
         was_dirty += (f->flags & FRAME_F_STALE) != 0;
-        f->flags &= (uint8_t) ~(FRAME_F_CLEAN | FRAME_F_STALE);
+        frame_flags_change(f, FRAME_F_CLEAN | FRAME_F_STALE, 0);
     }
     if (was_dirty)
         __atomic_fetch_sub(&dirty_frames, was_dirty, __ATOMIC_RELAXED);
@@ -272,9 +272,9 @@ void frame_release_owned(struct frame *f, bool scrub)
         ASSERT(frame_is_zero(m));
     } else if (scrub) {
         arch_frame_zero(m);
-        f->flags |= FRAME_F_CLEAN;
+        frame_flags_change(f, 0, FRAME_F_CLEAN);
     } else {
-        f->flags |= FRAME_F_STALE;
+        frame_flags_change(f, 0, FRAME_F_STALE);
         __atomic_fetch_add(&dirty_frames, 1, __ATOMIC_RELAXED);
     }
     if (unlikely(f->count & FRAME_LEAVING)) {

@@ -59,7 +59,7 @@ static void list_add(struct node *nd, uint64_t n, unsigned order)
     unsigned z = zone_of(n);
     uint32_t first = nd->list[z][order];
 
-    f->flags |= FRAME_F_HEAD;
+    frame_flags_change(f, 0, FRAME_F_HEAD);
     f->order = (uint8_t)order;
     f->prev = 0;
     f->next = first;
@@ -82,7 +82,7 @@ static void list_del(struct node *nd, uint64_t n)
     if (f->next)
         frame_table[f->next].prev = f->prev;
     f->next = f->prev = 0;
-    f->flags &= (uint8_t)~FRAME_F_HEAD;
+    frame_flags_change(f, FRAME_F_HEAD, 0);
     if (nd->list[z][order])
         return;
     nd->order_mask[z] &= ~(1u << order);
@@ -129,7 +129,7 @@ static uint64_t take_from(unsigned node, unsigned order, unsigned max_zone)
         nd->free -= 1ull << order;
         nd->free_zone[zone_of(n)] -= 1ull << order;
         for (uint64_t i = 0; i < 1ull << order; i++)
-            frame_table[n + i].flags &= (uint8_t)~FRAME_F_FREE;
+            frame_flags_change(&frame_table[n + i], FRAME_F_FREE, 0);
     }
     spin_unlock(&nd->lock);
     return n;
@@ -175,7 +175,7 @@ static bool buddy_free(uint64_t buddy, unsigned order, unsigned node)
     if (buddy >= frame_count)
         return false;
     b = &frame_table[buddy];
-    return (b->flags & (FRAME_F_RAM | FRAME_F_HEAD)) == (FRAME_F_RAM | FRAME_F_HEAD) && b->order == order &&
+    return (__atomic_load_n(&b->flags, __ATOMIC_RELAXED) & (FRAME_F_RAM | FRAME_F_HEAD)) == (FRAME_F_RAM | FRAME_F_HEAD) && b->order == order &&
            node_of(b) == node;
 }
 
@@ -210,7 +210,7 @@ void heap_give(mfn_t m, unsigned order)
     perf_count(frames_given);
     spin_lock(&nd->lock);
     for (uint64_t i = 0; i < count; i++)
-        frame_table[m.n + i].flags |= FRAME_F_FREE;
+        frame_flags_change(&frame_table[m.n + i], 0, FRAME_F_FREE);
     nd->free += count;
     nd->free_zone[zone_of(m.n)] += count;
     merge_and_add(nd, m.n, order);
@@ -250,7 +250,7 @@ bool heap_carve(mfn_t m)
         }
         nd->free--;
         nd->free_zone[zone_of(m.n)]--;
-        mfn_frame(m)->flags &= (uint8_t)~FRAME_F_FREE;
+        frame_flags_change(mfn_frame(m), FRAME_F_FREE, 0);
     }
     spin_unlock(&nd->lock);
     return is_free;

@@ -179,9 +179,10 @@ static bool publish(struct domain *d, mfn_t m, unsigned order, bool clean)
     for (uint64_t i = 1ull << order; ok && i--;) {
         struct frame *f = mfn_frame(MFN(m.n + i));
 
-        BUG_ON(f->count || f->owner != FRAME_NO_OWNER);
+        /* Guests may name it at any time: they look, and see 0. */
+        BUG_ON(__atomic_load_n(&f->count, __ATOMIC_RELAXED) || f->owner != FRAME_NO_OWNER);
         if (clean)
-            f->flags |= FRAME_F_CLEAN;
+            frame_flags_change(f, 0, FRAME_F_CLEAN);
         __atomic_store_n(&f->owner, d->id.v, __ATOMIC_RELAXED);
         list_add(&d->page_list, f);
         __atomic_store_n(&f->count, FRAME_ALLOCATED | 1, __ATOMIC_RELEASE);

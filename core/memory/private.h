@@ -63,4 +63,11 @@ void __asan_unpoison_memory_region(void const volatile *p, size_t n);
 #define mem_permit(p, n) ((void)0)
 #endif
 
+/* Flags change in one store: others look at them without a lock (mfn_valid, the buddy of a block), for bits that this change
+ * leaves alone. */
+static inline void frame_flags_change(struct frame *f, uint8_t clear, uint8_t set)
+{
+    __atomic_store_n(&f->flags, (uint8_t)((f->flags & ~clear) | set), __ATOMIC_RELAXED);
+}
+
 #endif

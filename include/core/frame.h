@@ -58,7 +58,7 @@ static inline mfn_t frame_mfn(const struct frame *f)
 /* True if m has a struct frame and is RAM that Krypton manages (not a hole, not MMIO, not firmware-reserved). */
 static inline bool mfn_valid(mfn_t m)
 {
-    return m.n < frame_count && (frame_table[m.n].flags & FRAME_F_RAM);
+    return m.n < frame_count && (__atomic_load_n(&frame_table[m.n].flags, __ATOMIC_RELAXED) & FRAME_F_RAM);
 }
 
 /* --- boot: the architecture hands over memory

@@ -3,7 +3,7 @@
 #include "fake_private.h"
 
 unsigned fake_fail_alloc, fake_fail_mem, fake_fail_copy, fake_fail_physmap, fake_fail_map, fake_preempt_every;
-static unsigned preempt_calls;
+static _Thread_local unsigned preempt_calls; /* tests with threads: each its own */
 
 bool fake_due(unsigned *counter)
 {

@@ -17,7 +17,7 @@ unsigned fake_copies;
 
 static bool faults(gva_t a, size_t n)
 {
-    fake_copies++;
+    __atomic_fetch_add(&fake_copies, 1, __ATOMIC_RELAXED);
     return fake_due(&fake_fail_copy) || a.a < 0x10000 || a.a + n < a.a || a.a + n > 1ull << 47 ||
            (a.a < fake_fault_end && a.a + n > fake_fault_start) ||
            (fake_window_end && (a.a < fake_window_start || a.a + n > fake_window_end));
@@ -486,11 +486,9 @@ weak void mm_fill_guest_l4(uint64_t *l4, struct domain *d)
 }
 weak bool mm_show_m2p(uint64_t *l4, bool show)
 {
-    uint64_t was = l4[HYP_SLOT_FIRST],
-             want = show ? 0x8000000000000063ull + ((uint64_t)HYP_SLOT_FIRST << 40) : 0;
+    uint64_t want = show ? 0x8000000000000063ull + ((uint64_t)HYP_SLOT_FIRST << 40) : 0;
 
-    l4[HYP_SLOT_FIRST] = want;
-    return was != want;
+    return __atomic_exchange_n(&l4[HYP_SLOT_FIRST], want, __ATOMIC_ACQ_REL) != want;
 }
 weak struct guest_regs *vcpu_regs(struct vcpu *v)
 {

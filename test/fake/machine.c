@@ -129,7 +129,7 @@ weak mfn_t arch_va_mfn(const void *va)
 }
 weak void arch_frame_zero(mfn_t m)
 {
-    fake_zeroed++;
+    __atomic_fetch_add(&fake_zeroed, 1, __ATOMIC_RELAXED);
     memset(arch_frame_va(m), 0, FRAME_SIZE);
 }
 

@@ -5,6 +5,7 @@
  * after they were freed (ASan).
  */
 #include "fake.h"
+#include "core/perf.h"
 #include "core/evtchn.h"
 #include "core/grant.h"
 #include "core/sched.h"
@@ -58,12 +59,25 @@ void arch_irq_restore(unsigned long flags)
 {
     irqs_off = !flags;
 }
+uint32_t *arch_perf(void)
+{
+    static _Thread_local uint32_t counts[PERF_VALUES];
+
+    return counts;
+}
 void arch_cpu_relax(void)
 {
     sched_yield();
 }
 
-/* The fake machine's own lists are for one thread. */
+/* The fake machine's own lists and TLBs are for one thread. */
+void arch_frame_settle(struct frame *f, unsigned order)
+{
+}
+void arch_frame_stamp(struct frame *f)
+{
+}
+
 bool arch_grant_pin(struct domain *owner, mfn_t m, bool readonly)
 {
     return mfn_valid(m) && frame_get(mfn_frame(m), owner);
@@ -174,6 +188,15 @@ static void run(void *(*fn)(void *))
 
 /* --- events --- */
 
+static bool few_ports(struct domain *d)
+{
+    unsigned long flags = spin_lock_irq(&d->evtchn.lock);
+    bool few = d->evtchn.active < PORTS;
+
+    spin_unlock_irq(&d->evtchn.lock, flags);
+    return few;
+}
+
 static void random_event_op(struct domain *d, unsigned *seed)
 {
     unsigned di = (unsigned)rand_r(seed) % DOMAINS;
@@ -191,19 +214,19 @@ static void random_event_op(struct domain *d, unsigned *seed)
 
     switch (rand_r(seed) % 16) {
     case 0:
-        if (d->evtchn.active < PORTS)
+        if (few_ports(d))
             event_op(d, EVTCHNOP_alloc_unbound, &unbound);
         break;
     case 1:
     case 2:
-        if (d->evtchn.active < PORTS)
+        if (few_ports(d))
             event_op(d, EVTCHNOP_bind_interdomain, &inter);
         break;
     case 3:
         event_op(d, EVTCHNOP_bind_virq, &virq);
         break;
     case 4:
-        if (d->evtchn.active < PORTS)
+        if (few_ports(d))
             event_op(d, EVTCHNOP_bind_ipi, &ipi);
         break;
     case 5:
@@ -350,9 +373,9 @@ static void rewrite_entry(struct domain *d, unsigned *seed)
 
     read_lock(&d->grant->lock); /* for the version only: which words are the entry's */
     if (d->grant->version == 1)
-        grant_v1(d->grant, ref)->frame = (uint32_t)f;
+        __atomic_store_n(&grant_v1(d->grant, ref)->frame, (uint32_t)f, __ATOMIC_RELAXED);
     else
-        grant_v2(d->grant, ref)->full_page.frame = f;
+        __atomic_store_n(&grant_v2(d->grant, ref)->full_page.frame, f, __ATOMIC_RELAXED);
     __atomic_store_n(grant_header(d->grant, ref), word, __ATOMIC_RELEASE);
     read_unlock(&d->grant->lock);
 }

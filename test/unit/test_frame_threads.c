@@ -4,6 +4,7 @@
  * by side, a domain dying meanwhile.
  */
 #include "fake.h"
+#include "core/perf.h"
 #include "core/alloc.h"
 #include "lib/string.h"
 
@@ -21,6 +22,12 @@ static __thread bool irqs_off;
 unsigned arch_cpu_id(void)
 {
     return me;
+}
+uint32_t *arch_perf(void)
+{
+    static _Thread_local uint32_t counts[PERF_VALUES];
+
+    return counts;
 }
 void arch_cpu_relax(void)
 {
@@ -92,7 +99,7 @@ static void one_round(unsigned *rng)
         break;
     case 2: /* a mapping, held for a moment */
         if (f && frame_get(f, d)) {
-            *(volatile char *)arch_frame_va(m) = 1;
+            __atomic_store_n((char *)arch_frame_va(m), 1, __ATOMIC_RELAXED);
             sched_yield();
             frame_ref(f);
             frame_put(f);

@@ -2,6 +2,7 @@
  * them pin, unpin, load, change and abandon the same few tables at once. Waiting for ever ends by alarm,
  * wrong counts by the room check after each phase, when all are at rest. */
 #include "fake.h"
+#include "core/perf.h"
 #include "core/sched.h"
 #include "x86/boot.h"
 #include "x86/pte.h"
@@ -56,6 +57,12 @@ unsigned arch_cpu_id(void)
 struct vcpu *arch_current(void)
 {
     return started ? dom->vcpu[me] : sched_idle_vcpu(0);
+}
+uint32_t *arch_perf(void)
+{
+    static _Thread_local uint32_t counts[PERF_VALUES];
+
+    return counts;
 }
 void arch_cpu_relax(void)
 {
@@ -152,9 +159,9 @@ static void scribble(void)
     if (pv_frame_get_type(m, dom, PGT_WRITABLE, false))
         return;
     for (unsigned i = 0; i < 3; i++)
-        ((uint64_t *)arch_frame_va(m))[an_index()] = an_entry();
-    if (!rnd(4))
-        memset(arch_frame_va(m), 0, FRAME_SIZE);
+        __atomic_store_n((uint64_t *)arch_frame_va(m) + an_index(), an_entry(), __ATOMIC_RELAXED);
+    for (unsigned i = rnd(4) ? 512 : 0; i < 512; i++)
+        __atomic_store_n((uint64_t *)arch_frame_va(m) + i, 0, __ATOMIC_RELAXED);
     pv_frame_put_type(m);
 }
 

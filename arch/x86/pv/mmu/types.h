@@ -58,7 +58,7 @@ static inline struct frame *frame_named(mfn_t m)
     if (unlikely(m.n >= frame_count))
         return NULL;
     f = &frame_table[array_index(m.n, frame_count)];
-    return likely(f->flags & FRAME_F_RAM) ? f : NULL;
+    return likely(__atomic_load_n(&f->flags, __ATOMIC_RELAXED) & FRAME_F_RAM) ? f : NULL;
 }
 static inline uint64_t type_word(const struct frame *f)
 {
