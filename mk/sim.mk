@@ -11,7 +11,9 @@ SIM_ARGS ?=
 
 SIM_PRODUCT := $(HOST_LIB_C) $(HOST_PV) arch/x86/mm/tlb.c
 SIM_FAKE := test/fake/machine.c test/fake/guest.c test/fake/log.c test/fake/control.c
-SIM_C := $(filter-out test/sim/threads.c,$(wildcard test/sim/*.c)) $(wildcard test/model/*.c)
+# Coroutines (engine.c) or threads (threads.c).
+SIM_OTHER ?= threads
+SIM_C := $(filter-out test/sim/$(SIM_OTHER).c,$(wildcard test/sim/*.c)) $(wildcard test/model/*.c)
 SIM_POINTS := -include test/sim/points.h
 SIM_WRAP := $(foreach f,preempt_needed arch_frame_settle,-Wl,--wrap=$(f))
 
@@ -36,5 +38,15 @@ $(SIMB)/sim: $(call sim_obj,$(SIM_C)) $(SIMB)/libsim.a
 .PHONY: sim
 sim: $(SIMB)/sim
 	@$(SIMB)/sim $(if $(SIM_SECONDS),-t $(SIM_SECONDS),-n $(SEEDS)) -s $(SEED) $(SIM_ARGS) $(SIM)
+
+## make sim-threads  the same scenarios and the threaded unit tests as threads under ThreadSanitizer: SIM_ROUNDS=n
+SIM_ROUNDS ?= 4
+TSAN := HOST_CC=clang HOST_SAN="-fsanitize=thread" 
+TSAN_UNIT := $(patsubst test/unit/test_%.c,%,$(wildcard test/unit/test_*_smp.c test/unit/test_*_threads.c))
+.PHONY: sim-threads
+sim-threads:
+	@$(MAKE) --no-print-directory $(TSAN) SIMB=build/tsan/sim SIM_OTHER=engine build/tsan/sim/sim
+	@$(MAKE) --no-print-directory $(TSAN) H=build/tsan/host UNIT="$(TSAN_UNIT)" unit-build
+	@tools/test-threads build/tsan $(SIM_ROUNDS) $(SEED) $(TSAN_UNIT) -- $(SIM)
 
 -include $(shell find $(SIMB) -name "*.d" 2>/dev/null)

@@ -109,12 +109,12 @@ void arch_cpu_relax(void)
 void arch_cpu_kick(unsigned cpu)
 {
     SIM_CHECK(cpu < SIM_CPUS);
-    __atomic_store_n(&sim_cpus[cpu].kicked, true, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&sim_cpus[cpu].kicked, true, __ATOMIC_RELAXED);
 }
 void apic_send_ipi_mask(const struct cpumask *m, uint8_t vector)
 {
     SIM_CHECK(vector == VEC_FLUSH);
-    for_each_cpu(c, m) __atomic_store_n(&sim_cpus[c].flush_wanted, true, __ATOMIC_SEQ_CST);
+    for_each_cpu(c, m) __atomic_store_n(&sim_cpus[c].flush_wanted, true, __ATOMIC_RELAXED);
 }
 void arch_timer_program(uint64_t deadline_ns)
 {
@@ -127,8 +127,8 @@ uint64_t arch_time_ns(void)
 
 bool sim_interrupt_waiting(const struct sim_cpu *c)
 {
-    return __atomic_load_n(&c->kicked, __ATOMIC_SEQ_CST) ||
-           __atomic_load_n(&c->flush_wanted, __ATOMIC_SEQ_CST) || c->deadline <= sim_engine_now();
+    return __atomic_load_n(&c->kicked, __ATOMIC_RELAXED) ||
+           __atomic_load_n(&c->flush_wanted, __ATOMIC_RELAXED) || c->deadline <= sim_engine_now();
 }
 
 static void handle(struct sim_cpu *c, void (*fn)(void))
@@ -153,9 +153,11 @@ void sim_interrupts(struct sim_cpu *c)
 {
     if (c->irqs_off || c->in_irq)
         return;
-    if (__atomic_exchange_n(&c->flush_wanted, false, __ATOMIC_SEQ_CST))
+    if (__atomic_load_n(&c->flush_wanted, __ATOMIC_RELAXED) &&
+        __atomic_exchange_n(&c->flush_wanted, false, __ATOMIC_RELAXED))
         handle(c, tlb_flush_interrupt);
-    if (__atomic_exchange_n(&c->kicked, false, __ATOMIC_SEQ_CST))
+    if (__atomic_load_n(&c->kicked, __ATOMIC_RELAXED) &&
+        __atomic_exchange_n(&c->kicked, false, __ATOMIC_RELAXED))
         handle(c, kick_interrupt);
     if (c->deadline <= sim_engine_now())
         handle(c, timer_interrupt);
@@ -319,7 +321,7 @@ static struct sim_tlb_entry *find_page(struct sim_cpu *c, uint64_t va, bool writ
 /* A stale write may land in a free frame: that is no mistake, but memory that ASan forbids. */
 __attribute__((no_sanitize("address"))) static void store(uint64_t *p, uint64_t value)
 {
-    *(volatile uint64_t *)p = value;
+    __atomic_store_n(p, value, __ATOMIC_RELAXED);
 }
 
 bool sim_touch(struct vcpu *v, uint64_t va, bool write, uint64_t value)

@@ -28,15 +28,20 @@ static long resume_job(struct sim_vcpu *s)
     (void)!domain_resume(s->target);
     return 0;
 }
+static bool runs(const struct vcpu *v)
+{
+    return __atomic_load_n(&v->running, __ATOMIC_RELAXED);
+}
+
 /* As a debugger does: one vCPU, looked at, let go. */
 static long vcpu_job(struct sim_vcpu *s)
 {
     struct vcpu *v = s->target->vcpu[sim_rnd(2)];
 
     vcpu_pause(v);
-    SIM_CHECK(!v->running);
+    SIM_CHECK(!runs(v));
     SIM_POINT();
-    SIM_CHECK(!v->running);
+    SIM_CHECK(!runs(v));
     vcpu_unpause(v);
     return 0;
 }
@@ -44,9 +49,9 @@ static long vcpu_job(struct sim_vcpu *s)
 static long still_job(struct sim_vcpu *s)
 {
     domain_pause(s->target);
-    for_each_vcpu(s->target, v) SIM_CHECK(!v->running);
+    for_each_vcpu(s->target, v) SIM_CHECK(!runs(v));
     SIM_POINT();
-    for_each_vcpu(s->target, w) SIM_CHECK(!w->running);
+    for_each_vcpu(s->target, w) SIM_CHECK(!runs(w));
     domain_unpause(s->target);
     return 0;
 }

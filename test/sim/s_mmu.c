@@ -29,6 +29,11 @@ static unsigned dom_of(const struct sim_vcpu *s)
     return s->v->domain->id.v;
 }
 
+static mfn_t pooled(unsigned d, unsigned i)
+{
+    return MFN(__atomic_load_n(&pool[d][i].n, __ATOMIC_RELAXED));
+}
+
 /* Mostly the guest's own spare frames, at times its tables and data. */
 static mfn_t a_frame(unsigned d)
 {
@@ -42,7 +47,7 @@ static mfn_t a_frame(unsigned d)
     case 2:
         return s->data[sim_rnd(SIM_DATA)];
     default:
-        return pool[d][sim_rnd(POOL)];
+        return pooled(d, sim_rnd(POOL));
     }
 }
 
@@ -95,7 +100,7 @@ static void map(struct sim_vcpu *s)
                                      UVMF_TLB_FLUSH | UVMF_ALL};
 
     unsigned slot = sim_rnd(8);
-    mfn_t m = sim_one_in(4) ? a_frame(dom_of(s)) : pool[dom_of(s)][slot];
+    mfn_t m = sim_one_in(4) ? a_frame(dom_of(s)) : pooled(dom_of(s), slot);
 
     sim_call(s, __HYPERVISOR_update_va_mapping, SIM_PAGE(16 + slot),
              sim_one_in(2) ? 0 : pte_make(m, sim_rnd(3) ? SIM_RW : SIM_RO), flush[sim_rnd(ARRAY_SIZE(flush))],
@@ -138,7 +143,7 @@ static void reservation(struct sim_vcpu *s)
     struct xen_memory_reservation *r = (struct xen_memory_reservation *)s->arg;
     uint64_t *list = (uint64_t *)(s->arg + 1024);
 
-    list[0] = pool[dom_of(s)][sim_rnd(POOL)].n;
+    list[0] = pooled(dom_of(s), sim_rnd(POOL)).n;
     *r = (struct xen_memory_reservation){.nr_extents = 1, .domid = DOMID_SELF};
     set_xen_guest_handle(r->extent_start, (xen_pfn_t *)list);
     sim_call(s, __HYPERVISOR_memory_op,

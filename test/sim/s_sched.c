@@ -36,7 +36,7 @@ static long pause_job(struct sim_vcpu *s)
     if (s->target == s->v->domain)
         return 0;
     domain_pause(s->target);
-    for_each_vcpu(s->target, v) SIM_CHECK(!v->running);
+    for_each_vcpu(s->target, v) SIM_CHECK(!__atomic_load_n(&v->running, __ATOMIC_RELAXED));
     domain_unpause(s->target);
     return 0;
 }
