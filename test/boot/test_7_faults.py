@@ -2,7 +2,6 @@
 
 import socket
 
-import machine as m
 import pytest
 
 pytestmark = pytest.mark.krypton
@@ -33,52 +32,50 @@ class Monitor:
         self.wait(line.encode())
 
 
-def start(name, scratch, say, **options):
-    path = f"{scratch}/{name}"
-    machine = m.Machine(name, monitor=path, cpus=2, nic="none", disk="none", **options)
-    machine.login(300)
-    say(f"{name}: dom0 after {machine.seconds():.0f} s")
-    return machine, Monitor(path)
+@pytest.fixture
+def faulty(ramdisk, scratch):
+    """faulty(name, **options): a machine whose dom0 is ready, and its monitor."""
+    def start(name, **options):
+        path = f"{scratch}/{name}"
+        return ramdisk(name, monitor=path, cpus=2, **options), Monitor(path)
+    return start
 
 
-def test_survived_and_not(say, scratch):
+def test_survived_and_not(faulty):
     """One machine: an NMI of nobody, a corrected error, bad memory that nobody has used yet - dom0 lives on. Then a CPU hangs:
     the watchdog says which and where."""
-    machine, monitor = start("faults", scratch, say, hv_args="watchdog watchdog_timeout=5")
-    with machine:
-        monitor("nmi")
-        machine.expect(r"NMI on CPU 0 of unknown source", 30)
-        monitor.mce(1, 3, VALID | ADDRESS, 0)
-        machine.expect(r"machine check: CPU 1 bank 3: corrected, or not used yet, status 0x84\w+ address 0x12345000", 60)
-        monitor.mce(0, 4, VALID | UNCORRECTED | ENABLED | ADDRESS | SIGNALED | 0xC0, RESUMABLE | IN_PROGRESS)
-        machine.expect(r"machine check: CPU 0 bank 4: reported by exception, status 0xb5\w+ address 0x12345000", 60)
-        machine.sync()
-        assert machine.run("echo alive").strip().endswith("alive")
-        machine.child.send("\x01\x01\x01")
-        machine.child.send("H")
-        machine.expect(r"watchdog: CPU1 has run no timer for 5 s", 60)
-        machine.expect(r"\bhang\+0x", 30)
-        machine.expect(r"watchdog: CPU1 hangs", 30)
+    machine, monitor = faulty("faults", hv_args="watchdog watchdog_timeout=5")
+    monitor("nmi")
+    machine.expect(r"NMI on CPU 0 of unknown source", 30)
+    monitor.mce(1, 3, VALID | ADDRESS, 0)
+    machine.expect(r"machine check: CPU 1 bank 3: corrected, or not used yet, status 0x84\w+ address 0x12345000", 60)
+    monitor.mce(0, 4, VALID | UNCORRECTED | ENABLED | ADDRESS | SIGNALED | 0xC0, RESUMABLE | IN_PROGRESS)
+    machine.expect(r"machine check: CPU 0 bank 4: reported by exception, status 0xb5\w+ address 0x12345000", 60)
+    machine.child.send("\recho al''ive\r")
+    machine.expect("alive", 30)
+    machine.child.send("\x01\x01\x01")
+    machine.child.send("H")
+    machine.expect(r"watchdog: CPU1 has run no timer for 5 s", 60)
+    machine.expect(r"\bhang\+0x", 30)
+    machine.expect(r"watchdog: CPU1 hangs", 30)
 
 
-def test_cannot_go_on(say, scratch):
+def test_cannot_go_on(faulty):
     """The processor's context is lost: the machine stops and says why."""
-    machine, monitor = start("faults-lost", scratch, say, hv_args="noreboot")
-    with machine:
-        monitor.mce(0, 4, VALID | UNCORRECTED | ENABLED | ADDRESS | LOST, IN_PROGRESS)
-        machine.expect(r"machine check: CPU 0 bank 4", 30)
-        machine.expect(r"the hardware reports an error that cannot be recovered from", 30)
+    machine, monitor = faulty("faults-lost", hv_args="noreboot")
+    monitor.mce(0, 4, VALID | UNCORRECTED | ENABLED | ADDRESS | LOST, IN_PROGRESS)
+    machine.expect(r"machine check: CPU 0 bank 4", 30)
+    machine.expect(r"the hardware reports an error that cannot be recovered from", 30)
 
 
-def test_guest_used_bad_memory(say, scratch):
+def test_guest_used_bad_memory(faulty, say):
     """dom0 has used memory that lost its contents: it crashes, with the reason in the log. (That is the end of the machine,
     but an orderly one.) If the CPU happened to be in Krypton, that panics."""
-    machine, monitor = start("faults-used", scratch, say, hv_args="noreboot", kernel_args="idle=poll")
-    with machine:
-        machine.child.send("while :; do :; done & while :; do :; done\r")
-        machine.drain(2)
-        monitor.mce(0, 4, VALID | UNCORRECTED | ENABLED | ADDRESS | SIGNALED | ACTION, RESUMABLE | IN_PROGRESS)
-        at = machine.expect([r"d0 crashed: machine check: it has used memory", r"cannot be recovered from"], 60)
-        say(f"faults-used: {'dom0 crashed' if at == 0 else 'Krypton was interrupted'}")
-        if at == 0:
-            machine.expect(r"Hardware Dom0 crashed", 60)
+    machine, monitor = faulty("faults-used", hv_args="noreboot", kernel_args="idle=poll")
+    machine.child.send("while :; do :; done & while :; do :; done\r")
+    machine.drain(2)
+    monitor.mce(0, 4, VALID | UNCORRECTED | ENABLED | ADDRESS | SIGNALED | ACTION, RESUMABLE | IN_PROGRESS)
+    at = machine.expect([r"d0 crashed: machine check: it has used memory", r"cannot be recovered from"], 60)
+    say(f"faults-used: {'dom0 crashed' if at == 0 else 'Krypton was interrupted'}")
+    if at == 0:
+        machine.expect(r"Hardware Dom0 crashed", 60)

@@ -95,7 +95,7 @@ struct irq_line {
     uint64_t moved_ns;           /* [lock] last change of cpu */
     uint64_t count, unhandled;   /* [lock] */
     bool storm;                  /* [lock] masked because it came without end (storm.c) */
-    uint32_t storms;             /* [lock] */
+    uint32_t storms, burst;      /* [lock] burst: interrupts since window_ns */
     uint64_t storm_until;        /* [lock] ns */
     uint64_t window_ns, busy_ns; /* [lock] what handling it took since then */
 };

@@ -1,6 +1,6 @@
 /*
  * Interrupt storms: a level line whose cause nobody clears, a device that sends messages without end. One line may use up
- * to half of a CPU's time (handling, and what entry and exit cost); beyond that it is masked and said so, and tried again
+ * to half of a CPU's time (handling, and what entry and exit cost) with many interrupts; beyond that it is masked and said so, and tried again
  * later: after 100 ms, then twice as long each time, up to some seconds, until it has been quiet for a minute. Guests that
  * use an edge or message line are told when it is on again, since what came meanwhile may be lost.
  *
@@ -13,7 +13,9 @@
 #include "private.h"
 
 #define WINDOW_NS   20000000ull
-#define OVERHEAD_NS 2000ull /* of an interrupt, outside of what is measured */
+#define OVERHEAD_NS 2000ull  /* of an interrupt, outside of what is measured */
+#define MOST_NS     50000ull /* more was not the interrupt's doing: an SMI, a hypervisor below */
+#define FEWEST      500u
 #define HOLD_NS     100000000ull
 #define HOLD_SHIFTS 6u
 #define QUIET_NS    60000000000ull
@@ -25,10 +27,10 @@ static bool too_much(struct irq_line *l, uint64_t begin, uint64_t end)
 {
     if (end - l->window_ns > WINDOW_NS) {
         l->window_ns = begin;
-        l->busy_ns = 0;
+        l->busy_ns = l->burst = 0;
     }
-    l->busy_ns += end - begin + OVERHEAD_NS;
-    return l->busy_ns > WINDOW_NS / 2;
+    l->busy_ns += MIN(end - begin, MOST_NS) + OVERHEAD_NS;
+    return ++l->burst >= FEWEST && l->busy_ns > WINDOW_NS / 2;
 }
 
 bool storm_note(struct irq_line *l, uint64_t begin, uint64_t end)
