@@ -266,7 +266,7 @@ void frame_release_owned(struct frame *f, bool scrub)
 
     arch_frame_stamp(f);
     if (f->flags & FRAME_F_CLEAN && !arch_frame_untouched(f))
-        f->flags &= (uint8_t)~FRAME_F_CLEAN;
+        frame_flags_change(f, FRAME_F_CLEAN, 0);
     f->type = 0;
     if (f->flags & FRAME_F_CLEAN) {
         ASSERT(frame_is_zero(m));

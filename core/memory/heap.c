@@ -175,8 +175,9 @@ static bool buddy_free(uint64_t buddy, unsigned order, unsigned node)
     if (buddy >= frame_count)
         return false;
     b = &frame_table[buddy];
-    return (__atomic_load_n(&b->flags, __ATOMIC_RELAXED) & (FRAME_F_RAM | FRAME_F_HEAD)) == (FRAME_F_RAM | FRAME_F_HEAD) && b->order == order &&
-           node_of(b) == node;
+    return (__atomic_load_n(&b->flags, __ATOMIC_RELAXED) & (FRAME_F_RAM | FRAME_F_HEAD)) ==
+               (FRAME_F_RAM | FRAME_F_HEAD) &&
+           b->order == order && node_of(b) == node;
 }
 
 /* Node lock held; flags of the frames are set already. */

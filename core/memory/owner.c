@@ -282,7 +282,7 @@ bool frame_steal(struct domain *d, struct frame *f)
     list_del(d, f);
     __atomic_store_n(&f->owner, FRAME_NO_OWNER, __ATOMIC_RELAXED);
     f->type = 0;
-    f->flags &= (uint8_t)~FRAME_F_CLEAN; /* it was written, or not: nobody knows it any more */
+    frame_flags_change(f, FRAME_F_CLEAN, 0); /* it was written, or not: nobody knows it any more */
     d->frames--;
     put = owner_leave(d);
     unlock_and_put(d, put);

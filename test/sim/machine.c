@@ -13,6 +13,7 @@
 #include "fake.h"
 #include "arch/x86/pv/mmu/types.h"
 #include "core/lock.h"
+#include "core/perf.h"
 #include "core/work.h"
 #include "x86/boot.h"
 #include "x86/mm.h"
@@ -119,6 +120,12 @@ void apic_send_ipi_mask(const struct cpumask *m, uint8_t vector)
 void arch_timer_program(uint64_t deadline_ns)
 {
     me()->deadline = deadline_ns;
+}
+uint32_t *arch_perf(void)
+{
+    static _Thread_local uint32_t counts[PERF_VALUES];
+
+    return counts;
 }
 uint64_t arch_time_ns(void)
 {
