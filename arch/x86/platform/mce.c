@@ -56,8 +56,11 @@ static enum mce_verdict judge_banks(bool from_guest)
     uint64_t cap = rdmsr(MSR_MCG_CAP);
     enum mce_verdict worst = MCE_CONTINUE;
 
-    for (unsigned i = 0; i < bank_count(); i++)
-        worst = MAX(worst, mce_judge_bank(cap, bank_take(i, "reported by exception"), from_guest));
+    for (unsigned i = 0; i < bank_count(); i++) {
+        enum mce_verdict v = mce_judge_bank(cap, bank_take(i, "reported by exception"), from_guest);
+
+        worst = MAX(worst, v);
+    }
     return worst;
 }
 
