@@ -137,13 +137,17 @@ static void create_answer_is_lost(void **state)
 {
     struct xen_domctl op = create_op();
 
-    fake_fail_copy = 2; /* the write-back: the domain is there all the same, as the list shows */
+    for (unsigned copy = 1; copy <= 2;
+         copy++) { /* the operation cannot be read, or not be answered: nothing is made */
+        fake_fail_copy = copy;
+        assert_int_equal(domctl(XEN_DOMCTL_createdomain, 21, &op), -EFAULT);
+        assert_false(exists(21));
+    }
+    fake_fail_copy =
+        3; /* the caller's memory went meanwhile: the domain is there all the same, as the list shows */
     assert_int_equal(domctl(XEN_DOMCTL_createdomain, 21, &op), -EFAULT);
     assert_true(exists(21));
     end(21);
-    fake_fail_copy = 1;
-    assert_int_equal(domctl(XEN_DOMCTL_createdomain, 21, &op), -EFAULT);
-    assert_false(exists(21));
 }
 
 static void flags_unknown(struct create *c)
