@@ -1,6 +1,6 @@
 """A full Debian 12 guest on a disk of its own, by pygrub, by pvgrub and by libvirt, and Debian 13's 4.20 tools (issue 3, section 2).
 
-The guest's disk is a file (/guests/debian.img, loop) and a block device (/dev/sdc) with the same content: tools/lab/guest-images.
+The guest's disk is a file (/guests/debian.img, loop) and a block device (the disk with the serial number krypton-debian) with the same content: tools/lab/guest-images.
 """
 
 import http.server
@@ -128,7 +128,7 @@ XML = """<domain type='xen'>
 <bootloader>/usr/lib/xen-4.17/bin/pygrub</bootloader>
 <os><type arch='x86_64' machine='xenpv'>linux</type></os>
 <devices>
-<disk type='block' device='disk'><driver name='phy'/><source dev='/dev/sdc'/><target dev='xvda' bus='xen'/></disk>
+<disk type='block' device='disk'><driver name='phy'/><source dev='/dev/disk/by-id/ata-QEMU_HARDDISK_krypton-debian'/><target dev='xvda' bus='xen'/></disk>
 <interface type='bridge'><mac address='00:16:3e:00:00:50'/><source bridge='xenbr0'/></interface>
 <console type='pty'><target type='xen' port='0'/></console>
 </devices></domain>

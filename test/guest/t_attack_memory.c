@@ -4,6 +4,17 @@
  */
 #include "toolstack.h"
 
+/* What Krypton shares with us: the shared info page, the first frame of our grant table. */
+static bool shared_frame(uint64_t mfn)
+{
+    xen_pfn_t first = 0;
+    struct gnttab_setup_table setup = {.dom = DOMID_SELF, .nr_frames = 1};
+
+    set_xen_guest_handle(setup.frame_list, &first);
+    HC3(grant_table_op, GNTTABOP_setup_table, &setup, 1);
+    return mfn == start_info->shared_info / PAGE || mfn == first;
+}
+
 /* The table that all can read says whose a frame may be, our own list whether it is ours. */
 static bool own_frame(uint64_t mfn)
 {
@@ -22,7 +33,7 @@ static bool foreign_frames(bool (*fn)(uint64_t mfn))
     static const uint64_t devices[] = {0xfee00, 0xfec00, 0xfed00, 0xfed1c, 0xe0000, 0xb0000, 0xfffff};
 
     for (uint64_t m = 0; m < max + 64; m += m < 256 || m > max - 64 ? 1 : 61)
-        if (!own_frame(m) && !fn(m))
+        if (!own_frame(m) && !fn(m) && !shared_frame(m))
             return false;
     for (unsigned i = 0; i < ARRAY_SIZE(devices); i++)
         if (!own_frame(devices[i]) && !fn(devices[i]))
@@ -38,8 +49,10 @@ static bool not_mapped(uint64_t mfn)
               hypercall(__HYPERVISOR_update_va_mapping_otherdomain, (uint64_t)at, mfn * PAGE | PTE_KERNEL, 0,
                         DOMID_IO, 0) < 0;
 
-    if (!ok)
+    if (!ok) {
         print("frame %llx could be mapped\n", (unsigned long long)mfn);
+        pte_set(at, 0);
+    }
     return ok;
 }
 

@@ -17,8 +17,8 @@ static bool needs_domains(const char *name)
 /* Tests of what only a hardware domain has. */
 static bool needs_hardware(const char *name)
 {
-    static const char *const those[] = {"device_memory", "io_",      "m2p_frames", "pci_",
-                                        "pirq_",         "physdev_", "platform_"};
+    static const char *const those[] = {"control_", "device_memory", "io_",      "m2p_frames",
+                                        "pci_",     "pirq_",         "physdev_", "platform_"};
 
     for (unsigned i = 0; i < ARRAY_SIZE(those); i++)
         if (!strncmp(name, those[i], strlen(those[i])))
