@@ -6,6 +6,7 @@
 ## make dom0-image       the control domain's images in build/dom0
 ## make guest-images     a Debian guest's disk and Debian 13's toolstack in build/dom0/guests
 ## make test-boot        boot whole machines and check them (BOOT_ARGS="-k reboot ..." for pytest)
+## make test-xl          long tests of guests under xl: lives and deaths, a full Debian guest, 4.20 tools, CPU shares
 ## make soak             the long runs: 1 GiB file, 10 minutes of clock, 3 minutes of stress-ng
 
 RUN_ARGS  ?=
@@ -13,7 +14,7 @@ BOOT_ARGS ?=
 # Debian's python, where its pytest is; another python3 may be first on PATH.
 PYTEST := PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pytest -p no:cacheprovider
 
-.PHONY: install-deps run iso dom0-image dom0-images guest-images test-boot soak lab-images
+.PHONY: install-deps run iso dom0-image dom0-images guest-images test-boot test-xl soak lab-images
 install-deps:
 	@tools/deps/install
 
@@ -39,8 +40,10 @@ lab-images: install-deps
 	@tools/lab/dom0-image
 
 test-boot: lab-images
-	@tools/lab/guest-images
-	@$(PYTEST) test/boot -m "not soak" $(BOOT_ARGS)
+	@$(PYTEST) test/boot -m "not soak and not long" $(BOOT_ARGS)
+
+test-xl: lab-images guest-images
+	@$(PYTEST) test/boot -m long $(BOOT_ARGS)
 
 soak: lab-images
 	@tools/lab/guest-images

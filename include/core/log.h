@@ -14,7 +14,7 @@ void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 void log_guest(did_t id, enum log_level level, const char *fmt, ...) printf_like(3, 4);
 
 /* A line that a guest wrote for us to see (CONSOLEIO_write): at level info, with a rate limit of its own, so that it cannot
- * suppress what we have to say. Where that level is not wanted it leaves no trace. */
+ * suppress what we have to say, and on the consoles only, not in the ring. Where that level is not wanted it leaves no trace. */
 void log_guest_text(did_t id, const char *text);
 
 #define log_err(...)   log_line(LOG_ERR, __VA_ARGS__)

@@ -178,6 +178,7 @@ TEST(domu_destroyed_in_the_middle)
     }
     for (unsigned i = 0; i < 1000 && machine_free_pages() < before; i++)
         sleep_ns(2000000);
-    CHECK(machine_free_pages() >= before); /* more: the second one was not quite gone when `before` was taken */
+    CHECK(machine_free_pages() >=
+          before); /* more: the second one was not quite gone when `before` was taken */
     healthy_is_well();
 }
