@@ -78,7 +78,8 @@ long domctl_getvcpuinfo(struct hypercall *hc)
     i->blocked = (flags & VPF_BLOCKED) != 0;
     i->running = __atomic_load_n(&v->running, __ATOMIC_RELAXED);
     i->cpu_time = sched_vcpu_time(v);
-    i->cpu = v->cpu;
+    /* One that sleeps is moved when it wakes: told is where that will be. */
+    i->cpu = i->running || cpumask_test(&v->allowed, v->cpu) ? v->cpu : cpumask_next(&v->allowed, 0);
     c->write_back = true;
     return 0;
 }
