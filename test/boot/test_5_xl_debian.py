@@ -13,6 +13,8 @@ import pytest
 import machine as m
 import xl as tools
 
+pytestmark = pytest.mark.long
+
 ADDRESS = "10.0.2.50"
 PVGRUB = "/usr/lib/grub-xen/grub-x86_64-xen.bin"
 VIF = "bridge=xenbr0,mac=00:16:3e:00:00:50"

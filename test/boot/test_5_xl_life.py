@@ -12,6 +12,8 @@ import pytest
 
 import machine as m
 
+pytestmark = pytest.mark.long
+
 EIGHT = [f"p{i}" for i in range(8)]
 
 
@@ -81,7 +83,6 @@ def test_cycles(xl):
     cycles(xl, 8)
 
 
-@pytest.mark.soak
 def test_200_cycles(xl):
     cycles(xl, 200)
 

@@ -16,6 +16,8 @@ import pytest
 
 import machine as m
 
+pytestmark = pytest.mark.long
+
 WEIGHTS = {"a": 256, "b": 512, "c": 1024}
 SPIN = os.path.join(m.TOP, "build/guest/spin")
 
