@@ -9,8 +9,6 @@ import struct
 
 import pytest
 
-import machine as m
-
 # Debian's Xen has no performance counters, and other figures.
 pytestmark = [pytest.mark.krypton, pytest.mark.long]
 
