@@ -7,7 +7,7 @@ FUZZ ?=
 FUZZ_WORLD := memory evtchn grant sched life hypercall mmu all
 FUZZ_PURE  := $(patsubst test/fuzz/pure_%.c,%,$(sort $(wildcard test/fuzz/pure_*.c)))
 FUZZ_NAMES := $(if $(FUZZ),$(FUZZ),$(FUZZ_WORLD) $(FUZZ_PURE))
-FUZZ_PV_C  := $(addprefix arch/x86/pv/,callback_ops.c segment.c vcpu_context.c debugreg.c hypercalls.c domain.c iret.c bounce.c)
+FUZZ_PV_C  := arch/x86/guest/domain.c $(addprefix arch/x86/pv/,callback_ops.c segment.c vcpu_context.c debugreg.c hypercalls.c domain.c iret.c bounce.c)
 FUZZ_STATE := $(call host_obj,$(filter-out test/fuzz/fuzz_% test/fuzz/pure_% test/fuzz/mark_% test/fuzz/entry.c test/fuzz/snapshot.c \
 	test/fuzz/replay.c,$(wildcard test/fuzz/*.c)) $(wildcard test/model/*.c) $(FUZZ_PV_C) $(HOST_PV) $(HOST_FAKE_C) \
 	$(filter-out arch/x86/platform/%,$(HOST_LIB_C)))

@@ -7,6 +7,7 @@
 struct domain;
 struct vcpu;
 struct hypercall;
+struct arch_guest_ops; /* the architecture's own part of the table */
 
 struct guest_ops {
     const char *name;                                                /* "pv", "hvm" */
@@ -16,6 +17,9 @@ struct guest_ops {
     bool (*zero)(struct vcpu *v, gva_t to, size_t n);
     void (*kick)(struct vcpu *v);    /* extra work beyond the IPI when events arrive; may be NULL */
     void (*crashed)(struct vcpu *v); /* dump its registers into the log; may be NULL */
+    /* Something beside pending events keeps v from blocking; may be NULL */
+    bool (*awake)(struct vcpu *v);
+    const struct arch_guest_ops *arch;
 };
 extern const struct guest_ops pv_guest_ops;
 

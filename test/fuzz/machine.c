@@ -21,6 +21,7 @@
 #include "../../arch/x86/pv/mmu/types.h"
 #include "../../arch/x86/pv/private.h"
 #include "x86/boot.h"
+#include "x86/guest.h"
 #include "x86/mm.h"
 #include "x86/platform.h"
 #include "x86/spec.h"
@@ -81,9 +82,8 @@ static bool zero(struct vcpu *v, gva_t to, size_t n)
     memset((void *)to.a, 0, n);
     return true;
 }
-const struct guest_ops pv_guest_ops = {.name = "pv", .copy_in = copy_in, .copy_out = copy_out, .zero = zero};
 
-bool arch_vcpu_area_write(struct vcpu *v, gva_t to, const void *from, size_t n)
+bool pv_area_write(struct vcpu *v, gva_t to, const void *from, size_t n)
 {
     BUG_ON(v != arch_current());
     return copy_out(v, to, from, n);
@@ -410,3 +410,28 @@ void tlb_model_check(void)
                 check_one(c, m);
     }
 }
+
+/* The FPU is arch/x86/guest/fpu.c's, which is not linked: nobody looks into the area. */
+void fpu_reset(struct x86_vcpu *x)
+{
+    memset(x->fpu, 0, x86_fpu_size);
+}
+
+/* No switch to and from the hardware here. */
+const struct arch_guest_ops pv_arch_ops = {
+    .domain_init = pv_domain_init,
+    .domain_free = pv_domain_free,
+    .domain_release = pv_domain_release,
+    .vcpu_init = pv_vcpu_init,
+    .vcpu_free = pv_vcpu_free,
+    .vcpu_reset = pv_vcpu_reset,
+    .vcpu_initialise = pv_vcpu_initialise,
+    .vcpu_unload = pv_vcpu_release_tables,
+    .vcpu_nmi = pv_vcpu_nmi,
+    .vcpu_dump = pv_vcpu_dump,
+    .area_write = pv_area_write,
+    .features = pv_features,
+    .virt_start = pv_virt_start,
+};
+const struct guest_ops pv_guest_ops = {
+    .name = "pv", .copy_in = copy_in, .copy_out = copy_out, .zero = zero, .arch = &pv_arch_ops};

@@ -174,7 +174,7 @@ void pv_nmi(struct vcpu *v)
     vcpu_kick(v);
 }
 
-int arch_vcpu_nmi(struct vcpu *v)
+int pv_vcpu_nmi(struct vcpu *v)
 {
     pv_nmi(v);
     return 0;

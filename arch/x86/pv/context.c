@@ -1,5 +1,5 @@
 /*
- * What a PV vCPU owns of a processor besides its general registers, and the switch from one vCPU to the next.
+ * What a PV vCPU owns of a processor besides its general registers, and how it gets into the processor and out of it.
  *
  * While a vCPU runs, its selectors, segment bases, FPU state, CR3 and debug registers are in the hardware;
  * while it does not, they are in struct x86_vcpu. GS: the active base belongs to the mode the vCPU is in, the
@@ -12,17 +12,15 @@
  * Invariants
  *  1. dirty_cpus of a domain contains every CPU whose CR3 may be a root of that domain. The bit is set before
  * CR3 is loaded and cleared after another CR3 has been.
- *  2. Outside of guests XCR0 is the full mask and CR0.TS is clear.
- *  3. sched_context_saved(prev) is called when nothing of prev is left on this CPU.
+ *  2. Outside of guests CR0.TS is clear.
  * Locks: none; interrupts are off.
  */
 #include "private.h"
 #include "core/log.h"
-#include "core/sched.h"
 #include "arch/cpu.h"
-#include "arch/guest_ops.h"
 #include "arch/time.h"
 #include "x86/cpu.h"
+#include "x86/guest.h"
 #include "x86/layout.h"
 #include "x86/mm.h"
 #include "x86/percpu.h"
@@ -44,11 +42,6 @@
 #define DR7_DEFAULT  0x400ull
 #define DR7_ENABLES  0xffull
 
-struct guest_regs *vcpu_regs(struct vcpu *v)
-{
-    return v == arch_current() ? current_regs() : &x86_vcpu(v)->regs;
-}
-
 mfn_t pv_active_root(const struct vcpu *v)
 {
     const struct pv_vcpu *pv = &((const struct x86_vcpu *)v)->pv;
@@ -58,35 +51,17 @@ mfn_t pv_active_root(const struct vcpu *v)
 
 /* --- pieces --- */
 
+/* CR0.TS is the guest's wish (fpu_taskswitch). */
 static void save_fpu(struct x86_vcpu *x)
 {
-    uint64_t mask = cpu_features.xcr0_mask;
-
     if (x->pv.ts)
         hw_clts();
-    if (!cpu_features.xsave) {
-        hw_fxsave(x->fpu);
-        return;
-    }
-    if (x->xcr0 != mask)
-        hw_xsetbv(mask);
-    if (cpu_features.xsaveopt)
-        hw_xsaveopt(x->fpu, mask);
-    else
-        hw_xsave(x->fpu, mask);
+    fpu_save(x);
 }
 
 static void load_fpu(struct x86_vcpu *x)
 {
-    uint64_t mask = cpu_features.xcr0_mask;
-
-    if (cpu_features.xsave) {
-        hw_xrstor(x->fpu, mask);
-        if (x->xcr0 != mask)
-            hw_xsetbv(x->xcr0);
-    } else {
-        hw_fxrstor(x->fpu);
-    }
+    fpu_load(x);
     if (x->pv.ts)
         hw_write_cr0(hw_read_cr0() | CR0_TS);
 }
@@ -235,17 +210,6 @@ static void load_root(struct vcpu *v)
     }
 }
 
-/* What another domain has taught the branch predictors must not steer this one, nor Krypton on its behalf. */
-static void leave_last_domain(const struct vcpu *next)
-{
-    uint64_t serial = ((const struct x86_domain *)next->domain)->serial;
-    struct cpu_info *ci = cpu_info();
-
-    if (spec_plan.ibpb && ci->last_domain && ci->last_domain != serial)
-        spec_barrier();
-    ci->last_domain = serial;
-}
-
 /* --- the whole --- */
 
 void pv_ctxt_save(struct x86_vcpu *x)
@@ -276,7 +240,6 @@ void pv_ctxt_load(struct x86_vcpu *x)
 {
     struct vcpu *v = &x->core;
 
-    leave_last_domain(v);
     *current_regs() = x->regs;
     load_tables(x);
     pv_load_ldt(v);
@@ -322,28 +285,4 @@ void pv_l4_changed(struct domain *d, mfn_t l4)
             cpumask_set(&m, __atomic_load_n(&v->cpu, __ATOMIC_RELAXED));
     }
     tlb_flush_cpus(&m, TLB_FLUSH_ALL, GVA(0));
-}
-
-void arch_context_switch(struct vcpu *prev, struct vcpu *next)
-{
-    struct cpu_info *ci = cpu_info();
-
-    ASSERT(!arch_irq_enabled());
-    if (prev == next)
-        return;
-    if (!prev->idle) {
-        pv_ctxt_save(x86_vcpu(prev));
-        cpu_load_own_gdt();
-    }
-    ci->current = next;
-    if (next->idle)
-        hw_write_cr3(mfn_to_maddr(hyp_l4_mfn).a);
-    else
-        pv_ctxt_load(x86_vcpu(next));
-    if (!prev->idle && prev->domain != next->domain)
-        cpumask_clear(&x86_domain(prev->domain)->dirty_cpus, ci->cpu);
-    sched_context_saved(prev);
-    if (next->idle)
-        metal_resume_idle();
-    metal_resume_guest();
 }

@@ -73,21 +73,7 @@ bool pv_copy_out_kernel(struct vcpu *v, gva_t to, const void *from, size_t n)
     return ok;
 }
 
-bool arch_vcpu_area_write(struct vcpu *v, gva_t to, const void *from, size_t n)
+bool pv_area_write(struct vcpu *v, gva_t to, const void *from, size_t n)
 {
     return v == arch_current() && pv_copy_out_kernel(v, to, from, n);
 }
-
-static void pv_crashed(struct vcpu *v)
-{
-    arch_vcpu_dump(v);
-}
-
-const struct guest_ops pv_guest_ops = {
-    .name = "pv",
-    .translated = false,
-    .copy_in = pv_copy_in,
-    .copy_out = pv_copy_out,
-    .zero = pv_zero,
-    .crashed = pv_crashed,
-};

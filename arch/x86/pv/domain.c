@@ -1,13 +1,11 @@
 /*
- * The architecture's part of domains and vCPUs: objects, the per-domain area of the address space, what is
- * told to guests.
+ * PV domains and vCPUs: the per-domain area of the address space, what is told to guests.
  *
  * Per-domain area (L4 slot 260): one L3, one L2, and an L1 for each 16 vCPUs; a vCPU's window is 32 entries:
  * GDT pages 0-15 (14 is the CPU's own while the vCPU runs), LDT pages 0-15.
  *
  * Invariants
  *  1. The window tables exist before the vCPU is published and live as long as the domain.
- *  2. System domains have none of this: their vCPUs never run guests.
  */
 #include "private.h"
 #include "core/alloc.h"
@@ -18,6 +16,7 @@
 #include "arch/mem.h"
 #include "lib/string.h"
 #include "x86/cpu.h"
+#include "x86/guest.h"
 #include "x86/layout.h"
 #include "x86/platform.h"
 #include "x86/pte.h"
@@ -26,19 +25,10 @@
 #define TABLE_FLAGS   (PTE_P | PTE_RW | PTE_A | PTE_D)
 #define WINDOW_PAGES  (VCPU_WINDOW_SIZE / FRAME_SIZE)
 #define VCPUS_PER_L1  (512 / WINDOW_PAGES)
-#define FPU_MIN       576
-#define FCW_DEFAULT   0x37f
-#define MXCSR_DEFAULT 0x1f80
-#define MXCSR_OFFSET  24
 
 /* --- domains --- */
 
-struct domain *arch_domain_alloc(void)
-{
-    return mem_alloc(sizeof(struct x86_domain));
-}
-
-void arch_domain_free(struct domain *d)
+void pv_domain_free(struct domain *d)
 {
     struct x86_domain *x = x86_domain(d);
 
@@ -50,24 +40,13 @@ void arch_domain_free(struct domain *d)
     if (x->perdomain_l3)
         frame_free_va(x->perdomain_l3, 0);
     mem_free(x->window_l1);
-    mem_free(x->policy);
-    rights_domain_free(d);
-    if (x->pirq)
-        pirq_domain_free(d);
-    mem_free(x);
 }
 
-/* flags: none defined for PV guests yet. On failure the caller frees the domain, with what was allocated
- * here. */
-int arch_domain_init(struct domain *d, uint32_t flags)
+/* flags: none defined for PV guests yet. */
+int pv_domain_init(struct domain *d, uint32_t flags)
 {
-    static uint64_t serial;
     struct x86_domain *x = x86_domain(d);
-    int err;
 
-    if (d->system)
-        return 0;
-    x->serial = __atomic_add_fetch(&serial, 1, __ATOMIC_RELAXED);
     x->xpti = d->hardware ? spec_plan.xpti_dom0 : spec_plan.xpti_domu;
     x->perdomain_l3 = frame_alloc_va(0);
     x->perdomain_l2 = frame_alloc_va(0);
@@ -76,13 +55,10 @@ int arch_domain_init(struct domain *d, uint32_t flags)
         return -ENOMEM;
     x->perdomain_l3_mfn = arch_va_mfn(x->perdomain_l3);
     x->perdomain_l3[pt_index(PERDOMAIN_VIRT, 3)] = pte_make(arch_va_mfn(x->perdomain_l2), TABLE_FLAGS);
-    err = pv_policy_domain_init(d);
-    if (!err)
-        err = rights_domain_init(d);
-    return err ? err : pirq_domain_init(d);
+    return pv_policy_domain_init(d);
 }
 
-int arch_domain_release(struct domain *d)
+int pv_domain_release(struct domain *d)
 {
     struct x86_domain *x = x86_domain(d);
 
@@ -103,18 +79,9 @@ int arch_domain_release(struct domain *d)
 
 /* --- vCPUs --- */
 
-struct vcpu *arch_vcpu_alloc(struct domain *d)
+void pv_vcpu_free(struct vcpu *v)
 {
-    return mem_alloc(sizeof(struct x86_vcpu));
-}
-
-void arch_vcpu_free(struct vcpu *v)
-{
-    struct x86_vcpu *x = x86_vcpu(v);
-
-    mem_free(x->pv.trap);
-    mem_free(x->fpu);
-    mem_free(x);
+    mem_free(x86_vcpu(v)->pv.trap);
 }
 
 static int map_window(struct vcpu *v)
@@ -134,16 +101,6 @@ static int map_window(struct vcpu *v)
     return 0;
 }
 
-static void fpu_reset(struct x86_vcpu *x)
-{
-    uint16_t fcw = FCW_DEFAULT;
-    uint32_t mxcsr = MXCSR_DEFAULT;
-
-    memset(x->fpu, 0, MAX(x86_fpu_size, FPU_MIN));
-    memcpy(x->fpu, &fcw, sizeof(fcw));
-    memcpy((char *)x->fpu + MXCSR_OFFSET, &mxcsr, sizeof(mxcsr));
-}
-
 static void pv_reset(struct x86_vcpu *x)
 {
     struct pv_vcpu *pv = &x->pv;
@@ -159,7 +116,7 @@ static void pv_reset(struct x86_vcpu *x)
     fpu_reset(x);
 }
 
-int arch_vcpu_init(struct vcpu *v)
+int pv_vcpu_init(struct vcpu *v)
 {
     struct x86_vcpu *x = x86_vcpu(v);
 
@@ -167,11 +124,8 @@ int arch_vcpu_init(struct vcpu *v)
     for (unsigned i = 0; i < PV_GDT_FRAMES; i++)
         x->pv.gdt_frame[i] = INVALID_MFN;
     spin_init(&x->pv.ldt_lock, RANK_PV_FRAME);
-    if (v->idle || v->domain->system)
-        return 0;
     x->pv.trap = mem_alloc_array(256, sizeof(struct pv_trap));
-    x->fpu = mem_alloc(MAX(x86_fpu_size, FPU_MIN));
-    if (!x->pv.trap || !x->fpu)
+    if (!x->pv.trap)
         return -ENOMEM;
     pv_reset(x);
     return map_window(v);
@@ -179,7 +133,7 @@ int arch_vcpu_init(struct vcpu *v)
 
 /* Registers, callbacks and FPU as after creation. Page tables, GDT and LDT stay: they have their own owners
  * (pv/mmu). */
-void arch_vcpu_reset(struct vcpu *v)
+void pv_vcpu_reset(struct vcpu *v)
 {
     struct x86_vcpu *x = x86_vcpu(v);
     struct pv_vcpu *pv = &x->pv;
@@ -194,14 +148,12 @@ void arch_vcpu_reset(struct vcpu *v)
     pv_reset(x);
 }
 
-void arch_vcpu_dump(struct vcpu *v)
+void pv_vcpu_dump(struct vcpu *v)
 {
     const struct guest_regs *r = vcpu_regs(v);
     const struct pv_vcpu *pv = pv_vcpu(v);
     unsigned id = v->domain->id.v;
 
-    if (v->idle)
-        return;
     log_err("d%u vCPU %u (%s mode) on CPU %u:", id, v->id, pv->kernel_mode ? "kernel" : "user", v->cpu);
     log_err("d%u rip %04lx:%016lx rsp %04lx:%016lx rflags %lx vector %x error %x", id, r->cs & 0xffff, r->rip,
             r->ss & 0xffff, r->rsp, r->rflags, r->vector, r->error_code);
@@ -215,7 +167,7 @@ void arch_vcpu_dump(struct vcpu *v)
 
 /* --- what guests are told --- */
 
-uint32_t arch_features(const struct domain *d)
+uint32_t pv_features(const struct domain *d)
 {
     uint32_t f = 1u << XENFEAT_mmu_pt_update_preserve_ad | 1u << XENFEAT_highmem_assist |
                  1u << XENFEAT_gnttab_map_avail_bits | 1u << XENFEAT_direct_mapped;
@@ -227,12 +179,7 @@ uint32_t arch_features(const struct domain *d)
     return f;
 }
 
-const char *arch_capabilities(void)
-{
-    return "xen-3.0-x86_64 ";
-}
-
-uint64_t arch_virt_start(const struct domain *d)
+uint64_t pv_virt_start(const struct domain *d)
 {
     return HYP_VIRT_START;
 }

@@ -6,6 +6,20 @@
 #include "core/hypercall.h"
 #include "x86/pv.h"
 
+/* --- the kind's table (kind.c; x86/guest.h) --- */
+int pv_domain_init(struct domain *d, uint32_t flags);
+void pv_domain_free(struct domain *d);
+int pv_domain_release(struct domain *d);
+int pv_vcpu_init(struct vcpu *v);
+void pv_vcpu_free(struct vcpu *v);
+void pv_vcpu_reset(struct vcpu *v);
+int pv_vcpu_initialise(struct vcpu *v, struct vcpu *caller, gva_t context, bool *online);
+int pv_vcpu_nmi(struct vcpu *v);
+void pv_vcpu_dump(struct vcpu *v);
+bool pv_area_write(struct vcpu *v, gva_t to, const void *from, size_t n);
+uint32_t pv_features(const struct domain *d);
+uint64_t pv_virt_start(const struct domain *d);
+
 /* --- copy.c: memory that the running vCPU v sees through the page tables that are loaded now --- */
 /* [a, a + n) lies within the guest's part of the address space, both halves canonical. */
 bool pv_range_ok(uint64_t a, size_t n);

@@ -169,7 +169,7 @@ int pv_vcpu_set_context(struct vcpu *v, const struct vcpu_guest_context *c)
     return err;
 }
 
-int arch_vcpu_initialise(struct vcpu *v, struct vcpu *caller, gva_t context, bool *online)
+int pv_vcpu_initialise(struct vcpu *v, struct vcpu *caller, gva_t context, bool *online)
 {
     struct vcpu_guest_context *c = mem_new(struct vcpu_guest_context); /* 5 KiB: not for the stack */
     int err;
@@ -182,9 +182,4 @@ int arch_vcpu_initialise(struct vcpu *v, struct vcpu *caller, gva_t context, boo
     *online = (c->flags & VGCF_online) != 0;
     mem_free(c);
     return err;
-}
-
-int arch_vcpu_unload(struct vcpu *v)
-{
-    return pv_vcpu_release_tables(v);
 }

@@ -66,6 +66,8 @@ struct x86_vcpu {
     void *fpu;              /* XSAVE area, 64-aligned, x86_fpu_size bytes; eager */
     uint64_t xcr0;
     uint64_t time_version_stamp;
+    uint64_t tsc_offset;  /* the guest's TSC less the processor's; PV: 0 */
+    struct hvm_vcpu *hvm; /* [c] x86/hvm.h; NULL: PV */
     struct pv_vcpu pv;
 };
 
@@ -96,6 +98,7 @@ struct x86_domain {
     uint32_t tsc_mode; /* [d] xen/arch-x86/cpuid.h, leaf 4; guests read the processor's TSC in all of them */
     uint32_t zap_cursor;      /* [domctl] frame from which pv_mmio_zap goes on; 0 = from the first */
     uint32_t tsc_incarnation; /* [d] */
+    struct hvm_domain *hvm;   /* [c] x86/hvm.h; NULL: PV */
 };
 
 static inline struct x86_vcpu *x86_vcpu(struct vcpu *v)

@@ -1,0 +1,55 @@
+/*
+ * The XSAVE state of vCPUs: switched as a whole with the vCPU, so that Krypton never waits for a first use of it.
+ *
+ * Invariants
+ *  1. Outside of guests' turns XCR0 is the full mask and CR0.TS is clear.
+ *  2. x->fpu always holds what XRSTOR or FXRSTOR loads without a fault.
+ */
+#include "x86/guest.h"
+#include "lib/string.h"
+#include "x86/cpu.h"
+#include "../metal/pvregs.h"
+
+#define FPU_MIN       576
+#define FCW_DEFAULT   0x37f
+#define MXCSR_DEFAULT 0x1f80
+#define MXCSR_OFFSET  24
+
+void fpu_reset(struct x86_vcpu *x)
+{
+    uint16_t fcw = FCW_DEFAULT;
+    uint32_t mxcsr = MXCSR_DEFAULT;
+
+    memset(x->fpu, 0, MAX(x86_fpu_size, FPU_MIN));
+    memcpy(x->fpu, &fcw, sizeof(fcw));
+    memcpy((char *)x->fpu + MXCSR_OFFSET, &mxcsr, sizeof(mxcsr));
+}
+
+void fpu_save(struct x86_vcpu *x)
+{
+    uint64_t mask = cpu_features.xcr0_mask;
+
+    if (!cpu_features.xsave) {
+        hw_fxsave(x->fpu);
+        return;
+    }
+    if (x->xcr0 != mask)
+        hw_xsetbv(mask);
+    if (cpu_features.xsaveopt)
+        hw_xsaveopt(x->fpu, mask);
+    else
+        hw_xsave(x->fpu, mask);
+}
+
+void fpu_load(struct x86_vcpu *x)
+{
+    uint64_t mask = cpu_features.xcr0_mask;
+
+    if (!cpu_features.xsave) {
+        hw_fxrstor(x->fpu);
+        return;
+    }
+    hw_xrstor(x->fpu, mask);
+    if (x->xcr0 != mask)
+        hw_xsetbv(x->xcr0);
+}

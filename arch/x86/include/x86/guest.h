@@ -1,0 +1,51 @@
+/*
+ * Kinds of guest on x86: what the architecture does differently for PV and HVM guests, one table for each (struct guest_ops.arch).
+ * arch/x86/guest dispatches the seam's questions (include/arch/guest_ops.h) through it and does itself what is the same for all.
+ */
+#ifndef X86_GUEST_H
+#define X86_GUEST_H
+
+#include "arch/guest_ops.h"
+#include "x86/vcpu.h"
+
+struct arch_guest_ops {
+    /* Domains. init: after policy, rights and PIRQs exist; on failure free() is called. */
+    int (*domain_init)(struct domain *d, uint32_t flags);
+    void (*domain_free)(struct domain *d);
+    int (*domain_release)(struct domain *d); /* -EAGAIN: again */
+
+    /* vCPUs; none of them is an idle one. */
+    int (*vcpu_init)(struct vcpu *v);
+    void (*vcpu_free)(struct vcpu *v); /* also after a vcpu_init that failed */
+    void (*vcpu_reset)(struct vcpu *v);
+    int (*vcpu_initialise)(struct vcpu *v, struct vcpu *caller, gva_t context, bool *online);
+    int (*vcpu_unload)(struct vcpu *v); /* -EAGAIN: again */
+    int (*vcpu_nmi)(struct vcpu *v);
+    void (*vcpu_dump)(struct vcpu *v);
+    /* runstate and time records of v, the current vCPU */
+    bool (*area_write)(struct vcpu *v, gva_t to, const void *from, size_t n);
+
+    /* The switch, interrupts off: from the processor into memory and back; then into the guest. */
+    void (*save)(struct x86_vcpu *x);
+    void (*load)(struct x86_vcpu *x);
+    __attribute__((noreturn)) void (*resume)(void);
+
+    uint32_t (*features)(const struct domain *d);
+    uint64_t (*virt_start)(const struct domain *d);
+};
+extern const struct arch_guest_ops pv_arch_ops, hvm_arch_ops;
+
+static inline const struct arch_guest_ops *guest_kind(const struct domain *d)
+{
+    return d->ops->arch;
+}
+
+/* --- arch/x86/guest/fpu.c: the whole XSAVE state of a vCPU, eager; interrupts off --- */
+void fpu_reset(struct x86_vcpu *x);
+void fpu_save(struct x86_vcpu *x);
+void fpu_load(struct x86_vcpu *x);
+
+/* What another domain has taught the branch predictors must not steer this one, nor Krypton on its behalf. */
+void leave_last_domain(const struct vcpu *next);
+
+#endif

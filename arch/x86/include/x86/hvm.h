@@ -1,0 +1,93 @@
+/*
+ * HVM guests (PVH and HVM): the state that no vendor's structure holds, and what other rooms ask of arch/x86/hvm. The hardware
+ * structure itself stays in arch/x86/svm (and vmx); hvm reaches it through struct hvm_ops (arch/x86/hvm/private.h).
+ */
+#ifndef X86_HVM_H
+#define X86_HVM_H
+
+#include "x86/vcpu.h"
+
+struct p2m;
+struct svm_vcpu;
+struct vlapic;
+struct hvm_ops;
+
+/* Registers of segments, in the processor's order of numbers. */
+enum hvm_seg {
+    HVM_ES,
+    HVM_CS,
+    HVM_SS,
+    HVM_DS,
+    HVM_FS,
+    HVM_GS,
+    HVM_LDTR,
+    HVM_TR,
+    HVM_GDTR,
+    HVM_IDTR,
+    HVM_SEGS
+};
+struct hvm_segment {
+    uint16_t sel;
+    uint16_t attr; /* type, S, DPL, P in bits 0-7; AVL, L, D/B, G in bits 8-11 (AMD APM vol. 2 15.5.1) */
+    uint32_t limit;
+    uint64_t base;
+};
+
+/* What a translation of the guest's virtual addresses depends on, of the current vCPU or one that does not run. */
+struct hvm_paging {
+    uint64_t cr0, cr3, cr4, efer, rflags;
+    unsigned cpl;
+};
+void hvm_get_paging(struct vcpu *v, struct hvm_paging *out);
+
+/*
+ * Entries of d's p2m have gone or have fewer rights: on return no CPU uses the old ones. Interrupts on, unless no vCPU of d runs
+ * on another CPU. No lock that an interrupt handler takes may be held.
+ */
+void hvm_flush_p2m(struct domain *d);
+
+#define HVM_PARAMS 39 /* xen/hvm/params.h: HVM_NR_PARAMS */
+
+struct hvm_domain {
+    struct p2m *p2m;              /* [c] made before the first vCPU, freed with the domain (hvm/p2m) */
+    uint64_t param[HVM_PARAMS];   /* [d] xen/hvm/params.h; read without */
+    uint8_t callback_vector;      /* [a] 0: none */
+    uint32_t emulation_flags;     /* [c] XEN_X86_EMU_* */
+    uint32_t p2m_epoch;           /* [a] counts flushes of the p2m: ASIDs of an older one are not used again */
+};
+
+struct hvm_vcpu {
+    struct svm_vcpu *svm;   /* [c] the vendor's */
+    struct vlapic *vlapic;  /* [c] */
+    uint8_t upcall_vector;  /* [v] HVMOP_set_evtchn_upcall_vector; 0: none */
+    uint64_t dr[4];         /* DR0-3 while they are not in the processor */
+    bool dr_loaded;         /* [v] the hardware's DR0-3 are this vCPU's */
+    uint64_t tsc_aux;       /* while it does not run */
+    bool nmi_pending;       /* [a] */
+    bool sipi_wait;         /* [a] after INIT: only a STARTUP wakes it */
+    uint64_t mtrr_def, mtrr_var[16], mtrr_fixed[11]; /* what the guest wrote; its memory types are PAT's */
+};
+
+static inline struct hvm_domain *hvm_domain(const struct domain *d)
+{
+    return ((const struct x86_domain *)d)->hvm;
+}
+static inline struct hvm_vcpu *hvm_vcpu(const struct vcpu *v)
+{
+    return ((const struct x86_vcpu *)v)->hvm;
+}
+
+/* Boot: finds out whether this machine can run HVM guests; switches it on, on each CPU. */
+void hvm_init(void);
+void hvm_init_cpu(void); /* interrupts off */
+bool hvm_available(void);
+
+/* hvm/params.c, hvm/context.c: rows of hypercall tables */
+struct hypercall;
+struct hc_op;
+extern const struct hc_op hvm_ops_table[];
+extern const unsigned hvm_ops_table_count;
+
+extern const struct guest_ops hvm_guest_ops;
+
+#endif
