@@ -22,9 +22,9 @@
 #include "x86/pte.h"
 #include "x86/spec.h"
 
-#define TABLE_FLAGS   (PTE_P | PTE_RW | PTE_A | PTE_D)
-#define WINDOW_PAGES  (VCPU_WINDOW_SIZE / FRAME_SIZE)
-#define VCPUS_PER_L1  (512 / WINDOW_PAGES)
+#define TABLE_FLAGS  (PTE_P | PTE_RW | PTE_A | PTE_D)
+#define WINDOW_PAGES (VCPU_WINDOW_SIZE / FRAME_SIZE)
+#define VCPUS_PER_L1 (512 / WINDOW_PAGES)
 
 /* --- domains --- */
 

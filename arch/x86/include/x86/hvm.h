@@ -33,38 +33,26 @@ struct hvm_segment {
     uint64_t base;
 };
 
-/* What a translation of the guest's virtual addresses depends on, of the current vCPU or one that does not run. */
-struct hvm_paging {
-    uint64_t cr0, cr3, cr4, efer, rflags;
-    unsigned cpl;
-};
-void hvm_get_paging(struct vcpu *v, struct hvm_paging *out);
-
-/*
- * Entries of d's p2m have gone or have fewer rights: on return no CPU uses the old ones. Interrupts on, unless no vCPU of d runs
- * on another CPU. No lock that an interrupt handler takes may be held.
- */
-void hvm_flush_p2m(struct domain *d);
-
 #define HVM_PARAMS 39 /* xen/hvm/params.h: HVM_NR_PARAMS */
 
 struct hvm_domain {
-    struct p2m *p2m;              /* [c] made before the first vCPU, freed with the domain (hvm/p2m) */
-    uint64_t param[HVM_PARAMS];   /* [d] xen/hvm/params.h; read without */
-    uint8_t callback_vector;      /* [a] 0: none */
-    uint32_t emulation_flags;     /* [c] XEN_X86_EMU_* */
-    uint32_t p2m_epoch;           /* [a] counts flushes of the p2m: ASIDs of an older one are not used again */
+    struct p2m *p2m;            /* [c] made before the first vCPU, freed with the domain (hvm/p2m) */
+    uint64_t param[HVM_PARAMS]; /* [d] xen/hvm/params.h; read without */
+    uint8_t callback_vector;    /* [a] 0: none */
+    uint32_t emulation_flags;   /* [c] XEN_X86_EMU_* */
+    uint32_t p2m_epoch;         /* [a] counts flushes of the p2m: ASIDs of an older one are not used again */
 };
 
 struct hvm_vcpu {
-    struct svm_vcpu *svm;   /* [c] the vendor's */
-    struct vlapic *vlapic;  /* [c] */
-    uint8_t upcall_vector;  /* [v] HVMOP_set_evtchn_upcall_vector; 0: none */
-    uint64_t dr[4];         /* DR0-3 while they are not in the processor */
-    bool dr_loaded;         /* [v] the hardware's DR0-3 are this vCPU's */
-    uint64_t tsc_aux;       /* while it does not run */
-    bool nmi_pending;       /* [a] */
-    bool sipi_wait;         /* [a] after INIT: only a STARTUP wakes it */
+    struct svm_vcpu *svm;                            /* [c] the vendor's */
+    struct vlapic *vlapic;                           /* [c] */
+    struct walk_cache *walk;                         /* [v] x86/p2m.h; NULL: no cache */
+    uint8_t upcall_vector;                           /* [v] HVMOP_set_evtchn_upcall_vector; 0: none */
+    uint64_t dr[4];                                  /* DR0-3 while they are not in the processor */
+    bool dr_loaded;                                  /* [v] the hardware's DR0-3 are this vCPU's */
+    uint64_t tsc_aux;                                /* while it does not run */
+    bool nmi_pending;                                /* [a] */
+    bool sipi_wait;                                  /* [a] after INIT: only a STARTUP wakes it */
     uint64_t mtrr_def, mtrr_var[16], mtrr_fixed[11]; /* what the guest wrote; its memory types are PAT's */
 };
 
