@@ -3,6 +3,8 @@
  * guest's or our own chatter does not stop a CPU for 87 us a character; polled before interrupts work, with
  * sync_console, in a panic, and when the ring is full.
  *
+ * What guests write comes only while half of the ring is free (uart_room): it never makes anybody wait.
+ *
  * Invariants: tx_prod - tx_cons <= TX_SIZE; the transmit interrupt is enabled exactly while the ring is not
  * empty. Locks: uart.lock (RANK_UART, interrupts off), except in a panic.
  */
@@ -26,6 +28,7 @@ enum { R_DATA = 0, R_IER = 1, R_IIR_FCR = 2, R_LCR = 3, R_MCR = 4, R_LSR = 5, R_
 #define IIR_NONE  1
 #define FIFO_SIZE 16
 #define TX_SIZE   16384u
+#define ROUNDS    4       /* FIFOs served by one interrupt */
 #define SPIN_MAX  200000u /* reads of LSR before a stuck port is given up: about 0.2 s */
 
 struct uart {
@@ -178,6 +181,22 @@ static void uart_write(struct uart *u, const char *s, size_t n)
         spin_unlock_irq(&u->lock, flags);
 }
 
+/* Half of the ring is for what must be said. With sync_console the operator wants to wait. */
+static size_t uart_room(struct uart *u)
+{
+    unsigned long flags;
+    uint32_t used;
+
+    if (!u->present || sync_console)
+        return SIZE_MAX;
+    if (!u->irq_driven)
+        return 0;
+    flags = spin_lock_irq(&u->lock);
+    used = u->tx_prod - u->tx_cons;
+    spin_unlock_irq(&u->lock, flags);
+    return used < TX_SIZE / 2 ? TX_SIZE / 2 - used : 0;
+}
+
 /* From here on polled and without lock: only a panic or a stop calls it. */
 static void uart_flush(struct uart *u)
 {
@@ -197,6 +216,14 @@ static void com2_write(const char *s, size_t n)
 {
     uart_write(&uarts[1], s, n);
 }
+static size_t com1_room(void)
+{
+    return uart_room(&uarts[0]);
+}
+static size_t com2_room(void)
+{
+    return uart_room(&uarts[1]);
+}
 static void com1_flush(void)
 {
     uart_flush(&uarts[0]);
@@ -206,11 +233,17 @@ static void com2_flush(void)
     uart_flush(&uarts[1]);
 }
 
+/*
+ * A port that is always ready (emulated ones are) would keep the CPU here until the ring is empty: after some rounds the rest
+ * waits for a new interrupt. The line is edge-triggered, so it has to go down first.
+ */
 static void uart_interrupt(void *data)
 {
     struct uart *u = data;
 
-    for (unsigned round = 0; round < 64 && !(reg_read(u, R_IIR_FCR) & IIR_NONE); round++) {
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        if (reg_read(u, R_IIR_FCR) & IIR_NONE)
+            return;
         for (unsigned i = 0; i < FIFO_SIZE && (reg_read(u, R_LSR) & LSR_RX); i++)
             console_input((char)reg_read(u, R_DATA));
         spin_lock(&u->lock);
@@ -219,6 +252,10 @@ static void uart_interrupt(void *data)
             reg_write(u, R_IER, IER_RX);
         spin_unlock(&u->lock);
     }
+    spin_lock(&u->lock);
+    reg_write(u, R_IER, 0);
+    reg_write(u, R_IER, u->tx_cons != u->tx_prod ? IER_RX | IER_TX : IER_RX);
+    spin_unlock(&u->lock);
 }
 
 /* A register that holds what is written: is there a UART at all? */
@@ -250,8 +287,8 @@ static void uart_setup(struct uart *u)
 void uart_early_init(void)
 {
     static const struct console_driver driver[2] = {
-        {.name = "com1", .write = com1_write, .flush = com1_flush},
-        {.name = "com2", .write = com2_write, .flush = com2_flush},
+        {.name = "com1", .write = com1_write, .flush = com1_flush, .room = com1_room},
+        {.name = "com2", .write = com2_write, .flush = com2_flush, .room = com2_room},
     };
 
     for (unsigned i = 0; i < ARRAY_SIZE(uarts); i++) {

@@ -61,6 +61,53 @@ static void tell_ring_reader(void *unused)
 }
 static struct tasklet ring_news = {.fn = tell_ring_reader};
 
+static size_t room_of(const struct console_driver *drv)
+{
+    return drv->room ? drv->room() : SIZE_MAX;
+}
+
+/* False: this CPU holds the lock already. */
+static bool console_take(unsigned long *flags)
+{
+    if (__atomic_load_n(&lock_holder, __ATOMIC_RELAXED) == arch_cpu_id() + 1)
+        return false;
+    *flags = spin_lock_irq(&console_lock);
+    __atomic_store_n(&lock_holder, arch_cpu_id() + 1, __ATOMIC_RELAXED);
+    return true;
+}
+
+static void console_release(unsigned long flags)
+{
+    __atomic_store_n(&lock_holder, 0, __ATOMIC_RELAXED);
+    spin_unlock_irq(&console_lock, flags);
+}
+
+/* Twice n: each line feed gets a carriage return. */
+void console_emit_if_room(const char *s, size_t n)
+{
+    unsigned long flags;
+
+    if (panicking || !console_take(&flags))
+        return;
+    for (struct console_driver *drv = drivers; drv; drv = drv->next)
+        if (room_of(drv) >= 2 * n)
+            driver_write(drv, s, n);
+    console_release(flags);
+}
+
+size_t console_room(void)
+{
+    size_t room = SIZE_MAX;
+    unsigned long flags;
+
+    if (!console_take(&flags))
+        return 0;
+    for (struct console_driver *drv = drivers; drv; drv = drv->next)
+        room = MIN(room, room_of(drv));
+    console_release(flags);
+    return room;
+}
+
 void console_emit(const char *s, size_t n, bool to_ring, bool to_drivers)
 {
     unsigned long flags;
@@ -69,13 +116,10 @@ void console_emit(const char *s, size_t n, bool to_ring, bool to_drivers)
         emit_locked(s, n, to_ring, to_drivers);
         return;
     }
-    if (__atomic_load_n(&lock_holder, __ATOMIC_RELAXED) == arch_cpu_id() + 1)
+    if (!console_take(&flags))
         return;
-    flags = spin_lock_irq(&console_lock);
-    __atomic_store_n(&lock_holder, arch_cpu_id() + 1, __ATOMIC_RELAXED);
     emit_locked(s, n, to_ring, to_drivers);
-    __atomic_store_n(&lock_holder, 0, __ATOMIC_RELAXED);
-    spin_unlock_irq(&console_lock, flags);
+    console_release(flags);
     if (to_ring && dom0)
         tasklet_schedule(&ring_news);
 }

@@ -24,14 +24,11 @@ static struct threshold host_level = {4, 4}, guest_level = {4, 4};
 static struct threshold host_level = {2, 2}, guest_level = {0, 2};
 #endif
 
-/* Token buckets: `burst` lines, one more every refill_ns. One for what we say about guests, one for what they say. */
-struct bucket {
-    const char *what;
+/* A token bucket for what we say about guests: `burst` lines, one more every refill_ns. What they say has budgets of its own. */
+static struct bucket {
     uint64_t refill_ns, time;
     uint32_t burst, used, dropped;
-};
-static struct bucket about_guests = {.what = "messages about", .burst = 20, .refill_ns = 500000000};
-static struct bucket from_guests = {.what = "lines from", .burst = 500, .refill_ns = 10000000};
+} about_guests = {.burst = 20, .refill_ns = 500000000};
 
 static bool level_by_name(const char *s, size_t n, unsigned *out)
 {
@@ -97,7 +94,7 @@ static bool rate_allows(struct bucket *b)
         uint32_t n = b->dropped;
 
         b->dropped = 0;
-        console_printf(PREFIX "(%u %s guests suppressed)\n", n, b->what);
+        console_printf(PREFIX "(%u messages about guests suppressed)\n", n);
     }
     return true;
 }
@@ -141,16 +138,21 @@ void log_guest(did_t id, enum log_level level, const char *fmt, ...)
     va_end(ap);
 }
 
-/* Not for the ring: a guest that writes much must not drive out what was said before it. */
-void log_guest_text(did_t id, const char *text)
+bool log_guest_text_wanted(void)
 {
-    char buf[320];
-    int n;
+    return guest_level.upper > LOG_INFO;
+}
 
-    if (guest_level.upper <= LOG_INFO || !rate_allows(&from_guests))
-        return;
-    n = fmt_snprintf(buf, sizeof(buf), "(d%u) %s\n", id.v, text);
-    console_emit(buf, MIN((size_t)n, sizeof(buf) - 1), false, true);
+/* Not for the ring: a guest that writes much must not drive out what was said before it. */
+void log_guest_text(did_t id, const char *text, unsigned dropped)
+{
+    char buf[360];
+    int n = 0;
+
+    if (dropped)
+        n = fmt_snprintf(buf, sizeof(buf), PREFIX "(%u lines from d%u suppressed)\n", dropped, id.v);
+    n += fmt_snprintf(buf + n, sizeof(buf) - (size_t)n, "(d%u) %s\n", id.v, text);
+    console_emit_if_room(buf, MIN((size_t)n, sizeof(buf) - 1));
 }
 
 void panic(const char *fmt, ...)

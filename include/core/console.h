@@ -12,6 +12,7 @@ struct console_driver {
     const char *name;
     void (*write)(const char *s, size_t n); /* may be called in any context, also panic */
     void (*flush)(void);                    /* panic: wait until it is out */
+    size_t (*room)(void); /* bytes that write() takes at once without waiting for its device; NULL = any */
     struct console_driver *next;
 };
 void console_register(struct console_driver *drv);

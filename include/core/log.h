@@ -13,9 +13,10 @@ void log_line(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 /* The same for what a guest can cause: prefixed dN, by guest_loglvl=, rate-limited. id may be DOMID_INVALID. */
 void log_guest(did_t id, enum log_level level, const char *fmt, ...) printf_like(3, 4);
 
-/* A line that a guest wrote for us to see (CONSOLEIO_write): at level info, with a rate limit of its own, so that it cannot
- * suppress what we have to say, and on the consoles only, not in the ring. Where that level is not wanted it leaves no trace. */
-void log_guest_text(did_t id, const char *text);
+/* A line that a guest wrote for us to see (CONSOLEIO_write), after `dropped` others that it wrote too fast: at level info, on the
+ * consoles that have room for it, not in the ring. Whoever calls has seen to it that a guest does not come here too often. */
+bool log_guest_text_wanted(void);
+void log_guest_text(did_t id, const char *text, unsigned dropped);
 
 #define log_err(...)   log_line(LOG_ERR, __VA_ARGS__)
 #define log_warn(...)  log_line(LOG_WARN, __VA_ARGS__)

@@ -47,7 +47,12 @@ weak void log_guest(did_t id, enum log_level level, const char *fmt, ...)
     line(fmt, ap);
     va_end(ap);
 }
-weak void log_guest_text(did_t id, const char *text)
+weak bool log_guest_text_wanted(void)
+{
+    return true;
+}
+
+weak void log_guest_text(did_t id, const char *text, unsigned dropped)
 {
     log_guest(id, LOG_INFO, "%s", text);
 }

@@ -48,6 +48,24 @@ LIFE(long_hypercalls)
     long_calls(NULL);
 }
 
+static void write_text(void *text)
+{
+    for (;;)
+        HC3(console_io, CONSOLEIO_write, 10 * PAGE, text);
+}
+
+/* Nothing but text, on both vCPUs: in lines as long as they get. */
+LIFE(writes)
+{
+    char *text = page_alloc();
+
+    for (unsigned i = 1; i < 10; i++)
+        page_alloc();
+    memset(text, 'w', 10 * PAGE);
+    vcpu_run(1, write_text, text);
+    write_text(text);
+}
+
 /* All that makes the hypervisor say something. */
 LIFE(talks)
 {
@@ -116,10 +134,14 @@ static uint64_t beats_in(uint64_t ns)
     return healthy()->report->beats - from;
 }
 
+/*
+ * The healthy domain wakes at least a quarter as often as alone, in one of five looks: where processors are emulated one may
+ * stand still for a while, and whom an attack starves sees nothing in all of them.
+ */
 static void beside(const struct attack *life)
 {
+    uint64_t alone, with, best = 0;
     struct domu u;
-    uint64_t alone, with;
 
     if (!healthy())
         return;
@@ -127,11 +149,14 @@ static void beside(const struct attack *life)
     if (!begin(&u, life))
         return;
     sleep_ns(20000000);
-    with = beats_in(400000000) / 2;
+    for (unsigned i = 0; i < 5 && (best < alone / 4 || !best); i++) {
+        with = beats_in(200000000);
+        best = with > best ? with : best;
+    }
     CHECK_EQ(domu_destroy(&u), 0);
-    if (with < alone / 4 || !with)
+    if (best < alone / 4 || !best)
         test_fail("%s: the healthy domain woke %llu times instead of %llu", life->name,
-                  (unsigned long long)with, (unsigned long long)alone);
+                  (unsigned long long)best, (unsigned long long)alone);
     healthy_is_well();
 }
 
@@ -140,6 +165,16 @@ static void beside(const struct attack *life)
 TEST(domu_spinning_starves_nobody)
 {
     beside(&a_spins);
+}
+
+TEST(domu_long_hypercalls_starve_nobody)
+{
+    beside(&a_long_hypercalls);
+}
+
+TEST(domu_writing_starves_nobody)
+{
+    beside(&a_writes);
 }
 
 TEST(domu_flood_of_the_log)
