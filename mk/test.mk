@@ -16,7 +16,8 @@ UNIT ?=
 HOST_KEEP ?=
 COMMA := ,
 
-HOST_PV := $(wildcard arch/x86/pv/mmu/*.c)
+HOST_P2M := $(wildcard arch/x86/hvm/p2m/*.c)
+HOST_PV := $(wildcard arch/x86/pv/mmu/*.c) $(HOST_P2M)
 HOST_LIB_C := $(filter-out core/console/log.c,$(filter lib/% core/%,$(HV_C))) \
 	$(wildcard arch/x86/policy/*.c) $(wildcard arch/x86/boot/e820.c arch/x86/platform/acpi_parse.c arch/x86/platform/irq.c arch/x86/platform/storm.c arch/x86/platform/pirq.c arch/x86/pv/decode.c)
 HOST_FAKE_C := $(wildcard test/fake/*.c)
@@ -39,6 +40,8 @@ $(H)/libfake.a: $(call host_obj,$(HOST_FAKE_C))
 	@rm -f $@; ar rcs $@ $(if $(HOST_KEEP),$$(ls $^ 2>/dev/null),$^)
 $(H)/libkrypton.a: $(call host_obj,$(HOST_LIB_C))
 	@rm -f $@; ar rcs $@ $(if $(HOST_KEEP),$$(ls $^ 2>/dev/null),$^)
+$(H)/libp2m.a: $(call host_obj,$(HOST_P2M))
+	@rm -f $@; ar rcs $@ $(if $(HOST_KEEP),$$(ls $^ 2>/dev/null),$^)
 $(H)/libpvmmu.a: $(call host_obj,$(HOST_PV))
 	@rm -f $@; ar rcs $@ $(if $(HOST_KEEP),$$(ls $^ 2>/dev/null),$^)
 
@@ -46,6 +49,11 @@ $(H)/libpvmmu.a: $(call host_obj,$(HOST_PV))
 $(H)/test_pvmmu%: $(H)/obj/test/unit/test_pvmmu%.o $(H)/libfake.a $(H)/libmodel.a $(H)/libkrypton.a $(H)/libpvmmu.a
 	@echo "  HOSTLD  $@"
 	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $< -Wl,--whole-archive $(H)/libpvmmu.a -Wl,--no-whole-archive \
+	    -Wl,--start-group $(H)/libmodel.a $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group $(HOST_WRAP) -lcmocka -lpthread
+# Tests of translated domains' memory take that, on the fake machine's idea of the rest.
+$(H)/test_p2m%: $(H)/obj/test/unit/test_p2m%.o $(H)/libfake.a $(H)/libmodel.a $(H)/libkrypton.a $(H)/libp2m.a
+	@echo "  HOSTLD  $@"
+	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $< -Wl,--whole-archive $(H)/libp2m.a -Wl,--no-whole-archive \
 	    -Wl,--start-group $(H)/libmodel.a $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group $(HOST_WRAP) -lcmocka -lpthread
 # Interrupt lines are tested without event channels.
 $(H)/test_irq: HOST_WRAP += -Wl,--wrap=evtchn_pirq

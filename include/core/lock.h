@@ -16,6 +16,7 @@ enum lock_rank {
     RANK_GRANT = 40,       /* struct grant_table.lock; two of them: lower domain id first */
     RANK_GRANT_ENTRY = 42, /* one active grant entry, inside its table's lock */
     RANK_MAPTRACK = 45,
+    RANK_P2M = 50, /* x86: the table of a translated domain's memory; never two of them */
     RANK_PV_FRAME = 52,
     RANK_PHYSMAP = 55,
     RANK_PIRQ = 57,       /* x86: a domain's table of physical interrupts (map, unmap); sets up devices */

@@ -197,6 +197,21 @@ bool hvm_zero(struct vcpu *v, gva_t to, size_t n);
 struct walk_cache *walk_cache_alloc(void);
 void walk_cache_free(struct walk_cache *c);
 
+/* --- what arch/x86/guest/memory.c asks for translated domains (include/arch/mem.h) --- */
+
+/* Takes the 2^order numbers from g on out; frames of the domain's own leave its reservation too. -ENOENT: nothing at the first that is
+ * left, -EBUSY: a grant or device memory, -ENOMEM: no memory to split a larger entry. What came before is done. */
+int must_check p2m_release_frames(struct domain *d, gfn_t g, unsigned order);
+/* A grant's frame m appears at the guest-physical address; nothing else may be there. And goes again: not before p2m_machine.flush was
+ * called are the translations gone. -EINVAL. */
+int must_check p2m_grant_map(struct domain *d, uint64_t gpa, mfn_t m, bool readonly);
+int must_check p2m_grant_unmap(struct domain *d, uint64_t gpa, mfn_t m, bool readonly);
+/* Device frames [m, m + n) at g (domctl memory_mapping). Adding: what is there must be nothing, or the same. -EBUSY, -EINVAL, -ENOMEM. */
+int must_check p2m_mmio_map(struct domain *d, gfn_t g, mfn_t m, uint64_t n);
+int must_check p2m_mmio_unmap(struct domain *d, gfn_t g, mfn_t m, uint64_t n);
+/* All translations of d that were made before are gone (p2m_machine.flush). */
+void p2m_flush(struct domain *d);
+
 /* --- checks --- */
 
 /* Walks everything: entries well-formed, counts, references at least as many as entries, M2P agreement. Nothing under way for d. */

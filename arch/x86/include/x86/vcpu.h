@@ -66,8 +66,9 @@ struct x86_vcpu {
     void *fpu;              /* XSAVE area, 64-aligned, x86_fpu_size bytes; eager */
     uint64_t xcr0;
     uint64_t time_version_stamp;
-    uint64_t tsc_offset;  /* the guest's TSC less the processor's; PV: 0 */
-    struct hvm_vcpu *hvm; /* [c] x86/hvm.h; NULL: PV */
+    uint64_t tsc_offset;     /* the guest's TSC less the processor's; PV: 0 */
+    struct hvm_vcpu *hvm;    /* [c] x86/hvm.h; NULL: PV */
+    struct walk_cache *walk; /* [c] x86/p2m.h; NULL: PV */
     struct pv_vcpu pv;
 };
 
@@ -99,6 +100,7 @@ struct x86_domain {
     uint32_t zap_cursor;      /* [domctl] frame from which pv_mmio_zap goes on; 0 = from the first */
     uint32_t tsc_incarnation; /* [d] */
     struct hvm_domain *hvm;   /* [c] x86/hvm.h; NULL: PV */
+    struct p2m *p2m;          /* [c] x86/p2m.h; NULL: not translated */
 };
 
 static inline struct x86_vcpu *x86_vcpu(struct vcpu *v)

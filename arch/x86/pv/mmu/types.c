@@ -106,10 +106,14 @@ static bool type_possible(const struct frame *f, uint64_t type)
     return !is_checked_type(type) || !(__atomic_load_n(&f->count, __ATOMIC_RELAXED) & FRAME_SPECIAL);
 }
 
-/* The type's first reference is Krypton's and stays: the frame is writable for ever. */
+/* The type's first reference is Krypton's and stays: the frame is writable for ever. One that has a type already is writable memory of a
+ * domain without PV page tables. */
 void arch_frame_writable(mfn_t m)
 {
-    mfn_frame(m)->type = PGT_WRITABLE | PGT_VALIDATED | 1;
+    uint64_t none = 0;
+
+    (void)__atomic_compare_exchange_n(&mfn_frame(m)->type, &none, PGT_WRITABLE | PGT_VALIDATED | 1, false,
+                                      __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
 static int type_ref_once(struct frame *f, uint64_t type, struct domain *by)
