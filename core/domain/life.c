@@ -7,6 +7,7 @@
  *  2. shut_down holds exactly one pause of the domain, dropped by domain_resume().
  *  3. shutdown_code never changes from a code to another one while shutting_down.
  *  4. domain_crash() acts once per shutdown; the reason is printed once.
+ *  5. pause_count includes controller_pauses at every moment: both rise in one step under d->lock.
  *
  * Locks: d->lock; domain_crash takes none but the run queues'. The synchronous pauses wait for other CPUs and
  * so are called without locks.
@@ -27,23 +28,35 @@
  * ------------------------------------------------------------------------------------------------------------
  */
 
-void domain_pause_nosync(struct domain *d)
+/* The vCPUs of a domain whose pause_count the caller has raised. */
+static void sleep_nosync(struct domain *d)
 {
-    __atomic_fetch_add(&d->pause_count, 1, __ATOMIC_SEQ_CST);
     for_each_vcpu(d, v)
     {
         vcpu_sleep_nosync(v);
     }
 }
 
-void domain_pause(struct domain *d)
+static void sleep_sync(struct domain *d)
 {
-    ASSERT(arch_current()->domain != d);
-    domain_pause_nosync(d);
+    sleep_nosync(d);
     for_each_vcpu(d, v)
     {
         vcpu_sleep_sync(v);
     }
+}
+
+void domain_pause_nosync(struct domain *d)
+{
+    __atomic_fetch_add(&d->pause_count, 1, __ATOMIC_SEQ_CST);
+    sleep_nosync(d);
+}
+
+void domain_pause(struct domain *d)
+{
+    ASSERT(arch_current()->domain != d);
+    __atomic_fetch_add(&d->pause_count, 1, __ATOMIC_SEQ_CST);
+    sleep_sync(d);
 }
 
 void domain_unpause(struct domain *d)
@@ -75,15 +88,18 @@ void vcpu_unpause(struct vcpu *v)
         vcpu_wake(v);
 }
 
+/* Both counts as one step: an unpause on another CPU that sees the controller's pause finds the domain's as well. */
 static int count_controller_pause(struct domain *d)
 {
     int r = 0;
 
     spin_lock(&d->lock);
-    if (d->controller_pauses == 255)
+    if (d->controller_pauses == 255) {
         r = -EOVERFLOW;
-    else
+    } else {
         d->controller_pauses++;
+        __atomic_fetch_add(&d->pause_count, 1, __ATOMIC_SEQ_CST);
+    }
     spin_unlock(&d->lock);
     return r;
 }
@@ -92,8 +108,9 @@ int domain_controller_pause(struct domain *d)
 {
     int r = count_controller_pause(d);
 
+    ASSERT(arch_current()->domain != d);
     if (!r)
-        domain_pause(d);
+        sleep_sync(d);
     return r;
 }
 
@@ -102,7 +119,7 @@ int domain_controller_pause_nosync(struct domain *d)
     int r = count_controller_pause(d);
 
     if (!r)
-        domain_pause_nosync(d);
+        sleep_nosync(d);
     return r;
 }
 

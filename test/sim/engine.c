@@ -292,6 +292,16 @@ static void draw(void)
     check_every = 1 + chance(24);
 }
 
+/* The domains have gone, but a CPU may be in the middle of a timer's function: all come to where a turn would begin. */
+static void come_to_rest(void)
+{
+    struct sim_cpu *c;
+
+    check_due = true;
+    while ((c = pick()))
+        resume(c);
+}
+
 void sim_engine_run(void)
 {
     uint64_t end = 0;
@@ -311,6 +321,7 @@ void sim_engine_run(void)
         if (end && now > end)
             sim_fail("domains do not go away");
     }
+    come_to_rest();
     if (sim_trace)
         fprintf(stderr, "%llu points, hash %016llx\n", (unsigned long long)points, (unsigned long long)hash);
 }
