@@ -5,8 +5,8 @@
  *  1. ring_prod never decreases; byte i of the log lives at ring[i % RING_SIZE]; the RING_SIZE newest are kept.
  *  2. Drivers are called with console_lock held, so lines of different CPUs do not mix - except in panic
  *     mode, where one CPU is left and takes no lock.
- * Locks: console_lock (RANK_CONSOLE, interrupts off). A CPU that cannot get it because it already holds it (a fault
- * or NMI inside this file) loses its line rather than hang.
+ * Locks: console_lock (RANK_CONSOLE, interrupts off). What interrupts even its holder - an NMI, a machine check - sets its text aside
+ * (aside.c); a fault inside this file is a panic, which takes no lock.
  */
 #include "private.h"
 #include "core/console_io.h"
@@ -25,7 +25,6 @@
 static char ring[RING_SIZE];
 static uint32_t ring_prod, ring_cleared;
 static struct spinlock console_lock = SPINLOCK_INIT(RANK_CONSOLE);
-static uint32_t lock_holder; /* cpu + 1 */
 static struct console_driver *drivers;
 static bool panicking;
 
@@ -66,45 +65,28 @@ static size_t room_of(const struct console_driver *drv)
     return drv->room ? drv->room() : SIZE_MAX;
 }
 
-/* False: this CPU holds the lock already. */
-static bool console_take(unsigned long *flags)
-{
-    if (__atomic_load_n(&lock_holder, __ATOMIC_RELAXED) == arch_cpu_id() + 1)
-        return false;
-    *flags = spin_lock_irq(&console_lock);
-    __atomic_store_n(&lock_holder, arch_cpu_id() + 1, __ATOMIC_RELAXED);
-    return true;
-}
-
-static void console_release(unsigned long flags)
-{
-    __atomic_store_n(&lock_holder, 0, __ATOMIC_RELAXED);
-    spin_unlock_irq(&console_lock, flags);
-}
-
 /* Twice n: each line feed gets a carriage return. */
 void console_emit_if_room(const char *s, size_t n)
 {
     unsigned long flags;
 
-    if (panicking || !console_take(&flags))
+    if (panicking)
         return;
+    flags = spin_lock_irq(&console_lock);
     for (struct console_driver *drv = drivers; drv; drv = drv->next)
         if (room_of(drv) >= 2 * n)
             driver_write(drv, s, n);
-    console_release(flags);
+    spin_unlock_irq(&console_lock, flags);
 }
 
 size_t console_room(void)
 {
     size_t room = SIZE_MAX;
-    unsigned long flags;
+    unsigned long flags = spin_lock_irq(&console_lock);
 
-    if (!console_take(&flags))
-        return 0;
     for (struct console_driver *drv = drivers; drv; drv = drv->next)
         room = MIN(room, room_of(drv));
-    console_release(flags);
+    spin_unlock_irq(&console_lock, flags);
     return room;
 }
 
@@ -116,10 +98,13 @@ void console_emit(const char *s, size_t n, bool to_ring, bool to_drivers)
         emit_locked(s, n, to_ring, to_drivers);
         return;
     }
-    if (!console_take(&flags))
+    if (console_in_nmi()) {
+        console_set_aside(s, n, to_ring, to_drivers);
         return;
+    }
+    flags = spin_lock_irq(&console_lock);
     emit_locked(s, n, to_ring, to_drivers);
-    console_release(flags);
+    spin_unlock_irq(&console_lock, flags);
     if (to_ring && dom0)
         tasklet_schedule(&ring_news);
 }

@@ -21,6 +21,10 @@ bool console_set_level(const char *value, bool guest);
 void console_set_sync(bool sync);
 /* Input byte from a driver (interrupt context): Ctrl-A three times switches between dom0 and Krypton. */
 void console_input(char c);
+/* Around what handles an NMI or a machine check: between both, on this CPU, what is logged takes no lock and is printed by deferred
+ * work, which the handler's caller must make the CPU look for. They nest. */
+void console_nmi_begin(void);
+void console_nmi_end(void);
 /* Panic mode: no locks, everything synchronous. */
 void console_panic_mode(void);
 /* Copies the ring (xl dmesg): up to n bytes from *index (in/out; one that is not in the ring means its oldest byte); returns the

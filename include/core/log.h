@@ -1,6 +1,6 @@
 /*
  * Log, panic, assertions. log_* may be called anywhere, also with interrupts off and from NMI context
- * (then the line may be dropped). Lines go to the log ring and, by loglvl=, to the consoles.
+ * (then the line comes a moment later: console_nmi_begin). Lines go to the log ring and, by loglvl=, to the consoles.
  */
 #ifndef CORE_LOG_H
 #define CORE_LOG_H

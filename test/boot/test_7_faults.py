@@ -41,12 +41,23 @@ def faulty(ramdisk, scratch):
     return start
 
 
+def while_it_prints(machine, monitor):
+    """NMIs at every place of the console's path: an NMI that waited for the lock it interrupted the holder of would be the end."""
+    machine.child.send("while usleep 2000; do echo abcdefghijklmnopqrstuvwxyz; done &\r")
+    for _ in range(150):
+        monitor("nmi")
+        machine.drain(0.005)
+    machine.child.send("\rkill %1; echo sur''vived\r")
+    machine.expect("survived", 60)
+
+
 def test_survived_and_not(faulty):
     """One machine: an NMI of nobody, a corrected error, bad memory that nobody has used yet - dom0 lives on. Then a CPU hangs:
     the watchdog says which and where."""
     machine, monitor = faulty("faults", hv_args="watchdog watchdog_timeout=5")
     monitor("nmi")
     machine.expect(r"NMI on CPU 0 of unknown source", 30)
+    while_it_prints(machine, monitor)
     monitor.mce(1, 3, VALID | ADDRESS, 0)
     machine.expect(r"machine check: CPU 1 bank 3: corrected, or not used yet, status 0x84\w+ address 0x12345000", 60)
     monitor.mce(0, 4, VALID | UNCORRECTED | ENABLED | ADDRESS | SIGNALED | 0xC0, RESUMABLE | IN_PROGRESS)

@@ -143,6 +143,42 @@ static void long_lines_are_cut(void **state)
     assert_in_range(seen_n, 100, 1000);
 }
 
+/* As an NMI does that interrupts a holder of the console's lock: were the lock taken, the fake machine would report the order. */
+static void in_an_nmi_text_is_set_aside(void **state)
+{
+    console_nmi_begin();
+    log_err("first %u", 1);
+    console_nmi_begin(); /* a machine check in it */
+    console_printf("second\n");
+    console_nmi_end();
+    log_err("third");
+    console_nmi_end();
+    assert_int_equal(seen_n, 0);
+    log_err("fourth");
+    assert_null(strstr(seen, "first"));
+    assert_true(work_pending());
+    work_run();
+    assert_non_null(strstr(seen, "first 1\r\n" "second\r\n"));
+    assert_true(strstr(seen, "third") > strstr(seen, "second"));
+    assert_null(strstr(seen, "lost"));
+}
+
+static void text_set_aside_is_bounded_and_its_loss_is_said(void **state)
+{
+    for (unsigned round = 0; round < 2; round++) {
+        seen_n = 0;
+        console_nmi_begin();
+        for (unsigned i = 0; i < 11; i++)
+            log_err("line %u.", i);
+        console_nmi_end();
+        work_run();
+        assert_non_null(strstr(seen, "line 7."));
+        assert_null(strstr(seen, "line 8."));
+        assert_non_null(strstr(seen, "3 lines about NMIs and machine checks were lost"));
+    }
+    assert_non_null(strstr(seen, "line 0."));
+}
+
 static unsigned pressed;
 static void key_fn(void)
 {
@@ -314,6 +350,8 @@ int main(void)
         T(levels),
         T(guests_cannot_flood),
         T(long_lines_are_cut),
+        T(in_an_nmi_text_is_set_aside),
+        T(text_set_aside_is_bounded_and_its_loss_is_said),
         T(input_goes_where_it_is_switched),
         T(dom0_writes),
         T(guests_write_lines),

@@ -271,6 +271,20 @@ __attribute__((noreturn)) static void fatal(struct guest_regs *r)
     panic("%s in Krypton, error code %#x", trap_name(r->vector), r->error_code);
 }
 
+/* It may have interrupted a holder of any lock, so its log lines wait for deferred work; and a CPU that had just looked for work
+ * before it halts or goes to a guest, so it is made to look again. */
+static void interrupted_anywhere(struct guest_regs *r)
+{
+    console_nmi_begin();
+    if (r->vector == TRAP_NMI)
+        nmi(r);
+    else
+        mce_exception(r, false);
+    console_nmi_end();
+    if (work_pending())
+        apic_send_self(VEC_KICK);
+}
+
 void trap_from_krypton(struct guest_regs *r)
 {
     uint64_t to;
@@ -281,10 +295,8 @@ void trap_from_krypton(struct guest_regs *r)
     }
     switch (r->vector) {
     case TRAP_NMI:
-        nmi(r);
-        return;
     case TRAP_MC:
-        mce_exception(r, false);
+        interrupted_anywhere(r);
         return;
     case TRAP_DB:
         debug_trap(r);

@@ -60,6 +60,7 @@ enum {
 #define ICR_INIT     (5u << 8)
 #define ICR_STARTUP  (6u << 8)
 #define ICR_OTHERS   (3u << 18)
+#define ICR_SELF     (1u << 18)
 #define DIVIDE_BY_1  0xb
 #define ICR_SPINS    10000000u
 #define CALIBRATE_US 5000u
@@ -241,6 +242,15 @@ void apic_send_ipi(unsigned cpu, uint8_t vector)
 {
     perf_count(ipis_sent);
     icr_write(cpu_apic_id[cpu], ICR_ASSERT | vector);
+}
+
+/* The lower half alone, by the shorthand: a destination that was written already stays as it is. */
+void apic_send_self(uint8_t vector)
+{
+    if (x2apic)
+        wrmsr(MSR_X2APIC_ICR, ICR_SELF | ICR_ASSERT | vector);
+    else
+        reg_write(R_ICR, ICR_SELF | ICR_ASSERT | vector);
 }
 
 void apic_send_ipi_mask(const struct cpumask *m, uint8_t vector)

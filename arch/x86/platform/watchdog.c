@@ -35,6 +35,7 @@ static void accuse(unsigned cpu)
 {
     uint64_t until = arch_time_ns() + PERIOD_NS;
 
+    console_panic_mode(); /* it may hold the console's lock */
     log_err("watchdog: CPU%u has run no timer for %u s", cpu, opt_timeout);
     __atomic_store_n(&suspect[cpu], true, __ATOMIC_SEQ_CST);
     apic_send_nmi(cpu);

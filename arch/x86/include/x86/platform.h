@@ -97,6 +97,7 @@ extern uint32_t cpu_apic_id[MAX_CPUS]; /* by CPU number */
 void apic_eoi(void);
 void apic_send_ipi(unsigned cpu, uint8_t vector);
 void apic_send_ipi_mask(const struct cpumask *m, uint8_t vector); /* not to self */
+void apic_send_self(uint8_t vector); /* also from an NMI that interrupted another sending */
 void apic_send_init_sipi(uint32_t apic_id, uint8_t page);
 void apic_send_nmi_others(void);
 void apic_send_nmi(unsigned cpu);
