@@ -158,7 +158,8 @@ static void in_an_nmi_text_is_set_aside(void **state)
     assert_null(strstr(seen, "first"));
     assert_true(work_pending());
     work_run();
-    assert_non_null(strstr(seen, "first 1\r\n" "second\r\n"));
+    assert_non_null(strstr(seen, "first 1\r\n"
+                                 "second\r\n"));
     assert_true(strstr(seen, "third") > strstr(seen, "second"));
     assert_null(strstr(seen, "lost"));
 }
