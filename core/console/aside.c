@@ -64,7 +64,7 @@ static struct slot *oldest(void)
     return found;
 }
 
-static void print_all(void *unused)
+void console_print_aside(void)
 {
     struct slot *s;
     uint32_t n;
@@ -79,7 +79,12 @@ static void print_all(void *unused)
     if (n)
         log_warn("%u lines about NMIs and machine checks were lost", n);
 }
-static struct tasklet printing = {.fn = print_all};
+
+static void print(void *unused)
+{
+    console_print_aside();
+}
+static struct tasklet printing = {.fn = print};
 
 void console_set_aside(const char *s, size_t n, bool to_ring, bool to_drivers)
 {

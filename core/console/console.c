@@ -143,6 +143,7 @@ void console_panic_mode(void)
     for (struct console_driver *drv = drivers; drv; drv = drv->next)
         if (drv->flush)
             drv->flush();
+    console_print_aside();
 }
 
 void console_flush(void)

@@ -14,6 +14,8 @@ size_t console_room(void);
 /* aside.c: whether this CPU is in such a handler, and the same as console_emit for it. Takes no lock. */
 bool console_in_nmi(void);
 void console_set_aside(const char *s, size_t n, bool to_ring, bool to_drivers);
+/* What waits is printed. */
+void console_print_aside(void);
 /* Input that is meant for the hardware domain: up to n bytes, returns the number taken. */
 size_t console_input_take(char *to, size_t n);
 

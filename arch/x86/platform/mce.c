@@ -5,13 +5,14 @@
  * A report of a bank is printed and cleared by the CPU that finds it; banks may be shared between CPUs, then one of them
  * finds it. Corrected errors can come in floods (a cell that is stuck): looking for them bounds how many are printed.
  *
- * Invariants: an exception handler here takes no lock but the console's and, for a guest that has to die, those of
- * domain_crash - a guest ran, so this CPU held none.
+ * Invariants: the exception handler takes no lock where Krypton was interrupted (console_nmi_begin is in force); where a guest
+ * was, this CPU held none.
  * Locks: none.
  */
 #include "../metal/asm.h"
 #include "arch/cpu.h"
 #include "arch/time.h"
+#include "core/console.h"
 #include "core/domain.h"
 #include "core/log.h"
 #include "core/timer.h"
@@ -70,6 +71,7 @@ void mce_exception(const struct guest_regs *r, bool from_guest)
     enum mce_verdict v = mce_judge(status, judge_banks(from_guest), from_guest);
 
     if (v == MCE_PANIC) {
+        console_panic_mode();
         show_registers(r);
         panic("machine check: the hardware reports an error that cannot be recovered from (MCG_STATUS %#llx)",
               (unsigned long long)status);

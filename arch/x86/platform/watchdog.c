@@ -66,6 +66,7 @@ static bool nmi(const struct guest_regs *r)
 {
     if (!__atomic_load_n(&suspect[arch_cpu_id()], __ATOMIC_SEQ_CST))
         return false;
+    console_panic_mode();
     show_registers(r);
     panic("watchdog: CPU%u hangs", arch_cpu_id());
 }
