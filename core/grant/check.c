@@ -129,8 +129,8 @@ void grant_dump_domain(const struct domain *d)
     if (!t)
         return;
     read_lock(&t->lock);
-    console_printf("d%u: version %u, %u of %u frames, %u grants in use, %u handles\n", d->id.v, t->version,
-                   t->frames, t->max_frames, t->in_use, t->track_used);
+    console_printf("d%u: version %u, %u of %u frames, %u grants in use, %u handles in %u frames\n", d->id.v,
+                   t->version, t->frames, t->max_frames, t->in_use, t->track_used, t->track_frames);
     for (uint32_t ref = 0; ref < grant_refs(t) && shown < DUMP_ENTRIES; ref++) {
         const struct active *a = grant_active(t, ref);
 

@@ -16,6 +16,7 @@
  * (RANK_SLAB); the heap is called without it.
  */
 #include "core/alloc.h"
+#include "core/console.h"
 #include "core/lock.h"
 #include "core/log.h"
 #include "arch/mem.h"
@@ -312,6 +313,23 @@ static uint32_t free_length(const struct slab *s)
         o = next;
     }
     return n;
+}
+
+/* What is in use, and the frames that slabs take; debug key 'm'. */
+void slab_dump(void)
+{
+    uint64_t objects = 0, frames = 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(classes); i++) {
+        struct class *c = &classes[i];
+
+        spin_lock(&c->lock);
+        objects += c->used;
+        frames += (uint64_t)c->slabs << c->order;
+        spin_unlock(&c->lock);
+    }
+    console_printf("  small objects: %llu in %llu frames\n", (unsigned long long)objects,
+                   (unsigned long long)frames);
 }
 
 void mem_room_check(void)

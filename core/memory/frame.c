@@ -323,5 +323,6 @@ void frame_dump(void)
     for (unsigned n = 0; n < HEAP_NODES; n++)
         if (frame_free_node(n))
             console_printf("  node %u: free %llu KiB\n", n, (unsigned long long)frame_free_node(n) * 4);
+    slab_dump();
     owner_dump();
 }

@@ -32,6 +32,7 @@ uint64_t budget_reserve(void);
 
 /* alloc.c: forgets all slabs (frame_init: the frames they were in are gone). */
 void slab_init(void);
+void slab_dump(void);
 
 /* --- ops.c, exchange.c, physmap.c, resource.c: XENMEM_* --- */
 

@@ -1,44 +1,42 @@
-"""Guests' lives and deaths under Debian's xl: many at once, crashes, dumps, bad input, tools that are killed (issue 3, sections 2 and 6).
+"""Guests' lives and deaths under Debian's xl: many at once, again and again, crashes and what follows, dumps, dom0's services
+started anew (issue 3, section 2).
 
-After each test nothing of its guests is left: free memory to the page, dom0's event channels, domains, xenstore, back ends.
+After each test nothing of its guests is left: free memory to the page, dom0's event channels, grants and mappings, domains,
+xenstore, back ends.
 """
 
 import base64
-import gzip
 import re
 import struct
 
 import pytest
 
 import machine as m
-
-pytestmark = pytest.mark.long
+import tiny
 
 EIGHT = [f"p{i}" for i in range(8)]
 
 
 @pytest.fixture(scope="module")
 def xl(xl_ramdisk):
-    """As many guests as any test has have come and gone: what dom0 allocates once (grant table, maptrack) is there."""
+    """More guests than any test has at a time have come and gone: what dom0 and Krypton allocate once is there."""
     xl = xl_ramdisk("xl-life")
-    for n in EIGHT:
-        xl.config(n, vif=["bridge=xenbr0"])
-    xl.run("for n in %s; do xl create -q -p /root/$n.cfg || exit 1; done" % " ".join(EIGHT), 400)
+    tiny.put(xl, "/root/sleep", tiny.elf(tiny.SLEEP))
+    tiny.config(xl, "w", "/root/sleep")
+    xl.run("for i in $(seq 24); do xl create -q -p /root/w.cfg name=\\\"w$i\\\" || exit 1; done", 200)
     xl.clean()
-    xl.create("w", vif=["bridge=xenbr0"])
+    xl.run("truncate -s 1M /root/c.img")
+    xl.create("w", vif=["bridge=xenbr0"], disk=["format=raw, vdev=xvda, access=rw, target=/root/c.img"])
     xl.clean()
-    xl.settled_free()
+    xl.run("sleep 2")
     xl.before = xl.in_use()
     return xl
 
 
 @pytest.fixture(autouse=True)
 def tidy(xl):
-    """Nothing left behind, not even by a test that failed."""
     yield
-    if len(xl.list()) > 1:
-        xl.clean()
-    xl.back_to(xl.before)
+    xl.tidy()
 
 
 def address(i):
@@ -50,41 +48,52 @@ def test_eight_at_once(xl, say):
     for i, n in enumerate(EIGHT):
         xl.config(n, vif=["bridge=xenbr0"], args=f"guest.ip={address(i)}/24")
         xl.forget(n)
+    # libxl gives a back end 10 s and its script 40 s: dom0 goes before the guests that boot, as Xen's documents advise for many guests.
+    sched = "xl sched-" + xl.run("xl info | awk '/xen_scheduler/ { print $3 }'")
+    xl.run(f"{sched} -d 0 -w 4096")
     out = xl.run("for i in $(seq 0 7); do xl create -q /root/p$i.cfg & done; wait", 400)
     for n in [n for n in EIGHT if n not in xl.list()]:
-        # libxl gives a hotplug script 40 s; eight at once on a busy host may take longer. Any other reason is a failure.
-        assert "/etc/xen/scripts/vif-bridge online because of timeout" in out, out
-        say(f"{n}: its hotplug script was too slow, created again")
+        # Eight at once on a busy host may still take longer. Any other reason is a failure, and so is a second time, alone.
+        assert "unable to add vif devices" in out, out
+        say(f"{n}: its back end was too slow for libxl, created again")
         xl.forget(n)
         xl.run(f"xl create -q /root/{n}.cfg", 120)
+    xl.run(f"{sched} -d 0 -w 256")
     for n in EIGHT:
         xl.ready(n, 240)
     say("eight guests are up")
     assert len(xl.list()) == 9
-    for i in range(8):
-        assert " 0% packet loss" in xl.run(f"ping -c 3 {address(i)}", 40)
+    out = xl.run("for i in $(seq 110 117); do ping -c 3 10.9.0.$i & done; wait", 60)
+    assert out.count(" 0% packet loss") == 8, out
     ids = [xl.domid(n) for n in EIGHT]
     assert len(set(ids)) == 8
     xl.run("for i in $(seq 0 7); do xl destroy p$i & done; wait", 200)
     assert list(xl.list()) == ["Domain-0"]
 
 
-def cycles(xl, n):
-    """n times create (paused: the builder and the back ends have done their work) and destroy; then n / 8 that boot."""
+def test_tiny_cycles(xl):
+    """A guest that sleeps, made and destroyed twenty times."""
+    tiny.config(xl, "c", "/root/sleep")
+    xl.run("for i in $(seq 20); do xl create -q /root/c.cfg && xl destroy c || exit 1; done", 200)
+
+
+def test_cycles_with_devices(xl):
+    """Paused, the builder and the back ends have done their work: twice."""
     xl.config("c", vif=["bridge=xenbr0"], disk=["format=raw, vdev=xvda, access=rw, target=/root/c.img"])
-    xl.run("truncate -s 1M /root/c.img")
-    xl.run(f"for i in $(seq {n}); do xl create -q -p /root/c.cfg && xl destroy c || exit 1; done", 40 * n)
-    for _ in range(n // 8):
-        xl.create("c")
+    xl.run("for i in 1 2; do xl create -q -p /root/c.cfg && xl destroy c || exit 1; done", 120)
+
+
+@pytest.mark.long
+def test_200_cycles(xl, say):
+    """A small Linux guest: 200 times made and destroyed, every tenth time with devices, booted, and answering."""
+    for i in range(20):
+        xl.config("c")
+        xl.run("for i in $(seq 9); do xl create -q -p /root/c.cfg && xl destroy c || exit 1; done", 300)
+        xl.create("c", vif=["bridge=xenbr0"], disk=["format=raw, vdev=xvda, access=rw, target=/root/c.img"])
+        assert xl.guest("c", "echo well") == "well"
         xl.run("xl destroy c")
-
-
-def test_cycles(xl):
-    cycles(xl, 8)
-
-
-def test_200_cycles(xl):
-    cycles(xl, 200)
+        say(f"{(i + 1) * 10} cycles")
+        assert xl.back_to(xl.before) == xl.before
 
 
 def on_console(xl, name, command):
@@ -97,7 +106,7 @@ def piece(xl, path, offset, size):
     return base64.b64decode(xl.run(f"tail -c +{offset + 1} {path} | head -c {size} | base64"))
 
 
-def check_core(xl, path, mib):
+def check_core(xl, path, mib, text_in_memory=None):
     """The file is an ELF core with the sections of xen/docs' dump-core-format, as large as its guest."""
     head = piece(xl, path, 0, 64)
     assert head[:5] == b"\x7fELF\x02" and struct.unpack_from("<H", head, 16)[0] == 4, "not an ELF64 core"
@@ -111,154 +120,122 @@ def check_core(xl, path, mib):
     assert (mib - 4) << 20 <= sections[".xen_pages"][5] <= (mib + 1) << 20
     assert int(xl.run(f"stat -c %s {path}")) >= sections[".xen_pages"][4] + sections[".xen_pages"][5]
     assert b"Xen" in piece(xl, path, sections[".note.Xen"][4], sections[".note.Xen"][5])
+    if text_in_memory:
+        assert int(xl.run(f"grep -ac '{text_in_memory}' {path}")) > 0
 
 
-@pytest.mark.parametrize("how", ["sysrq", "toolstack"])
-def test_crash_preserved(xl, how):
-    """A guest that panics is reported as crashed (reason 3) and, as on_crash says, kept."""
+def reported(xl, name, reason, action):
+    """What xl's own process for the guest wrote of its end."""
+    log = xl.run(f"cat /var/log/xen/xl-{name}.log")
+    assert re.search(rf"has shut down, reason code {reason}\b", log), log
+    assert re.search(rf"Action for shutdown reason code {reason} is {action}\b", log), log
+
+
+def end_of(xl, path, name="x", **keys):
+    """A tiny guest that ends by itself, alone in xl's log."""
+    xl.run(f"rm -f /var/log/xen/xl-{name}.log*")
+    tiny.config(xl, name, path, **keys)
+    xl.run(f"xl create -q /root/{name}.cfg", 60)
+
+
+def shut(letter):
+    """xl list's line of a domain that has shut down: a letter for the reason."""
+    return rf"x +\d+ +\d+ +1 +---s{letter}- "
+
+
+CRASHED = shut("c")
+
+
+def test_triple_fault(xl):
+    """A kernel whose first instruction faults when it has no handler, what a triple fault is to a PV guest: a crash, reason 3."""
+    tiny.put(xl, "/root/fault", tiny.elf(tiny.FAULT))
+    end_of(xl, "/root/fault", on_crash="preserve")
+    xl.until("xl list x", CRASHED)
+    reported(xl, "x", 3, "preserve")
+
+
+@pytest.mark.parametrize("reason,key,letter", [(0, "on_poweroff", "-"), (1, "on_reboot", "r"), (3, "on_crash", "c"), (4, "on_watchdog", "w")])
+def test_end_preserved(xl, reason, key, letter):
+    """What a guest gives as its reason is what the toolstack is told, and its action is the one of that reason."""
+    tiny.put(xl, "/root/end", tiny.elf(tiny.shutdown(reason)))
+    others = {k: "destroy" for k in ("on_poweroff", "on_reboot", "on_crash", "on_watchdog")}
+    end_of(xl, "/root/end", **{**others, key: "preserve"})
+    xl.until("xl list x", shut(letter))
+    reported(xl, "x", reason, "preserve")
+
+
+def test_crash_destroyed(xl):
+    tiny.put(xl, "/root/fault", tiny.elf(tiny.FAULT))
+    end_of(xl, "/root/fault", on_crash="destroy")
+    xl.gone("x")
+    reported(xl, "x", 3, "destroy")
+
+
+def test_coredump_destroy(xl):
+    """on_crash=coredump-destroy of a kernel that never said where its p2m is: there is nothing to dump, it is destroyed all the same."""
+    xl.run("rm -rf /var/lib/xen/dump/*; mkdir -p /var/lib/xen/dump")
+    tiny.put(xl, "/root/fault", tiny.elf(tiny.FAULT))
+    end_of(xl, "/root/fault", on_crash="coredump-destroy")
+    xl.gone("x", 120)
+    reported(xl, "x", 3, "coredump-destroy")
+    assert "core dump failed" in xl.run("cat /var/log/xen/xl-x.log")
+
+
+def test_sysrq_crash_preserved(xl):
+    """A guest whose kernel panics (sysrq c in its shell) is reported as crashed, kept, and its dump opens."""
+    xl.run("rm -f /var/log/xen/xl-x.log*")
     xl.create("x", on_crash="preserve", args="panic=0")
-    if how == "sysrq":
-        on_console(xl, "x", "echo c >/proc/sysrq-trigger")
-    else:
-        xl.run("xl sysrq x c")
+    on_console(xl, "x", "echo c >/proc/sysrq-trigger")
     xl.wait("x", "Kernel panic", 40)
-    xl.until("xl list x", r"x +\d+ +\d+ +1 +---?-?c-?")
+    xl.until("xl list x", CRASHED)
+    reported(xl, "x", 3, "preserve")
     xl.run("xl dump-core x /root/core", 120)
-    check_core(xl, "/root/core", 80)
+    check_core(xl, "/root/core", 80, "Linux version [0-9]")
     xl.run("rm /root/core")
 
 
 def test_crash_restarted(xl):
-    """on_crash=restart: a new domain of the same name boots."""
-    xl.create("x", on_crash="restart")
+    """on_crash=coredump-restart, and the panic asked for by the toolstack: a core file, and a new domain of the same name boots."""
+    xl.run("rm -rf /var/lib/xen/dump/*; mkdir -p /var/lib/xen/dump")
+    xl.create("x", on_crash="coredump-restart")
     old = xl.domid("x")
     xl.run("xl sysrq x c")
-    xl.ready("x", 120, occurrences=2)
+    xl.ready("x", 180, occurrences=2)
     assert xl.domid("x") > old
-
-
-def test_crash_destroyed(xl):
-    xl.create("x", on_crash="destroy")
-    xl.run("xl sysrq x c")
-    xl.gone("x")
-
-
-def test_coredump_destroy(xl):
-    """on_crash=coredump-destroy leaves a core file that has the guest's memory, and no guest."""
-    xl.run("rm -rf /var/lib/xen/dump/*; mkdir -p /var/lib/xen/dump")
-    xl.create("x", on_crash="coredump-destroy")
-    xl.run("xl sysrq x c")
-    xl.gone("x", 120)
     check_core(xl, "/var/lib/xen/dump/*x*", 80)
     xl.run("rm -rf /var/lib/xen/dump/*")
 
 
-def bad_kernel():
-    """An ELF64 guest with notes for Xen (entry, virtual base, version, loader, guest) whose first instruction is UD2."""
-    note = lambda kind, text: struct.pack("<III", 4, len(text), kind) + b"Xen\0" + text + b"\0" * (-len(text) % 4)
-    u64 = lambda v: struct.pack("<Q", v)
-    base = 0xffffffff80000000
-    entry = base + 0x100000
-    notes = note(5, b"xen-3.0\0") + note(8, b"generic\0") + note(6, b"linux\0") + note(3, u64(base)) + note(1, u64(entry))
-    head = b"\x7fELF\2\1\1" + b"\0" * 9 + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, entry, 64, 0, 0, 64, 56, 2, 0, 0, 0)
-    head += struct.pack("<IIQQQQQQ", 1, 7, 0x1000, entry, 0x100000, 4096, 4096, 4096)
-    head += struct.pack("<IIQQQQQQ", 4, 4, 0x800, 0, 0, len(notes), len(notes), 4)
-    return (head.ljust(0x800, b"\0") + notes).ljust(0x1000, b"\0") + b"\x0f\x0b" + b"\0" * 4094
+@pytest.mark.long
+def test_crash_renamed(xl):
+    """on_crash=rename-restart: the dead one is kept under another name, a new one boots."""
+    xl.create("x", on_crash="rename-restart")
+    old = xl.domid("x")
+    xl.run("xl sysrq x c")
+    xl.ready("x", 180, occurrences=2)
+    rows = xl.list()
+    assert rows["x"][0] > old
+    assert [(n, r[0], r[3]) for n, r in rows.items() if n not in ("x", "Domain-0")] == [("x-1", old, "---sc-")]
 
 
-def test_triple_fault(xl):
-    """A kernel whose first instruction faults when it has no handler, what a triple fault is to a PV guest: a crash."""
-    data = base64.b64encode(gzip.compress(bad_kernel())).decode()
-    xl.run(f"echo {data} | base64 -d | gunzip >/root/bad.elf")
-    xl.config("x", kernel="/root/bad.elf", ramdisk=None, on_crash="preserve", memory=32)
-    xl.run("xl create -q /root/x.cfg", 60)
-    xl.until("xl list x", r"x +\d+ +\d+ +1 +---?-?c-?")
-
-
-BAD_IMAGES = {
-    "empty": ": >/root/k",
-    "text": "echo this is no kernel >/root/k",
-    "cut": "head -c 3000000 /guest/vmlinuz >/root/k",
-    "noise": "head -c 100000 /dev/urandom >/root/k",
-    "elf header only": "head -c 64 /bin/true >/root/k",
-    "no xen notes": "cp /bin/true /root/k",
-    "missing": "rm -f /root/k",
-}
-
-
-@pytest.mark.parametrize("what", BAD_IMAGES)
-def test_bad_image(xl, what):
-    """xl says no, and nothing of the half-made guest is left."""
-    xl.run(BAD_IMAGES[what])
-    xl.config("bad", kernel="/root/k")
-    out = xl.run("xl create -q /root/bad.cfg && echo CREATED", 60, check=False)
-    assert "CREATED" not in out and out.strip()
-    assert list(xl.list()) == ["Domain-0"]
-
-
-BAD_CONFIGS = {"no vcpus": {"vcpus": 0}, "10000 vcpus": {"vcpus": 10000}, "too much memory": {"memory": 100000},
-               "no memory": {"memory": 0}, "memory too small for the kernel": {"memory": 16},
-               "bridge that is not there": {"vif": ["bridge=nobr9"]},
-               "disk that is not there": {"disk": ["format=raw, vdev=xvda, access=rw, target=/root/no.img"]}}
-
-
-@pytest.mark.parametrize("what", BAD_CONFIGS)
-def test_bad_config(xl, what):
-    xl.config("bad", **BAD_CONFIGS[what])
-    out = xl.run("xl create -q /root/bad.cfg && echo CREATED", 150, check=False)
-    if what in ("no vcpus", "no memory") and "CREATED" in out:
-        # xl takes 0 as "not given" and uses its default.
-        assert xl.list()["bad"][2] == 1
-        return
-    assert "CREATED" not in out and out.strip()
-    assert list(xl.list()) == ["Domain-0"]
-
-
-@pytest.mark.parametrize("after", [0.05, 0.2, 0.5, 1.0, 2.0])
-def test_xl_killed_in_create(xl, after):
-    """What a killed xl leaves is a domain that can be destroyed by its number."""
-    xl.config("k", vif=["bridge=xenbr0"])
-    xl.run(f"timeout -s KILL {after} xl create -q -p /root/k.cfg; true", 60)
-    for name, row in xl.list().items():
-        if name != "Domain-0":
-            xl.run(f"xl destroy {row[0]}", 60)
-    assert list(xl.list()) == ["Domain-0"]
-    # Its back ends' entries are the toolstack's to remove; a second create of the name works.
-    xl.create("k")
-
-
-@pytest.mark.parametrize("after", [0.02, 0.1, 0.3])
-def test_xl_killed_in_destroy(xl, after):
-    xl.create("k", vif=["bridge=xenbr0"])
-    n = xl.domid("k")
-    xl.run(f"timeout -s KILL {after} xl destroy {n}; true", 60)
-    xl.run(f"xl destroy {n}", 60, check=False)
-    xl.until("xl list", r"^(?!.*\bk\b)")
-
-
-def test_two_tools_on_one_domain(xl):
-    """Two create the same name, two destroy the same domain, pause and unpause race: each a clear answer, all released."""
-    xl.config("t")
-    out = xl.run("(xl create -q -p /root/t.cfg; echo A$?) & (xl create -q -p /root/t.cfg; echo B$?) & wait", 120)
-    assert len(re.findall(r"[AB]0", out)) >= 1
-    names = [n for n in xl.list() if n != "Domain-0"]
-    assert names in (["t"], []) or len(names) == 2
-    xl.run("for d in $(xl list | awk 'NR > 2 { print $2 }'); do xl destroy $d & xl destroy $d & done; wait", 120)
-    xl.create("t")
-    xl.run("for i in $(seq 30); do xl pause t & xl unpause t & done; wait; xl unpause t; true", 120)
-    assert xl.guest("t", "echo well") == "well"
-
-
-def test_backend_dies_with_grants_mapped(xl):
-    """The back end of a guest's disk and network goes away under it: the guest is destroyed cleanly all the same."""
-    xl.run("truncate -s 16M /root/b.img")
-    xl.create("b", vif=["bridge=xenbr0"], disk=["format=raw, vdev=xvda, access=rw, target=/root/b.img"])
-    on_console(xl, "b", "while :; do dd if=/dev/zero of=/dev/xvda bs=64k count=256 conv=fsync; done")
-    xl.run("sleep 1; for d in vbd vif; do for f in /sys/bus/xen-backend/devices/$d-*; do "
-           "echo ${f##*/} >/sys/bus/xen-backend/drivers/$d/unbind & done; done; wait", 60)
-    assert xl.run("xl list b >/dev/null && echo there") == "there"
-    xl.run("xl destroy b", 120)
-    xl.run("losetup -D; rm /root/b.img")
+def test_dom0_user_space_restarted(xl):
+    """While a guest runs: xenstored updates itself live, xl's own processes and xenconsoled are killed, xenconsoled is started
+    again. The guest's network and console go on, its domain is controlled as before, and an end that nobody watches is cleaned up."""
+    xl.create("r", vif=["bridge=xenbr0"], args="guest.ip=10.9.0.120/24")
+    xl.run("xenstore-write /local/domain/$(xl domid r)/data/kept yes")
+    daemon = xl.run("readlink /proc/$(cat /run/xenstore.pid)/exe")
+    assert "OK" in xl.run(f"xenstore-control live-update {daemon}", 90)
+    if daemon.endswith("oxenstored"):
+        xl.until("tr '\\0' ' ' </proc/$(cat /run/xenstore.pid)/cmdline", "--live")
+    assert xl.run("xenstore-read /local/domain/$(xl domid r)/data/kept") == "yes"
+    xl.run("killall -9 xl xenconsoled; sleep 0.5; xenconsoled --log=guest --pid-file=/run/xenconsoled.pid; sleep 1")
+    assert " 0% packet loss" in xl.run("ping -c 3 10.9.0.120", 40)
+    assert xl.guest("r", "echo heard") == "heard"
+    xl.run("xl pause r; xl unpause r; xl sched-credit2 -d r -w 300; xl network-attach r bridge=xenbr0", 60)
+    xl.until("guest-run r 20 'ls /sys/class/net'", "eth1")
+    xl.run("xl shutdown r")
+    xl.until("xl list r", r"r +\d+ +\d+ +1 +---s-- ", 60)
+    xl.run("xl destroy r")
 
 
 def test_no_complaint(xl):

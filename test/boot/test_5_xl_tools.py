@@ -9,6 +9,7 @@ import time
 import pytest
 
 import machine as m
+import xl as tools
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +294,17 @@ def test_shutdown(guest):
             break
         time.sleep(0.5)
     assert list(guest.list()) == ["Domain-0"]
+
+
+SELF_TESTS = {"test-resource": "Test grant table", "test-xenstore": "ta err", "test-cpu-policy": "Done: all ok", "test-paging-mempool": "Skip: 22"}
+
+
+@pytest.mark.parametrize("program", SELF_TESTS)
+def test_self_test(xl, program):
+    """The test programs of Debian's xen-utils. test-paging-mempool is about HVM guests and says that there are none."""
+    out = xl.run(f"{tools.LIBEXEC}/{program}", 120)
+    assert SELF_TESTS[program] in out and not re.search(r"(?i)\bfail(ed)?\b", out), out
+    assert list(xl.list()) == ["Domain-0"]
 
 
 def test_no_complaint(xl):
