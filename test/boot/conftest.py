@@ -13,6 +13,7 @@ import time
 import pytest
 
 import machine as m
+import tiny
 import xl as tools
 
 TOP = m.TOP
@@ -204,21 +205,48 @@ def xl_boot(module_boot):
     return make
 
 
-@pytest.fixture(scope="module")
-def xl_ramdisk(say):
-    """xl_ramdisk(name, **options): the toolstack on a disk-less machine, a quarter of the time to boot."""
-    machines = []
-
-    def make(name, **options):
-        options = {"initrd": "ramdisk-xl", "disk": "none", "nic": "none", "cpus": 2, **options}
-        say(f"{name}: booting a ramdisk dom0 with xl")
-        machine = m.Machine(name, **options)
-        machines.append(machine)
+def ramdisk_xl(say, name, **options):
+    """The toolstack on a disk-less machine, a quarter of the time to boot."""
+    options = {"initrd": "ramdisk-xl", "disk": "none", "nic": "none", "cpus": 2, **options}
+    say(f"{name}: booting a ramdisk dom0 with xl")
+    machine = m.Machine(name, **options)
+    try:
         machine.expect(rf"{m.READY} \((\S+), (\d+) CPUs\)", 420)
         machine.quiet()
-        say(f"{name}: ready after {machine.seconds():.0f} s")
-        return tools.Xl(machine, tools.IN_RAMDISK)
+    except Exception:
+        machine.close()
+        raise
+    say(f"{name}: ready after {machine.seconds():.0f} s")
+    return tools.Xl(machine, tools.IN_RAMDISK)
+
+
+@pytest.fixture(scope="module")
+def xl_ramdisk(say):
+    """xl_ramdisk(name, **options): such a machine for the tests of one file."""
+    made = []
+
+    def make(name, **options):
+        made.append(ramdisk_xl(say, name, **options))
+        return made[-1]
 
     yield make
-    for machine in machines:
-        machine.close()
+    for xl in made:
+        xl.machine.close()
+
+
+@pytest.fixture(scope="session")
+def xl_lives(say):
+    """The machine that test_5_xl_bad and test_5_xl_life share, closed by the last of the two.
+
+    More guests than any test has at a time have come and gone: what dom0 and Krypton allocate once is there."""
+    xl = ramdisk_xl(say, "xl-life")
+    tiny.put(xl, "/root/sleep", tiny.elf(tiny.SLEEP))
+    xl.run("truncate -s 16M /root/b.img")
+    tiny.config(xl, "w", "/root/sleep")
+    xl.run("for i in $(seq 20); do xl create -q -p /root/w.cfg name=\\\"w$i\\\" || exit 1; done", 200)
+    xl.clean()
+    tiny.config(xl, "w", "/root/sleep", vif=["bridge=xenbr0"], disk=[tools.DISK])
+    xl.run("xl create -q /root/w.cfg && xl destroy w; sleep 2", 120)
+    xl.before = xl.in_use()
+    yield xl
+    xl.machine.close()

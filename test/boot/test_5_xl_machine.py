@@ -10,7 +10,7 @@ import struct
 import pytest
 
 # Debian's Xen has no performance counters, and other figures.
-pytestmark = [pytest.mark.krypton, pytest.mark.long]
+pytestmark = pytest.mark.krypton
 
 NODES = ("-object memory-backend-ram,id=m0,size=1536M -object memory-backend-ram,id=m1,size=1536M "
          "-numa node,nodeid=0,cpus=0-1,memdev=m0 -numa node,nodeid=1,cpus=2-3,memdev=m1 -numa dist,src=0,dst=1,val=17")

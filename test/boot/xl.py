@@ -17,6 +17,8 @@ import machine as m
 ON_DISK = ("/etc/xen/guest/vmlinuz", "/etc/xen/guest/initrd.img")
 IN_RAMDISK = ("/guest/vmlinuz", "/guest/initrd.img")
 READY = r"guest: ready (\S+) \((\S+), (\d+) CPUs, (\d+) MiB\)"
+# A disk of a guest on such a dom0, as long as there is such a file.
+DISK = "format=raw, vdev=xvda, access=rw, target=/root/b.img"
 LIBEXEC = "/usr/lib/xen-4.17/bin"
 
 
