@@ -17,7 +17,7 @@ HOST_KEEP ?=
 COMMA := ,
 
 HOST_P2M := $(wildcard arch/x86/hvm/p2m/*.c)
-HOST_PV := $(wildcard arch/x86/pv/mmu/*.c) $(HOST_P2M)
+HOST_PV := $(wildcard arch/x86/pv/mmu/*.c) $(HOST_P2M) arch/x86/guest/memory.c
 HOST_LIB_C := $(filter-out core/console/log.c,$(filter lib/% core/%,$(HV_C))) \
 	$(wildcard arch/x86/policy/*.c) $(wildcard arch/x86/boot/e820.c arch/x86/platform/acpi_parse.c arch/x86/platform/irq.c arch/x86/platform/storm.c arch/x86/platform/pirq.c arch/x86/pv/decode.c)
 HOST_FAKE_C := $(wildcard test/fake/*.c)

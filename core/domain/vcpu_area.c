@@ -36,12 +36,7 @@ _Static_assert(sizeof(struct vcpu_info) == 64, "64-bit layout");
 /* A frame of d, held for good and writable. */
 static int hold_frame(struct domain *d, gfn_t g, mfn_t *out)
 {
-    mfn_t m = arch_gfn_to_mfn(d, g);
-
-    if (!mfn_valid(m) || !arch_grant_pin(d, m, false))
-        return -EINVAL;
-    *out = m;
-    return 0;
+    return arch_gfn_pin(d, g, false, out) ? 0 : -EINVAL;
 }
 
 void vcpu_info_release(struct vcpu *v)

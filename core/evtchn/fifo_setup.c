@@ -12,10 +12,7 @@
 
 static bool frame_pin(struct domain *d, uint64_t gfn, mfn_t *m)
 {
-    *m = arch_gfn_to_mfn(d, GFN(gfn));
-    if (!mfn_valid(*m))
-        return false;
-    return arch_grant_pin(d, *m, false);
+    return arch_gfn_pin(d, GFN(gfn), false, m);
 }
 
 /* What was pending in the 2-level bits is noted, to be linked when the guest gives the event words. A setter

@@ -104,8 +104,7 @@ static int side_take_frame(struct vcpu *v, struct side *s)
 {
     if (s->domid != DOMID_SELF && s->domid != v->domain->id.v)
         return GNTST_permission_denied;
-    s->mfn = arch_gfn_to_mfn(v->domain, GFN(s->name));
-    if (!mfn_valid(s->mfn) || !arch_grant_pin(v->domain, s->mfn, !s->writable))
+    if (!arch_gfn_pin(v->domain, GFN(s->name), !s->writable, &s->mfn))
         return GNTST_bad_page;
     s->start = 0;
     s->length = FRAME_SIZE;

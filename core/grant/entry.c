@@ -119,8 +119,7 @@ static int pin_first(struct grant_table *t, struct grant_use *u, struct active *
     if (!u->copy && !a->whole)
         r = GNTST_general_error;
     if (!r && !a->transitive) {
-        a->mfn = arch_gfn_to_mfn(u->granter, GFN(frame));
-        if (!mfn_valid(a->mfn) || !arch_grant_pin(u->granter, a->mfn, u->readonly))
+        if (!arch_gfn_pin(u->granter, GFN(frame), u->readonly, &a->mfn))
             r = GNTST_bad_page;
     }
     if (r)

@@ -28,7 +28,7 @@ static bool frame_take(struct domain *d, uint64_t gfn, mfn_t *out)
     g = arch_mfn_to_gfn(d, m);
     if (!frame_steal(d, mfn_frame(m)))
         return false;
-    arch_physmap_remove(d, g, m, 0);
+    BUG_ON(arch_physmap_remove(d, g, m, 0)); /* cannot fail for PV domains */
     arch_grant_flush(d);
     *out = m;
     return true;

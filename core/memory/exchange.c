@@ -20,6 +20,7 @@
 #include "core/abi.h"
 #include "core/domain.h"
 #include "core/guest.h"
+#include "core/log.h"
 #include "core/memory_op.h"
 #include "core/work.h"
 #include "arch/guest_ops.h"
@@ -118,7 +119,7 @@ static void free_stolen(struct exchange *e, struct chain *stolen)
     mfn_t m;
 
     while (chain_pop(stolen, &m)) {
-        arch_physmap_remove(e->d, arch_mfn_to_gfn(e->d, m), m, 0);
+        BUG_ON(arch_physmap_remove(e->d, arch_mfn_to_gfn(e->d, m), m, 0)); /* cannot fail for PV domains */
         frame_free(m, 0);
     }
 }

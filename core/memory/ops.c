@@ -111,30 +111,27 @@ static bool populate_one(struct reservation *a, uint64_t i)
     }
     if (a->d->ops->translated || write_extent(a, i, m))
         return true;
-    arch_physmap_remove(a->d, GFN(gpfn), m, order);
-    give_back(m, order);
+    if (!arch_physmap_remove(a->d, GFN(gpfn), m, order))
+        give_back(m, order);
     return false;
 }
 
-/* Takes the frame at g out of d's reservation. */
+/* Takes the frame at g out of the reservation of d, a PV domain. */
 static bool remove_one(struct domain *d, gfn_t g)
 {
-    mfn_t m = arch_gfn_to_mfn(d, g);
-    struct frame *f;
+    struct frame *f = arch_gfn_get(d, g);
+    bool done;
 
-    if (!mfn_valid(m))
-        return false;
-    f = mfn_frame(m);
-    if (!frame_get(f, d))
+    if (!f)
         return false;
     if (!frame_clear_allocated(f)) {
         frame_put(f); /* shared by the hypervisor, or given back before and still mapped */
         return false;
     }
-    arch_physmap_remove(d, g, m, 0);
+    done = !arch_physmap_remove(d, g, frame_mfn(f), 0);
     frame_put(f);
     frame_put(f);
-    return true;
+    return done;
 }
 
 static bool decrease_one(struct reservation *a, uint64_t i)
@@ -143,7 +140,9 @@ static bool decrease_one(struct reservation *a, uint64_t i)
 
     if (guest_read_at(a->caller, &gmfn, a->list, i, sizeof(gmfn)) || gmfn + n < gmfn)
         return false;
-    for (uint64_t j = 0; j < n; j++)
+    if (a->d->ops->translated && arch_physmap_release(a->d, GFN(gmfn), a->r.extent_order))
+        return false;
+    for (uint64_t j = 0; !a->d->ops->translated && j < n; j++)
         if (!remove_one(a->d, GFN(gmfn + j)))
             return false;
     trace(TRC_MEM_DECREASE_RESERVATION, TRACE_U64(gmfn), a->r.extent_order);
@@ -248,18 +247,16 @@ static long op_maximum_reservation(struct hypercall *hc)
     return rc;
 }
 
-/* PV: the guest itself says in shared_info how far its p2m goes. */
 static long op_maximum_gpfn(struct hypercall *hc)
 {
     struct domain *d;
     long rc = target_of(hc, &d);
-    uint64_t max;
 
     if (rc)
         return rc;
-    max = d->shared_info ? __atomic_load_n(&d->shared_info->arch.max_pfn, __ATOMIC_RELAXED) : 0;
+    rc = (long)MIN(arch_gfn_highest(d).n, (uint64_t)INT64_MAX);
     domain_put(d);
-    return max ? (long)MIN(max - 1, (uint64_t)INT64_MAX) : 0;
+    return rc;
 }
 
 /* --- control --- */
@@ -339,7 +336,8 @@ const struct hc_op memory_ops[] = {
     ROW(machphys_mfn_list, PERM_ANY, arch_memory_op),
     ROW(populate_physmap, PERM_TARGET, op_populate, .note = "populate-on-demand extents are not populated"),
     ROW(add_to_physmap, PERM_TARGET, memory_add_to_physmap,
-        .note = "EACCES for PV domains, as the interface has it"),
+        .note = "EACCES for PV domains, as the interface has it; EOPNOTSUPP for dev_mmio, which x86 does not "
+                "have"),
     [8] = {8, PERM_ANY, "XENMEM_translate_gpfn_list", .refused = ENOSYS,
            .note = "withdrawn from the interface"},
     ROW(memory_map, PERM_ANY, arch_memory_op),

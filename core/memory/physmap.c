@@ -3,9 +3,12 @@
  * guest's physical address space, and resources that a tools domain maps.
  *
  * A PV domain has no such space of its own: for it add_to_physmap is refused with EACCES, as the interface
- * has it, and acquire_resource returns machine frame numbers. For translated domains the shared_info page and
- * grant frames can be placed; moving guest frames and foreign mappings need a p2m that counts references and
- * come with it.
+ * has it, and acquire_resource returns machine frame numbers.
+ *
+ * Invariants
+ *  1. What is to appear is referenced while it is being placed.
+ *  2. A frame of the domain's own, or shared with it, appears at one number only: it moves. What was at the new number before leaves the
+ *     domain (a frame of its own is given back).
  *
  * Locks: none of its own.
  */
@@ -21,57 +24,97 @@
 
 #define STATUS_BIT 0x80000000u /* XENMAPIDX_grant_table_status, an int in the 4.17 header */
 
-/* The frame that (space, idx) names. */
-static int space_frame(struct domain *d, unsigned space, uint64_t idx, mfn_t *out)
+/* The frame that (space, idx) names, referenced. */
+static int space_frame(struct domain *d, unsigned space, uint64_t idx, struct frame **out)
 {
+    mfn_t m;
+    int rc = 0;
+
     switch (space) {
     case XENMAPSPACE_shared_info:
         if (idx)
             return -EINVAL;
-        *out = d->shared_info_mfn;
-        return 0;
+        m = d->shared_info_mfn;
+        break;
     case XENMAPSPACE_grant_table:
         if (idx > ~0u)
             return -EINVAL;
-        return grant_frame(d, (unsigned)idx & ~STATUS_BIT, idx & STATUS_BIT, out);
+        rc = grant_frame(d, (unsigned)idx & ~STATUS_BIT, idx & STATUS_BIT, &m);
+        break;
     case XENMAPSPACE_gmfn:
     case XENMAPSPACE_gmfn_range:
-    case XENMAPSPACE_gmfn_foreign:
+        *out = arch_gfn_get(d, GFN(idx));
+        return *out ? 0 : -EINVAL;
+    case XENMAPSPACE_dev_mmio:
         return -EOPNOTSUPP;
     default:
         return -EINVAL;
     }
+    if (rc)
+        return rc;
+    *out = mfn_frame(m);
+    return frame_get(*out, d) ? 0 : -EINVAL; /* a status frame may have gone again */
 }
 
-/* A special frame appears at one place only; what was at g before goes. */
+/* m, of which the caller has a reference, appears at g. */
 static int place(struct domain *d, gfn_t g, mfn_t m)
 {
-    mfn_t there = arch_gfn_to_mfn(d, g);
     gfn_t before = arch_mfn_to_gfn(d, m);
+    int rc;
 
-    if (mfn_eq(there, m))
+    if (mfn_eq(arch_gfn_to_mfn(d, g), m))
         return 0;
-    if (mfn_valid(there)) {
-        struct frame *f = mfn_frame(there);
-
-        arch_physmap_remove(d, g, there, 0);
-        if (frame_get(f, d)) {
-            if (frame_clear_allocated(f))
-                frame_put(f);
-            frame_put(f);
-        }
+    rc = arch_physmap_release(d, g, 0);
+    if (rc && rc != -ENOENT)
+        return rc;
+    if (before.n != INVALID_GFN.n) {
+        rc = arch_physmap_remove(d, before, m, 0);
+        if (rc && rc != -ENOENT)
+            return rc;
     }
-    if (before.n != INVALID_GFN.n && mfn_eq(arch_gfn_to_mfn(d, before), m))
-        arch_physmap_remove(d, before, m, 0);
     return arch_physmap_add(d, g, m, 0);
 }
 
 static int add_one(struct domain *d, unsigned space, uint64_t idx, gfn_t g)
 {
-    mfn_t m;
-    int rc = space_frame(d, space, idx, &m);
+    struct frame *f;
+    int rc = space_frame(d, space, idx, &f);
 
-    return rc ? rc : place(d, g, m);
+    if (rc)
+        return rc;
+    rc = place(d, g, frame_mfn(f));
+    frame_put(f);
+    return rc;
+}
+
+/* Another domain's frame; the caller has been found to have a say in both domains. */
+static int add_foreign(struct domain *d, struct domain *from, uint64_t idx, gfn_t g)
+{
+    int rc;
+
+    if (d == from)
+        return -EINVAL;
+    rc = arch_physmap_release(d, g, 0);
+    return rc && rc != -ENOENT ? rc : arch_physmap_add_foreign(d, g, from, GFN(idx));
+}
+
+/* a->size numbers from the cursor on. */
+static long add_range(struct hypercall *hc, const struct xen_add_to_physmap *a, struct domain *d)
+{
+    uint64_t start = hc->arg[0] >> MEMOP_EXTENT_SHIFT;
+
+    for (uint64_t i = start; i < a->size; i++) {
+        int rc;
+
+        if (i != start && preempt_needed()) {
+            hc->arg[0] = XENMEM_add_to_physmap | i << MEMOP_EXTENT_SHIFT;
+            return HC_AGAIN;
+        }
+        rc = add_one(d, a->space, a->idx + i, GFN(a->gpfn + i));
+        if (rc)
+            return rc;
+    }
+    return 0;
 }
 
 long memory_add_to_physmap(struct hypercall *hc)
@@ -80,23 +123,25 @@ long memory_add_to_physmap(struct hypercall *hc)
     struct domain *d;
     long rc;
 
-    if (hc->arg[0] >> MEMOP_EXTENT_SHIFT)
-        return -EINVAL;
     if (guest_read(hc->caller, &a, GVA(hc->arg[1]), sizeof(a)))
         return -EFAULT;
     if (a.space == XENMAPSPACE_gmfn_foreign)
         return -ENOSYS; /* batch only */
+    if (a.space != XENMAPSPACE_gmfn_range)
+        a.size = 1;
+    if (hc->arg[0] >> MEMOP_EXTENT_SHIFT > a.size)
+        return -EINVAL;
     rc = hc_target(hc, DID(a.domid), &d);
     if (rc)
         return rc;
-    rc = d->ops->translated ? add_one(d, a.space, a.idx, GFN(a.gpfn)) : -EACCES;
+    rc = d->ops->translated ? add_range(hc, &a, d) : -EACCES;
     domain_put(d);
     return rc;
 }
 
 /* Item i of a batch, its error stored in the guest's list. */
 static int batch_one(struct hypercall *hc, const struct xen_add_to_physmap_batch *b, struct domain *d,
-                     uint64_t i)
+                     struct domain *from, uint64_t i)
 {
     uint64_t idx, gpfn;
     int rc;
@@ -104,11 +149,12 @@ static int batch_one(struct hypercall *hc, const struct xen_add_to_physmap_batch
     if (guest_read_at(hc->caller, &idx, HANDLE(b->idxs), i, sizeof(idx)) ||
         guest_read_at(hc->caller, &gpfn, HANDLE(b->gpfns), i, sizeof(gpfn)))
         return -EFAULT;
-    rc = add_one(d, b->space, idx, GFN(gpfn));
+    rc = from ? add_foreign(d, from, idx, GFN(gpfn)) : add_one(d, b->space, idx, GFN(gpfn));
     return guest_write_at(hc->caller, HANDLE(b->errs), i, &rc, sizeof(rc));
 }
 
-static long batch_run(struct hypercall *hc, const struct xen_add_to_physmap_batch *b, struct domain *d)
+static long batch_run(struct hypercall *hc, const struct xen_add_to_physmap_batch *b, struct domain *d,
+                      struct domain *from)
 {
     uint64_t start = hc->arg[0] >> MEMOP_EXTENT_SHIFT;
 
@@ -119,7 +165,7 @@ static long batch_run(struct hypercall *hc, const struct xen_add_to_physmap_batc
             hc->arg[0] = XENMEM_add_to_physmap_batch | i << MEMOP_EXTENT_SHIFT;
             return HC_AGAIN;
         }
-        rc = batch_one(hc, b, d, i);
+        rc = batch_one(hc, b, d, from, i);
         if (rc)
             return rc;
     }
@@ -129,7 +175,7 @@ static long batch_run(struct hypercall *hc, const struct xen_add_to_physmap_batc
 long memory_add_to_physmap_batch(struct hypercall *hc)
 {
     struct xen_add_to_physmap_batch b;
-    struct domain *d;
+    struct domain *d, *from = NULL;
     long rc;
 
     if (guest_read(hc->caller, &b, GVA(hc->arg[1]), sizeof(b)))
@@ -140,7 +186,14 @@ long memory_add_to_physmap_batch(struct hypercall *hc)
     rc = hc_target(hc, DID(b.domid), &d);
     if (rc)
         return rc;
-    rc = d->ops->translated ? batch_run(hc, &b, d) : -EACCES;
+    if (!d->ops->translated)
+        rc = -EACCES;
+    else if (b.space == XENMAPSPACE_gmfn_foreign)
+        rc = hc_target(hc, DID(b.u.foreign_domid), &from);
+    if (!rc)
+        rc = batch_run(hc, &b, d, from);
+    if (from)
+        domain_put(from);
     domain_put(d);
     return rc;
 }
@@ -149,7 +202,7 @@ long memory_remove_from_physmap(struct hypercall *hc)
 {
     struct xen_remove_from_physmap a;
     struct domain *d;
-    mfn_t m;
+    struct frame *f;
     long rc;
 
     if (hc->arg[0] >> MEMOP_EXTENT_SHIFT)
@@ -159,12 +212,12 @@ long memory_remove_from_physmap(struct hypercall *hc)
     rc = hc_target(hc, DID(a.domid), &d);
     if (rc)
         return rc;
-    m = arch_gfn_to_mfn(d, GFN(a.gpfn));
-    if (mfn_valid(m) && frame_get(mfn_frame(m), d)) {
-        arch_physmap_remove(d, GFN(a.gpfn), m, 0);
-        frame_put(mfn_frame(m));
+    f = arch_gfn_get(d, GFN(a.gpfn));
+    if (f) {
+        rc = arch_physmap_remove(d, GFN(a.gpfn), frame_mfn(f), 0);
+        frame_put(f);
     } else {
-        rc = -ENOENT;
+        rc = d->ops->translated ? arch_physmap_release(d, GFN(a.gpfn), 0) : -ENOENT; /* another domain's? */
     }
     domain_put(d);
     return rc;

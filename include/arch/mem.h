@@ -23,11 +23,23 @@ void arch_frame_settle(struct frame *f, unsigned order);
 void arch_frame_writable(mfn_t m);
 
 /* Guest frame numbers. For PV, gfn == mfn of the caller's choosing and the machine-to-physical table is Krypton's. */
-mfn_t arch_gfn_to_mfn(struct domain *d, gfn_t g); /* INVALID_MFN: nothing there */
-/* Enters/removes 2^order frames at g: PV = M2P entries, translated = p2m. -ENOMEM, -EINVAL. */
+mfn_t arch_gfn_to_mfn(struct domain *d,
+                      gfn_t g); /* a moment's answer, of any owner. INVALID_MFN: nothing there */
+/* The frame of d's own at g, with a reference (frame_put); NULL: there is none. */
+struct frame *arch_gfn_get(struct domain *d, gfn_t g);
+/* The same with what a mapping or an access of others' needs (arch_grant_pin): arch_grant_unpin drops it. False: not allowed now. */
+bool must_check arch_gfn_pin(struct domain *d, gfn_t g, bool readonly, mfn_t *m);
+/* Enters/removes 2^order frames at g: PV = M2P entries, translated = p2m, which takes references. -ENOMEM, -EINVAL, -EBUSY (what is
+ * there may not go this way); remove also -ENOENT: something else is there. */
 int must_check arch_physmap_add(struct domain *d, gfn_t g, mfn_t m, unsigned order);
-void arch_physmap_remove(struct domain *d, gfn_t g, mfn_t m, unsigned order);
+int must_check arch_physmap_remove(struct domain *d, gfn_t g, mfn_t m, unsigned order);
 gfn_t arch_mfn_to_gfn(struct domain *d, mfn_t m);
+/* Translated domains only. Empties 2^order numbers; frames of the domain's own leave its reservation. Errors as above. */
+int must_check arch_physmap_release(struct domain *d, gfn_t g, unsigned order);
+/* Translated domains only: another domain's frame appears at g, of the kind the other has it (read-only or not). */
+int must_check arch_physmap_add_foreign(struct domain *d, gfn_t g, struct domain *from, gfn_t there);
+/* XENMEM_maximum_gpfn. */
+gfn_t arch_gfn_highest(struct domain *d);
 /* Where tools find the shared info page of d: PV = its machine frame. */
 gfn_t arch_shared_info_gfn(struct domain *d);
 /* XENMEM_* operations that only the architecture can answer (memory maps, the M2P); rows in core/memory/ops.c. */

@@ -27,10 +27,6 @@ struct active *grant_active_make(struct grant_table *t, uint32_t ref)
 {
     return &act;
 }
-mfn_t arch_gfn_to_mfn(struct domain *d, gfn_t g)
-{
-    return g.n < 4 ? MFN(g.n) : INVALID_MFN;
-}
 bool arch_grant_pin(struct domain *owner, mfn_t m, bool readonly)
 {
     bool ok = anybool();
@@ -41,6 +37,11 @@ bool arch_grant_pin(struct domain *owner, mfn_t m, bool readonly)
     else if (ok)
         pins_write++;
     return ok;
+}
+bool arch_gfn_pin(struct domain *owner, gfn_t g, bool readonly, mfn_t *m)
+{
+    *m = MFN(g.n);
+    return g.n < 4 && arch_grant_pin(owner, *m, readonly);
 }
 void arch_grant_unpin(mfn_t m, bool readonly)
 {

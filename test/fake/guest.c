@@ -268,16 +268,62 @@ weak int arch_physmap_add(struct domain *d, gfn_t g, mfn_t m, unsigned order)
     }
     return 0;
 }
-weak void arch_physmap_remove(struct domain *d, gfn_t g, mfn_t m, unsigned order)
+weak int arch_physmap_remove(struct domain *d, gfn_t g, mfn_t m, unsigned order)
 {
+    int r = 0;
+
     for (uint64_t i = 0; i < 1ull << order; i++) {
-        struct p2m_entry *e;
+        struct p2m_entry *e = p2m_find(d, g.n + i, m.n + i);
 
         if (!d->ops->translated)
             m2p_set(MFN(m.n + i), M2P_INVALID);
-        else if ((e = p2m_find(d, g.n + i, m.n + i)))
+        else if (e)
             *e = p2m[--p2m_count];
+        else
+            r = -ENOENT;
     }
+    return r;
+}
+weak struct frame *arch_gfn_get(struct domain *d, gfn_t g)
+{
+    mfn_t m = arch_gfn_to_mfn(d, g);
+
+    return mfn_valid(m) && frame_get(mfn_frame(m), d) ? mfn_frame(m) : NULL;
+}
+weak bool arch_gfn_pin(struct domain *d, gfn_t g, bool readonly, mfn_t *m)
+{
+    *m = arch_gfn_to_mfn(d, g);
+    return mfn_valid(*m) && arch_grant_pin(d, *m, readonly);
+}
+/* Entries of this machine hold no references. */
+weak int arch_physmap_release(struct domain *d, gfn_t g, unsigned order)
+{
+    for (uint64_t i = 0; i < 1ull << order; i++) {
+        struct p2m_entry *e = p2m_find(d, g.n + i, ~0ull);
+        struct frame *f = arch_gfn_get(d, GFN(g.n + i));
+
+        if (!e)
+            return -ENOENT;
+        *e = p2m[--p2m_count];
+        if (!f)
+            continue;
+        if (frame_clear_allocated(f))
+            frame_put(f);
+        frame_put(f);
+    }
+    return 0;
+}
+weak int arch_physmap_add_foreign(struct domain *d, gfn_t g, struct domain *from, gfn_t there)
+{
+    mfn_t m = arch_gfn_to_mfn(from, there);
+
+    return mfn_valid(m) ? arch_physmap_add(d, g, m, 0) : -EINVAL;
+}
+weak gfn_t arch_gfn_highest(struct domain *d)
+{
+    uint64_t max = d->shared_info ? d->shared_info->arch.max_pfn : 0;
+
+    return GFN(max ? max - 1 : 0);
 }
 
 /* --- TLBs --- */

@@ -468,7 +468,13 @@ static void physmap_of_translated_domains(void **state)
     mfn_t m;
 
     guest->ops = &fake_translated_ops;
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(frame_alloc(0, FA_ZERO, FRAME_ANY_NODE, &m));
+        frame_share(guest, m);
+        grant_frames[i] = m;
+    }
     assert_true(frame_alloc(0, FA_ZERO, FRAME_ANY_NODE, &m));
+    frame_share(guest, m);
     guest->shared_info_mfn = m;
     assert_int_equal(op(guest, XENMEM_add_to_physmap, &a), 0);
     assert_int_equal(arch_gfn_to_mfn(guest, GFN(5)).n, m.n);
@@ -478,7 +484,9 @@ static void physmap_of_translated_domains(void **state)
     assert_true(mfn_eq(arch_gfn_to_mfn(guest, GFN(5)), INVALID_MFN));
     a.idx = 1;
     assert_int_equal(op(guest, XENMEM_add_to_physmap, &a), -EINVAL);
-    a.space = XENMAPSPACE_gmfn;
+    a.space = XENMAPSPACE_gmfn; /* nothing is at number 1 */
+    assert_int_equal(op(guest, XENMEM_add_to_physmap, &a), -EINVAL);
+    a.space = XENMAPSPACE_dev_mmio;
     assert_int_equal(op(guest, XENMEM_add_to_physmap, &a), -EOPNOTSUPP);
     a.space = 99;
     assert_int_equal(op(guest, XENMEM_add_to_physmap, &a), -EINVAL);
@@ -490,6 +498,11 @@ static void physmap_of_translated_domains(void **state)
     assert_int_equal(err[0], 0);
     assert_int_equal(err[2], -EINVAL);
     assert_int_equal(arch_gfn_to_mfn(guest, GFN(41)).n, grant_frames[1].n);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(frame_unshare(grant_frames[i]));
+        frame_free(grant_frames[i], 0);
+    }
+    assert_true(frame_unshare(m));
     frame_free(m, 0);
 }
 

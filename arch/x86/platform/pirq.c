@@ -360,11 +360,13 @@ static void eoi_page_fill(const struct pirq_table *t)
 int pirq_set_eoi_page(struct domain *d, gfn_t g)
 {
     struct pirq_table *t = table_of(d);
-    mfn_t m = arch_gfn_to_mfn(d, g);
+    struct frame *f = t ? arch_gfn_get(d, g) : NULL;
     uint64_t *none = NULL;
+    mfn_t m;
 
-    if (!t || !mfn_valid(m) || !frame_get(mfn_frame(m), d))
+    if (!f)
         return -EINVAL;
+    m = frame_mfn(f);
     if (!arch_grant_pin(d, m, false)) {
         frame_put(mfn_frame(m));
         return -EINVAL;

@@ -216,6 +216,8 @@ static int set_some(struct p2m *p, uint64_t *gfn, uint64_t end, uint64_t mfn, en
 {
     bool frames = type_has_frame(type);
 
+    if (p->d->dying)
+        return -EINVAL;
     while (*gfn < end && gone->count < GONE_BATCH) {
         unsigned level = piece_level(*gfn, frames ? mfn : 0, end - *gfn), found;
         uint64_t *slot, here = *gfn;

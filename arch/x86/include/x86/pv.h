@@ -122,6 +122,13 @@ int must_check pv_mmio_zap(struct domain *d, uint64_t first, uint64_t last);
 /* What a frame is to d: XEN_DOMCTL_PFINFO_* (xen/domctl.h); XTAB when it is none of d's. */
 uint32_t pv_frame_info(const struct domain *d, uint64_t mfn);
 
+/* What arch/x86/guest/memory.c asks for PV domains (include/arch/mem.h). */
+void pv_physmap_add(struct domain *d, gfn_t g, mfn_t m, unsigned order);
+void pv_physmap_remove(mfn_t m, unsigned order);
+int must_check pv_grant_map(struct vcpu *v, uint64_t addr, mfn_t m, unsigned flags, bool readonly);
+int must_check pv_grant_unmap(struct vcpu *v, uint64_t addr, mfn_t m, unsigned flags, bool readonly,
+                              uint64_t new_addr);
+
 /* Page types in struct frame.type; the layout is pv/mmu's (pv/mmu/types.h), the names are shared. */
 #define PGT_NONE      (0ull << 60)
 #define PGT_L1        (1ull << 60)

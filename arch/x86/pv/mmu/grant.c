@@ -7,7 +7,6 @@
 #include "core/abi.h"
 #include "core/log.h"
 #include "arch/mem.h"
-#include "x86/tlb.h"
 
 /* Guest-chosen bits: the first three are PTE bits 9-11, the others bits 52 and up. */
 static uint64_t avail_bits(unsigned flags)
@@ -53,7 +52,7 @@ static bool entry_refs(mfn_t m, bool readonly, struct domain *d)
     return false;
 }
 
-int arch_grant_map(struct vcpu *v, uint64_t addr, mfn_t m, unsigned flags, bool readonly)
+int pv_grant_map(struct vcpu *v, uint64_t addr, mfn_t m, unsigned flags, bool readonly)
 {
     uint64_t e = pte_make(m, PTE_P | PTE_A | PTE_D | avail_bits(flags) | (readonly ? 0 : PTE_RW)), old;
     unsigned index;
@@ -123,7 +122,7 @@ static int entry_replace(struct vcpu *v, uint64_t addr, unsigned flags, mfn_t m,
     return 0;
 }
 
-int arch_grant_unmap(struct vcpu *v, uint64_t addr, mfn_t m, unsigned flags, bool readonly, uint64_t new_addr)
+int pv_grant_unmap(struct vcpu *v, uint64_t addr, mfn_t m, unsigned flags, bool readonly, uint64_t new_addr)
 {
     uint64_t moved = 0;
     int r;
@@ -154,9 +153,4 @@ void arch_grant_unpin(mfn_t m, bool readonly)
         frame_put(mfn_frame(m));
     else
         frame_put_typed(mfn_frame(m));
-}
-
-void arch_grant_flush(struct domain *d)
-{
-    tlb_flush_cpus(&x86_domain(d)->dirty_cpus, TLB_FLUSH_ALL, GVA(0));
 }

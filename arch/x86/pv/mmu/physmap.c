@@ -8,17 +8,7 @@
 #include "x86/mm.h"
 #include "x86/tlb.h"
 
-mfn_t arch_gfn_to_mfn(struct domain *d, gfn_t g)
-{
-    return mfn_valid(MFN(g.n)) ? MFN(array_index(g.n, frame_count)) : INVALID_MFN;
-}
-
-gfn_t arch_mfn_to_gfn(struct domain *d, mfn_t m)
-{
-    return GFN(m2p_get(m));
-}
-
-int arch_physmap_add(struct domain *d, gfn_t g, mfn_t m, unsigned order)
+void pv_physmap_add(struct domain *d, gfn_t g, mfn_t m, unsigned order)
 {
     uint64_t last = g.n + (1ull << order) - 1, *max = &x86_domain(d)->p2m_max_pfn;
     uint64_t was = __atomic_load_n(max, __ATOMIC_RELAXED);
@@ -28,10 +18,9 @@ int arch_physmap_add(struct domain *d, gfn_t g, mfn_t m, unsigned order)
     while (was < last &&
            !__atomic_compare_exchange_n(max, &was, last, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
-    return 0;
 }
 
-void arch_physmap_remove(struct domain *d, gfn_t g, mfn_t m, unsigned order)
+void pv_physmap_remove(mfn_t m, unsigned order)
 {
     for (uint64_t i = 0; i < 1ull << order; i++)
         m2p_set(MFN(m.n + i), M2P_INVALID);
