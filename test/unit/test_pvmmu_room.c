@@ -968,7 +968,7 @@ static void test_physmap(void **state)
     assert_int_equal(arch_gfn_to_mfn(dom, GFN(m.n)).n, m.n); /* PV guests name machine frames */
     assert_true(mfn_eq(arch_gfn_to_mfn(dom, GFN(frame_count)), INVALID_MFN));
     assert_int_equal(x86_domain(dom)->p2m_max_pfn >= 0x55, true);
-    arch_physmap_remove(dom, GFN(0x55), m, 0);
+    assert_int_equal(arch_physmap_remove(dom, GFN(0x55), m, 0), 0);
     assert_int_equal(arch_mfn_to_gfn(dom, m).n, M2P_INVALID);
 }
 

@@ -4,6 +4,9 @@
  */
 #include "private.h"
 #include "arch/control.h"
+#include "arch/guest_ops.h"
+#include "arch/mem.h"
+#include "core/frame.h"
 #include "core/guest.h"
 #include "x86/platform.h"
 #include "x86/pv.h"
@@ -41,6 +44,19 @@ static long init_hypercall_page(struct domctl *c)
     return pv_hypercall_page_install(c->d, MFN(c->op.u.hypercall_init.gmfn)) ? 0 : -EACCES;
 }
 
+/* Tables mean nothing there: it is memory, or not. */
+static uint32_t translated_frame_info(struct domain *d, gfn_t g)
+{
+    struct frame *f = arch_gfn_get(d, g);
+    uint32_t info;
+
+    if (!f)
+        return XEN_DOMCTL_PFINFO_XTAB;
+    info = f->count & FRAME_SPECIAL ? XEN_DOMCTL_PFINFO_XTAB : XEN_DOMCTL_PFINFO_NOTAB;
+    frame_put(f);
+    return info;
+}
+
 static long getpageframeinfo3(struct domctl *c)
 {
     struct vcpu *caller = c->hc.caller;
@@ -57,7 +73,7 @@ static long getpageframeinfo3(struct domctl *c)
 
         if (guest_read_at(caller, &value, array, i, sizeof(value)))
             return -EFAULT;
-        value = pv_frame_info(c->d, value);
+        value = c->d->ops->translated ? translated_frame_info(c->d, GFN(value)) : pv_frame_info(c->d, value);
         if (guest_write_at(caller, array, i, &value, sizeof(value)))
             return -EFAULT;
     }
@@ -110,34 +126,6 @@ static long gettscinfo(struct domctl *c)
     return 0;
 }
 
-/* --- shadow page tables: there are none, so they are off and take no memory; nothing is logged yet --- */
-
-static long shadow_op(struct domctl *c)
-{
-    struct xen_domctl_shadow_op *s = &c->op.u.shadow_op;
-
-    if (c->d == c->hc.caller->domain)
-        return -EINVAL;
-    switch (s->op) {
-    case XEN_DOMCTL_SHADOW_OP_OFF:
-        return 0;
-    case XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION:
-        s->mb = 0;
-        c->write_back = true;
-        return 0;
-    case XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION:
-        return s->mb ? -EOPNOTSUPP : 0;
-    case XEN_DOMCTL_SHADOW_OP_ENABLE:
-    case XEN_DOMCTL_SHADOW_OP_ENABLE_TEST:
-    case XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY:
-    case XEN_DOMCTL_SHADOW_OP_CLEAN:
-    case XEN_DOMCTL_SHADOW_OP_PEEK:
-        return -EOPNOTSUPP;
-    default:
-        return -EINVAL;
-    }
-}
-
 long arch_domctl(struct hypercall *hc)
 {
     struct domctl *c = domctl_of(hc);
@@ -156,7 +144,10 @@ long arch_domctl(struct hypercall *hc)
     case XEN_DOMCTL_gettscinfo:
         return gettscinfo(c);
     case XEN_DOMCTL_shadow_op:
-        return shadow_op(c);
+    case XEN_DOMCTL_memory_mapping:
+    case XEN_DOMCTL_get_paging_mempool_size:
+    case XEN_DOMCTL_set_paging_mempool_size:
+        return control_paging(c);
     case XEN_DOMCTL_getvcpucontext:
     case XEN_DOMCTL_get_ext_vcpucontext:
     case XEN_DOMCTL_set_ext_vcpucontext:

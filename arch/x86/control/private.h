@@ -9,6 +9,7 @@
 long control_vcpu(struct domctl *c);
 long control_debug(struct domctl *c);
 long control_rights(struct domctl *c);
+long control_paging(struct domctl *c);
 long control_get_cpu_policy(struct domctl *c);
 long control_set_cpu_policy(struct domctl *c);
 

@@ -5,6 +5,8 @@
  */
 #include "private.h"
 #include "core/guest.h"
+#include "arch/guest_ops.h"
+#include "x86/p2m.h"
 #include "x86/platform.h"
 #include "x86/pv.h"
 
@@ -48,7 +50,8 @@ static long iomem_take(struct domain *d, const struct domain *by, uint64_t first
     domain_pause(d);
     r = rights_set_iomem(d, by, first, count, false);
     if (!r && x86_domain(d)->devices)
-        r = pv_mmio_zap(d, first, first + count - 1);
+        r = d->ops->translated ? p2m_mmio_zap(d, MFN(first), MFN(first + count - 1))
+                               : pv_mmio_zap(d, first, first + count - 1);
     domain_unpause(d);
     return r == -EAGAIN ? HC_AGAIN : r;
 }

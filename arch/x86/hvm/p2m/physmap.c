@@ -6,6 +6,7 @@
  * Locks: p->lock.
  */
 #include "private.h"
+#include "core/work.h"
 
 void p2m_flush(struct domain *d)
 {
@@ -102,5 +103,31 @@ int p2m_mmio_unmap(struct domain *d, gfn_t g, mfn_t m, uint64_t n)
         if (r && r != -ENOENT)
             return r;
     }
+    return 0;
+}
+
+/* The cursor is in p->zap: one such operation at a time, under the toolstack's pause of the domain. */
+int p2m_mmio_zap(struct domain *d, mfn_t first, mfn_t last)
+{
+    struct p2m *p = p2m_of(d);
+
+    for (unsigned n = 1; p->count[P2M_MMIO] && p->zap <= p->highest; n++) {
+        struct p2m_entry e;
+        int r = 0;
+
+        p2m_look(d, GFN(p->zap), &e);
+        if (e.type == P2M_MMIO && e.mfn.n >= first.n && e.mfn.n <= last.n) {
+            r = p2m_take(p, p->zap++, e.mfn, 1, TAKE_MMIO, false);
+        } else {
+            uint64_t next = e.type == P2M_MMIO ? 1 : 1ull << e.order;
+
+            p->zap = (p->zap | (next - 1)) + 1;
+        }
+        if (r)
+            return r;
+        if (n % 256 == 0 && preempt_needed())
+            return -EAGAIN;
+    }
+    p->zap = 0;
     return 0;
 }

@@ -38,6 +38,7 @@ struct p2m {
     uint64_t pool, used;          /* [lock] frames of tables: allowed, in use */
     uint64_t generation;          /* [a] */
     uint64_t highest;             /* [a] */
+    uint64_t zap;                 /* [domctl] number from which p2m_mmio_zap goes on */
     uint64_t count[P2M_TYPES];    /* [lock] frames' worth of entries */
 };
 

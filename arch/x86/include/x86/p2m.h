@@ -97,7 +97,7 @@ int must_check p2m_get(struct domain *d, gfn_t g, unsigned want, struct p2m_entr
 
 /*
  * 2^order frames from m on appear at g as `type`; whatever was there goes. RAM: the caller holds a reference on each frame; the table
- * takes its own. P2M_FOREIGN also takes arch_grant_pin of a writable mapping. P2M_POD, P2M_NONE: m is not looked at.
+ * takes its own. P2M_FOREIGN(_RO): takes over the caller's arch_gfn_pin. P2M_POD: m is not looked at.
  */
 int must_check p2m_set(struct domain *d, gfn_t g, mfn_t m, unsigned order, enum p2m_type type);
 /* Takes 2^order entries away, if they map m (INVALID_MFN: whatever they map). -ENOENT: the first one that does not; those before it went. */
@@ -209,6 +209,8 @@ int must_check p2m_grant_unmap(struct domain *d, uint64_t gpa, mfn_t m, bool rea
 /* Device frames [m, m + n) at g (domctl memory_mapping). Adding: what is there must be nothing, or the same. -EBUSY, -EINVAL, -ENOMEM. */
 int must_check p2m_mmio_map(struct domain *d, gfn_t g, mfn_t m, uint64_t n);
 int must_check p2m_mmio_unmap(struct domain *d, gfn_t g, mfn_t m, uint64_t n);
+/* Takes the device frames [first, last] out, wherever they are. No vCPU of d runs. -EAGAIN: again. */
+int must_check p2m_mmio_zap(struct domain *d, mfn_t first, mfn_t last);
 /* All translations of d that were made before are gone (p2m_machine.flush). */
 void p2m_flush(struct domain *d);
 

@@ -227,6 +227,10 @@ long pv_mmuext_op(struct hypercall *hc)
     r = target_frames(hc, (uint16_t)hc->arg[3], &c.pg_owner);
     if (r)
         return r;
+    if (frames_translated(c.pg_owner)) { /* no operation of this kind is for them */
+        domain_put(c.pg_owner);
+        return -EPERM;
+    }
     r = run_ops(&c, GVA(hc->arg[0]), count, &done);
     domain_put(c.pg_owner);
     if (r == HC_AGAIN) {

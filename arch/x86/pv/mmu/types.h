@@ -2,6 +2,7 @@
 #ifndef PV_MMU_TYPES_H
 #define PV_MMU_TYPES_H
 
+#include "arch/guest_ops.h"
 #include "core/domain.h"
 #include "core/errno.h"
 #include "core/frame.h"
@@ -153,6 +154,8 @@ struct pt_change {
     struct domain *d;        /* owner of the table */
     struct domain *pg_owner; /* whose frames the entry may name */
     bool preserve_ad;
+    bool translated;   /* pg_owner is */
+    bool guest_frames; /* entries name guest frames of pg_owner, which is translated */
 };
 /* Writes entry `index` of f, a table of d's (any level). 0, -EINVAL, -EPERM, -EBUSY; -EAGAIN: nothing
  * changed, again. The release of the old entry may be pending on success. */
@@ -182,6 +185,11 @@ mfn_t walk_root(struct vcpu *v);
  * ----------------------------------------------------------------------------- */
 /* Domain whose frames are meant, referenced. DOMID_IO for all, DOMID_XEN for the privileged, else hc_target. */
 int must_check target_frames(struct hypercall *hc, uint16_t id, struct domain **out);
+/* Are the numbers of that domain's frames those of a p2m? (DOMID_IO and DOMID_XEN: no) */
+static inline bool frames_translated(const struct domain *pg_owner)
+{
+    return pg_owner->ops && pg_owner->ops->translated;
+}
 
 /* --- segments.c
  * ----------------------------------------------------------------------------------------------------------

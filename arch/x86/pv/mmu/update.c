@@ -61,11 +61,37 @@ int l1_swap(const struct pt_change *c, uint64_t *entry, uint64_t e, uint64_t *ol
     return 0;
 }
 
+/* The entry with the frame that c->pg_owner has at the number which the entry names; *held: a reference on it. */
+static int entry_translate(const struct pt_change *c, uint64_t *e, struct frame **held)
+{
+    *held = arch_gfn_get(c->pg_owner, GFN(pte_mfn(*e).n));
+    if (!*held)
+        return -EINVAL;
+    *e = pte_make(frame_mfn(*held), pte_flags(*e));
+    return 0;
+}
+
+static int l1_write_translated(const struct pt_change *c, struct frame *f, unsigned index, uint64_t e)
+{
+    struct pt_change plain = *c;
+    struct frame *held;
+    int r = entry_translate(c, &e, &held);
+
+    if (r)
+        return r;
+    plain.guest_frames = false;
+    r = l1_write(&plain, f, index, e);
+    frame_put(held);
+    return r;
+}
+
 int l1_write(const struct pt_change *c, struct frame *f, unsigned index, uint64_t e)
 {
     uint64_t old;
     int r;
 
+    if (unlikely(c->guest_frames) && e & PTE_P)
+        return l1_write_translated(c, f, index, e);
     if (unlikely(!table_lock(f, c->d)))
         return -EINVAL;
     if (unlikely(pgt_type(type_word(f)) != PGT_L1)) {
@@ -202,7 +228,7 @@ static int update_m2p(const struct pt_change *c, uint64_t ptr, uint64_t value)
 {
     struct frame *f = frame_named(maddr_to_mfn(MADDR(ptr)));
 
-    if (!f || !frame_get(f, c->pg_owner))
+    if (!f || c->translated || !frame_get(f, c->pg_owner))
         return -EINVAL;
     m2p_set(frame_mfn(f), value);
     frame_put(f);
@@ -218,6 +244,7 @@ static int update_one(struct pt_change *c, const mmu_update_t *req)
     case MMU_PT_UPDATE_PRESERVE_AD:
     case MMU_PT_UPDATE_NO_TRANSLATE:
         c->preserve_ad = cmd == MMU_PT_UPDATE_PRESERVE_AD;
+        c->guest_frames = c->translated && cmd != MMU_PT_UPDATE_NO_TRANSLATE;
         return update_entry(c, req->ptr - cmd, req->val);
     case MMU_MACHPHYS_UPDATE:
     default:
@@ -281,8 +308,12 @@ static int targets(struct hypercall *hc, struct domain **pt_owner, struct domain
 
     if (r)
         return r;
-    r = (*pt_owner)->dying && *pt_owner != hc->caller->domain ? -ESRCH
-                                                              : target_frames(hc, (uint16_t)fd, pg_owner);
+    if ((*pt_owner)->dying && *pt_owner != hc->caller->domain)
+        r = -ESRCH;
+    else if ((*pt_owner)->ops->translated) /* its tables are its own business */
+        r = -EPERM;
+    else
+        r = target_frames(hc, (uint16_t)fd, pg_owner);
     if (r)
         domain_put(*pt_owner);
     return r;
@@ -301,6 +332,7 @@ long pv_mmu_update(struct hypercall *hc)
     r = targets(hc, &c.d, &c.pg_owner);
     if (r)
         return r;
+    c.translated = frames_translated(c.pg_owner);
     r = run_requests(&c, &q, &done);
     domain_put(c.pg_owner);
     domain_put(c.d);

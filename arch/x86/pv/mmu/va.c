@@ -39,7 +39,7 @@ static int flush_after(struct vcpu *v, gva_t va, uint64_t flags)
 
 static long update_va(struct vcpu *v, gva_t va, uint64_t value, uint64_t flags, struct domain *pg_owner)
 {
-    struct pt_change c = {.d = v->domain, .pg_owner = pg_owner};
+    struct pt_change c = {.d = v->domain, .pg_owner = pg_owner, .guest_frames = frames_translated(pg_owner)};
     unsigned index;
     struct frame *f = walk_l1(pv_vcpu(v)->root_kernel, va, &index);
     int r;
