@@ -46,18 +46,20 @@ struct frame *arch_gfn_get(struct domain *d, gfn_t g)
     return mfn_valid(m) && frame_get(mfn_frame(m), d) ? mfn_frame(m) : NULL;
 }
 
-/* A translated domain's memory is writable in the eyes of pv/mmu; the type keeps it so while the pin is there. */
+/* Its memory is writable in the eyes of pv/mmu, and stays so while the pin is there. */
 static bool gfn_pin_translated(struct domain *d, gfn_t g, bool readonly, mfn_t *m)
 {
     struct p2m_entry e;
+    bool ok;
 
     if (p2m_get(d, g, readonly ? 0 : P2M_WRITE, &e))
         return false;
     *m = e.mfn;
-    if (readonly || !pv_frame_get_type(e.mfn, d, PGT_WRITABLE, false))
+    if (readonly)
         return true;
+    ok = arch_grant_pin(d, e.mfn, false);
     frame_put(mfn_frame(e.mfn));
-    return false;
+    return ok;
 }
 
 bool arch_gfn_pin(struct domain *d, gfn_t g, bool readonly, mfn_t *m)
