@@ -55,10 +55,10 @@ fuzz: fuzz-clang
 fuzz-replay: fuzz-build
 	@for t in $(FUZZ_NAMES); do echo "  REPLAY  $$t: $$($(H)/fuzz_$$t test/fuzz/corpus/$$t)" || exit 1; done
 
-## make mutants    small faults put into the isolation code, one at a time: do the tests notice? (MUTANTS="--sample 6", a word of a name, ...)
+## make mutants    small faults put into the isolation code, one at a time: do the tests notice? (MUTANTS="--sample 6", "--part 1/4", a word of a name, ...)
 MUTANTS ?=
 .PHONY: mutants
-mutants: fuzz-clang
+mutants:
 	@tools/mutants $(MUTANTS)
 
 ## make prove      bounded proofs of the smallest pieces with CBMC (PROVE="frame pte" for some)

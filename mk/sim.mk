@@ -15,7 +15,7 @@ SIM_FAKE := test/fake/machine.c test/fake/guest.c test/fake/log.c test/fake/cont
 SIM_OTHER ?= threads
 SIM_C := $(filter-out test/sim/$(SIM_OTHER).c,$(wildcard test/sim/*.c)) $(wildcard test/model/*.c)
 SIM_POINTS := -include test/sim/points.h
-SIM_WRAP := $(foreach f,preempt_needed arch_frame_settle,-Wl,--wrap=$(f))
+SIM_WRAP := $(HOST_LD) $(foreach f,preempt_needed arch_frame_settle,-Wl,--wrap=$(f))
 
 sim_obj = $(patsubst %.c,$(SIMB)/obj/%.o,$(1))
 $(SIMB)/obj/test/%.o: test/%.c | $(XENI)/xen

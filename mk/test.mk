@@ -14,6 +14,8 @@ HOST_SAN ?= -fsanitize=address,undefined -fno-sanitize-recover=all
 UNIT ?=
 # HOST_KEEP=1: leave out what does not compile instead of stopping (while rooms are under construction).
 HOST_KEEP ?=
+# Another linker than the compiler's own: -fuse-ld=lld
+HOST_LD ?=
 COMMA := ,
 
 HOST_P2M := $(wildcard arch/x86/hvm/p2m/*.c)
@@ -27,7 +29,7 @@ host_obj = $(patsubst %.c,$(H)/obj/%.o,$(1))
 
 HOST_CFLAGS = -std=gnu11 -g -O1 -fno-omit-frame-pointer -fno-strict-aliasing -fwrapv -DDEBUG -DHOST_BUILD $(WARN) \
 	-Iinclude -Iarch/x86/include -Itest/fake -I. -I$(XENI) $(HOST_SAN) $(HOST_EXTRA)
-HOST_WRAP := $(foreach f,heap_take mem_alloc mem_alloc_array preempt_needed,-Wl,--wrap=$(f)) $(if $(HOST_KEEP),-Wl$(COMMA)--unresolved-symbols=ignore-all -no-pie)
+HOST_WRAP := $(HOST_LD) $(foreach f,heap_take mem_alloc mem_alloc_array preempt_needed,-Wl,--wrap=$(f)) $(if $(HOST_KEEP),-Wl$(COMMA)--unresolved-symbols=ignore-all -no-pie)
 
 $(H)/obj/%.o: %.c | $(XENI)/xen
 	@mkdir -p $(@D)

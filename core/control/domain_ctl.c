@@ -128,7 +128,7 @@ static void vcpu_figures(struct domain *d, struct xen_domctl_getdomaininfo *out)
 
 static void state_flags(const struct domain *d, struct xen_domctl_getdomaininfo *out)
 {
-    if (d->dying == DOM_DEAD)
+    if (__atomic_load_n(&d->dying, __ATOMIC_RELAXED) == DOM_DEAD)
         out->flags |= XEN_DOMINF_dying;
     if (d->shut_down)
         out->flags |= XEN_DOMINF_shutdown;

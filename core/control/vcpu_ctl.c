@@ -58,7 +58,7 @@ long domctl_setvcpucontext(struct hypercall *hc)
         return -ESRCH;
     domain_pause(c->d);
     spin_lock(&c->d->lock);
-    r = c->d->dying ? -EINVAL : set_context(v, hc->caller, HANDLE(c->op.u.vcpucontext.ctxt));
+    r = domain_is_dying(c->d) ? -EINVAL : set_context(v, hc->caller, HANDLE(c->op.u.vcpucontext.ctxt));
     spin_unlock(&c->d->lock);
     domain_unpause(c->d); /* wakes it if it is up now */
     return r == -EAGAIN ? HC_AGAIN : r;

@@ -20,7 +20,7 @@ static void check_vcpu(const struct domain *d, const struct vcpu *v, unsigned id
                !(mfn_frame(v->info_mfn)->count & FRAME_REF_MASK));
     else
         BUG_ON(v->info != vcpu_info_default(v));
-    BUG_ON(d->dying && v->running && !(v->pause_count | d->pause_count));
+    BUG_ON(domain_is_dying(d) && v->running && !(v->pause_count | d->pause_count));
 }
 
 void domain_room_check(const struct domain *d)

@@ -338,7 +338,7 @@ int vcpu_create(struct domain *d, unsigned id, struct vcpu **out)
     struct vcpu *v;
     int r;
 
-    if (id >= d->max_vcpus || d->dying)
+    if (id >= d->max_vcpus || domain_is_dying(d))
         return -EINVAL;
     if (domain_vcpu(d, id))
         return -EEXIST;

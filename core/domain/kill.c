@@ -61,7 +61,7 @@ static int release_frames(struct domain *d)
 
 static int finish(struct domain *d)
 {
-    d->dying = DOM_DEAD;
+    __atomic_store_n(&d->dying, DOM_DEAD, __ATOMIC_RELEASE);
     d->reap_since = arch_time_ns();
     timer_set(&d->reap, d->reap_since + REAP_FIRST_NS);
     return 0;
@@ -80,7 +80,7 @@ static void begin(struct domain *d)
     spin_lock(&d->lock);
     first = d->dying == DOM_ALIVE;
     if (first)
-        d->dying = DOM_DYING;
+        __atomic_store_n(&d->dying, DOM_DYING, __ATOMIC_SEQ_CST);
     spin_unlock(&d->lock);
     if (first)
         domain_pause_nosync(d);
@@ -99,7 +99,7 @@ int domain_kill(struct domain *d)
 
     if (d->system || d->hardware || arch_current()->domain == d)
         return -EINVAL;
-    if (d->dying == DOM_DEAD)
+    if (__atomic_load_n(&d->dying, __ATOMIC_ACQUIRE) == DOM_DEAD)
         return 0;
     begin(d);
     spin_lock(&d->lock);

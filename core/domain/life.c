@@ -149,7 +149,7 @@ void domain_shutdown(struct domain *d, uint8_t code)
 
     trace(TRC_SCHED_SHUTDOWN_CODE, d->id.v, 0, code);
     spin_lock(&d->lock);
-    first = !d->shutting_down && !d->dying;
+    first = !d->shutting_down && !domain_is_dying(d);
     if (first) {
         d->shutting_down = true;
         if (d->shutdown_code == SHUTDOWN_CODE_NONE)
@@ -176,7 +176,7 @@ int domain_resume(struct domain *d)
     int r = -EINVAL;
 
     spin_lock(&d->lock);
-    if (d->shut_down && !d->dying) {
+    if (d->shut_down && !domain_is_dying(d)) {
         d->shutting_down = d->shut_down = false;
         d->shutdown_code = SHUTDOWN_CODE_NONE;
         __atomic_store_n(&d->crashed, 0, __ATOMIC_RELAXED);

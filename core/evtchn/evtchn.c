@@ -92,7 +92,7 @@ static int port_open(struct domain *d, struct evtchn *c, uint32_t port, enum evt
     int r = 0;
 
     spin_lock(&c->lock);
-    if (d->dying) {
+    if (domain_is_dying(d)) {
         evtchn_port_release(d, c, port);
         r = -EINVAL;
     } else {
@@ -129,7 +129,7 @@ static int connect(struct domain *ld, struct evtchn *lc, uint32_t lport, struct 
 {
     struct evtchn *rc = evtchn_find(rd, rport);
 
-    if (ld->dying || !rc || rc->state != EVT_UNBOUND || rc->remote_id != ld->id.v)
+    if (domain_is_dying(ld) || !rc || rc->state != EVT_UNBOUND || rc->remote_id != ld->id.v)
         return -EINVAL;
     lock_ports(ld, lc, lport, rd, rc, rport);
     lc->remote = rd;
@@ -171,7 +171,7 @@ int evtchn_bind_interdomain(struct domain *ld, struct domain *rd, uint32_t rport
 /* Lock held: takes the VIRQ for a RESERVED port. */
 static int virq_claim(struct domain *d, struct vcpu *v, uint32_t virq, struct evtchn *c, uint32_t port)
 {
-    if (d->dying)
+    if (domain_is_dying(d))
         return -EINVAL;
     if (v->virq_port[virq])
         return -EEXIST;
@@ -205,8 +205,11 @@ int evtchn_bind_virq(struct domain *d, uint32_t virq, uint32_t vcpu, port_t *out
         return r;
     flags = spin_lock_irq(&d->evtchn.lock);
     r = virq_claim(d, v, virq, c, port);
-    if (r)
+    if (r) {
+        spin_lock(&c->lock);
         evtchn_port_release(d, c, port);
+        spin_unlock(&c->lock);
+    }
     spin_unlock_irq(&d->evtchn.lock, flags);
     if (!r)
         *out = PORT(port);

@@ -39,7 +39,7 @@ struct control {
 /* Lock held. What was taken over is NULL afterwards. */
 static int control_install(struct domain *d, struct vcpu *v, struct control *k)
 {
-    if (d->dying || v->evtchn.fifo)
+    if (domain_is_dying(d) || v->evtchn.fifo)
         return -EINVAL;
     __atomic_store_n(&v->evtchn.fifo, k->vcpu, __ATOMIC_RELEASE);
     k->vcpu = NULL;
@@ -105,7 +105,7 @@ static int page_install(struct domain *d, mfn_t m)
 {
     struct evtchn_fifo_domain *f = d->evtchn.fifo;
 
-    if (d->dying)
+    if (domain_is_dying(d))
         return -EINVAL;
     if (!f)
         return -EOPNOTSUPP;

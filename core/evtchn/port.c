@@ -113,7 +113,7 @@ static int take(struct domain *d, struct evtchn **c, uint32_t *port)
 {
     struct evtchn_domain *e = &d->evtchn;
 
-    if (d->dying)
+    if (domain_is_dying(d))
         return -EINVAL;
     *port = free_find(d);
     if (!*port)
@@ -162,6 +162,7 @@ void evtchn_port_release(struct domain *d, struct evtchn *c, uint32_t port)
     struct evtchn_domain *e = &d->evtchn;
 
     spin_assert_held(&e->lock);
+    spin_assert_held(&c->lock);
     evtchn_state_set(c, EVT_FREE);
     c->remote = NULL;
     c->remote_port = 0;

@@ -193,7 +193,8 @@ static void virq_ring(struct domain *d, struct vcpu *v, uint32_t virq)
         return;
     flags = spin_lock_irq(&c->lock);
     perf_count(event_virqs);
-    if (c->state == EVT_VIRQ && c->virq == virq && v->virq_port[virq] == port)
+    if (c->state == EVT_VIRQ && c->virq == virq &&
+        __atomic_load_n(&v->virq_port[virq], __ATOMIC_RELAXED) == port)
         evtchn_set_pending(d, c, port);
     spin_unlock_irq(&c->lock, flags);
 }
@@ -217,7 +218,7 @@ static uint16_t virq_handler[NR_VIRQS]; /* [a] */
 
 int evtchn_virq_handler_set(struct domain *d, uint32_t virq)
 {
-    if (virq >= NR_VIRQS || !virq_is_global(virq) || d->dying)
+    if (virq >= NR_VIRQS || !virq_is_global(virq) || domain_is_dying(d))
         return -EINVAL;
     __atomic_store_n(&virq_handler[array_index(virq, NR_VIRQS)], d->id.v, __ATOMIC_RELAXED);
     return 0;
@@ -228,7 +229,7 @@ void evtchn_virq_dom0(uint32_t virq)
     uint16_t id = __atomic_load_n(&virq_handler[virq], __ATOMIC_RELAXED);
     struct domain *d = id ? domain_get(DID(id)) : NULL;
 
-    if (!d || d->dying)
+    if (!d || domain_is_dying(d))
         evtchn_virq_global(dom0, virq);
     else
         evtchn_virq_global(d, virq);

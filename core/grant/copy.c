@@ -139,6 +139,12 @@ static bool inside(const struct side *s, uint16_t offset, uint16_t len)
     return offset >= s->start && offset + (uint32_t)len <= s->start + (uint32_t)s->length;
 }
 
+/* Both pages are guests', who may write to them meanwhile: then they get what they asked for. */
+static void copy_bytes(mfn_t to, uint16_t to_offset, mfn_t from, uint16_t from_offset, uint16_t len)
+{
+    memmove((char *)arch_frame_va(to) + to_offset, (const char *)arch_frame_va(from) + from_offset, len);
+}
+
 static int copy_one(struct vcpu *v, const struct gnttab_copy *op, struct side *from, struct side *to)
 {
     int r;
@@ -154,8 +160,7 @@ static int copy_one(struct vcpu *v, const struct gnttab_copy *op, struct side *f
     if (!inside(from, op->source.offset, op->len) || !inside(to, op->dest.offset, op->len))
         return GNTST_general_error;
     perf_count(grant_copies);
-    memmove((char *)arch_frame_va(to->mfn) + op->dest.offset,
-            (const char *)arch_frame_va(from->mfn) + op->source.offset, op->len);
+    copy_bytes(to->mfn, op->dest.offset, from->mfn, op->source.offset, op->len);
     return GNTST_okay;
 }
 

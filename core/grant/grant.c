@@ -121,7 +121,7 @@ int grant_grow(struct domain *d, unsigned n)
 {
     struct grant_table *t = d->grant;
 
-    if (n > t->max_frames || d->dying)
+    if (n > t->max_frames || domain_is_dying(d))
         return -EINVAL;
     if (t->version == 2 && status_grow(d, t, n))
         return -ENOMEM; /* status frames to spare do no harm */
@@ -239,7 +239,7 @@ static int version_change(struct domain *d, struct grant_table *t, unsigned vers
     struct kept kept[GNTTAB_NR_RESERVED_ENTRIES];
     int r;
 
-    if (d->dying)
+    if (domain_is_dying(d))
         return -EINVAL;
     if (others_in_use(t))
         return -EBUSY;

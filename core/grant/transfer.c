@@ -23,7 +23,7 @@ static bool frame_take(struct domain *d, uint64_t gfn, mfn_t *out)
     mfn_t m = arch_gfn_to_mfn(d, GFN(gfn));
     gfn_t g;
 
-    if (!mfn_valid(m) || mfn_frame(m)->owner != d->id.v)
+    if (!mfn_valid(m) || __atomic_load_n(&mfn_frame(m)->owner, __ATOMIC_RELAXED) != d->id.v)
         return false;
     g = arch_mfn_to_gfn(d, m);
     if (!frame_steal(d, mfn_frame(m)))
@@ -74,7 +74,7 @@ static int hand_over(struct domain *to, uint32_t ref, did_t from, mfn_t m)
     ref = (uint32_t)array_index(ref, grant_refs(t));
     if (t->version == 1 && !to->ops->translated && m.n >> 32)
         return GNTST_address_too_big;
-    if (__atomic_load_n(&to->frames, __ATOMIC_RELAXED) >= to->max_frames || to->dying)
+    if (__atomic_load_n(&to->frames, __ATOMIC_RELAXED) >= to->max_frames || domain_is_dying(to))
         return GNTST_general_error;
     if (!commit(t, ref, from, &where))
         return GNTST_general_error;

@@ -116,7 +116,7 @@ static void prepare(mfn_t m, unsigned order, bool zero)
     for (uint64_t i = 0; i < 1ull << order; i++) {
         struct frame *f = mfn_frame(MFN(m.n + i));
 
-        f->type = 0;
+        __atomic_store_n(&f->type, 0, __ATOMIC_RELAXED);
         f->next = f->prev = 0;
         if (zero && !(f->flags & FRAME_F_CLEAN)) {
             perf_count(frames_scrubbed);
@@ -170,7 +170,8 @@ void frame_free(mfn_t m, unsigned order)
     for (uint64_t i = 0; i < 1ull << order; i++) {
         struct frame *f = mfn_frame(MFN(m.n + i));
 
-        BUG_ON(f->count || f->owner != FRAME_NO_OWNER);
+        BUG_ON(__atomic_load_n(&f->count, __ATOMIC_RELAXED) ||
+               __atomic_load_n(&f->owner, __ATOMIC_RELAXED) != FRAME_NO_OWNER);
     }
     heap_give(m, order);
     budget_give(1ull << order);
@@ -267,7 +268,7 @@ void frame_release_owned(struct frame *f, bool scrub)
     arch_frame_stamp(f);
     if (f->flags & FRAME_F_CLEAN && !arch_frame_untouched(f))
         frame_flags_change(f, FRAME_F_CLEAN, 0);
-    f->type = 0;
+    __atomic_store_n(&f->type, 0, __ATOMIC_RELAXED);
     if (f->flags & FRAME_F_CLEAN) {
         ASSERT(frame_is_zero(m));
     } else if (scrub) {
@@ -277,7 +278,7 @@ void frame_release_owned(struct frame *f, bool scrub)
         frame_flags_change(f, 0, FRAME_F_STALE);
         __atomic_fetch_add(&dirty_frames, 1, __ATOMIC_RELAXED);
     }
-    if (unlikely(f->count & FRAME_LEAVING)) {
+    if (unlikely(__atomic_load_n(&f->count, __ATOMIC_RELAXED) & FRAME_LEAVING)) {
         __atomic_store_n(&f->count, FRAME_BROKEN, __ATOMIC_RELEASE);
         return;
     }

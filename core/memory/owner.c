@@ -131,7 +131,7 @@ static int charge(struct domain *d, uint64_t n, unsigned flags, bool use_claim, 
     int rc = 0;
 
     spin_lock(&d->page_lock);
-    if (d->dying)
+    if (domain_is_dying(d))
         rc = -EINVAL;
     else if (!(flags & FA_NO_LIMIT) && (d->frames > d->max_frames || n > d->max_frames - d->frames))
         rc = -ENOMEM;
@@ -156,7 +156,7 @@ static void uncharge(struct domain *d, uint64_t n, uint64_t claimed)
 
     spin_lock(&d->page_lock);
     d->frames -= n;
-    keep = claimed && !d->dying;
+    keep = claimed && !domain_is_dying(d);
     if (keep) {
         d->outstanding += claimed;
         __atomic_fetch_add(&claimed_total, claimed, __ATOMIC_RELAXED);
@@ -175,7 +175,7 @@ static bool publish(struct domain *d, mfn_t m, unsigned order, bool clean)
     bool ok;
 
     spin_lock(&d->page_lock);
-    ok = !d->dying;
+    ok = !domain_is_dying(d);
     for (uint64_t i = 1ull << order; ok && i--;) {
         struct frame *f = mfn_frame(MFN(m.n + i));
 
@@ -274,14 +274,14 @@ bool frame_steal(struct domain *d, struct frame *f)
     bool put;
 
     spin_lock(&d->page_lock);
-    if (__atomic_load_n(&f->owner, __ATOMIC_RELAXED) != d->id.v || d->dying ||
+    if (__atomic_load_n(&f->owner, __ATOMIC_RELAXED) != d->id.v || domain_is_dying(d) ||
         !__atomic_compare_exchange_n(&f->count, &only, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
         spin_unlock(&d->page_lock);
         return false;
     }
     list_del(d, f);
     __atomic_store_n(&f->owner, FRAME_NO_OWNER, __ATOMIC_RELAXED);
-    f->type = 0;
+    __atomic_store_n(&f->type, 0, __ATOMIC_RELAXED);
     frame_flags_change(f, FRAME_F_CLEAN, 0); /* it was written, or not: nobody knows it any more */
     d->frames--;
     put = owner_leave(d);
@@ -297,7 +297,7 @@ void frame_share(struct domain *d, mfn_t m)
 
     BUG_ON(!mfn_valid(m));
     spin_lock(&d->page_lock);
-    BUG_ON(f->count || f->owner != FRAME_NO_OWNER || f->flags & FRAME_F_FREE);
+    BUG_ON(__atomic_load_n(&f->count, __ATOMIC_RELAXED) || f->owner != FRAME_NO_OWNER || f->flags & FRAME_F_FREE);
     owner_enter(d);
     d->special_frames++;
     __atomic_store_n(&f->owner, d->id.v, __ATOMIC_RELAXED);
@@ -321,7 +321,7 @@ bool frame_unshare(mfn_t m)
     }
     list_del(d, f);
     __atomic_store_n(&f->owner, FRAME_NO_OWNER, __ATOMIC_RELAXED);
-    f->type = 0;
+    __atomic_store_n(&f->type, 0, __ATOMIC_RELAXED);
     d->special_frames--;
     put = owner_leave(d);
     unlock_and_put(d, put);
@@ -338,7 +338,7 @@ void owner_frame_last_put(struct frame *f)
     list_del(d, f);
     __atomic_store_n(&f->owner, FRAME_NO_OWNER, __ATOMIC_RELAXED);
     d->frames--;
-    dying = d->dying;
+    dying = domain_is_dying(d);
     put = owner_leave(d);
     spin_unlock(&d->page_lock);
     __atomic_fetch_sub(&owned_total, 1, __ATOMIC_RELAXED);
@@ -380,7 +380,7 @@ static struct frame *release_next(struct domain *d)
 
 int frame_domain_release(struct domain *d, unsigned budget_frames)
 {
-    BUG_ON(!d->dying);
+    BUG_ON(!domain_is_dying(d));
     claim_drop(d);
     while (budget_frames--) {
         struct frame *f = release_next(d);
@@ -403,7 +403,7 @@ int frame_claim(struct domain *d, uint64_t pages)
         return 0;
     }
     spin_lock(&d->page_lock);
-    if (d->dying || d->outstanding || pages <= d->frames || pages > d->max_frames)
+    if (domain_is_dying(d) || d->outstanding || pages <= d->frames || pages > d->max_frames)
         rc = -EINVAL;
     else if (!budget_take(pages - d->frames, budget_reserve()))
         rc = -ENOMEM;

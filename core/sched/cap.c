@@ -26,7 +26,7 @@ static int64_t quota(uint32_t cap)
 /* The periods that have passed are added to the budget; what others took of one may be used in the next. sd->lock held. */
 static void refill(struct sched_domain *sd, uint32_t cap, uint64_t now)
 {
-    uint64_t periods;
+    uint64_t periods, at;
     int64_t most = 2 * quota(cap), b;
 
     if (now < sd->refill_at)
@@ -35,9 +35,8 @@ static void refill(struct sched_domain *sd, uint32_t cap, uint64_t now)
     b = __atomic_add_fetch(&sd->budget, (int64_t)periods * quota(cap), __ATOMIC_RELAXED);
     if (b > most)
         __atomic_sub_fetch(&sd->budget, b - most, __ATOMIC_RELAXED);
-    sd->refill_at += periods * PERIOD_NS;
-    if (sd->refill_at <= now)
-        sd->refill_at = now + PERIOD_NS;
+    at = sd->refill_at + periods * PERIOD_NS;
+    __atomic_store_n(&sd->refill_at, at <= now ? now + PERIOD_NS : at, __ATOMIC_RELAXED);
 }
 
 int64_t budget_left(const struct vcpu *v, uint64_t now)
@@ -133,7 +132,7 @@ int budget_set_cap(struct domain *d, uint32_t cap)
     flags = spin_lock_irq(&sd->lock);
     if (cap != d->sched_cap) {
         __atomic_store_n(&sd->budget, quota(cap), __ATOMIC_RELAXED);
-        sd->refill_at = arch_time_ns() + PERIOD_NS;
+        __atomic_store_n(&sd->refill_at, arch_time_ns() + PERIOD_NS, __ATOMIC_RELAXED);
         __atomic_store_n(&d->sched_cap, cap, __ATOMIC_RELAXED);
     }
     spin_unlock_irq(&sd->lock, flags);

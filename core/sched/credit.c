@@ -282,24 +282,32 @@ static void credit_pool_changed(struct runq *rq)
     __atomic_store_n(&rq->base, front_of(rq->pool) - rq->clock, __ATOMIC_RELAXED);
 }
 
+/* The absolute vt of whoever on this queue, waiting or running, is furthest behind. */
+static int64_t earliest_here(struct runq *rq, uint64_t now)
+{
+    const struct sched_unit *u = rq->cur->sched;
+    unsigned long flags = spin_lock_irq(&rq->lock);
+    int64_t vt = u->vt + credit_time(now > u->charged ? now - u->charged : 0, weight_of(u->v)) + rq->base;
+
+    if (rq->nr && rq->head - vt < 0)
+        vt = rq->head;
+    spin_unlock_irq(&rq->lock, flags);
+    return vt;
+}
+
 static bool credit_wants_more(struct runq *rq, uint64_t now, int64_t *limit)
 {
     const struct vcpu *cur = rq->cur; /* this CPU's own: nobody else changes it */
 
     level_when_due(rq->pool, now);
-    if (!rq->nr && (cur->idle || !vcpu_runnable(cur))) {
+    if (!__atomic_load_n(&rq->nr, __ATOMIC_RELAXED) && (cur->idle || !vcpu_runnable(cur))) {
         *limit = STEAL_ANY;
         return true;
     }
     if (now - rq->balanced < BALANCE_NS || cur->idle)
         return false;
     rq->balanced = now;
-    *limit = cur->sched->vt +
-             credit_time(now > cur->sched->charged ? now - cur->sched->charged : 0, weight_of(cur)) +
-             rq->base;
-    if (rq->nr && rq->head - *limit < 0)
-        *limit = rq->head;
-    *limit -= MARGIN;
+    *limit = earliest_here(rq, now) - MARGIN;
     return true;
 }
 

@@ -92,8 +92,8 @@ static long op_remote_shutdown(struct hypercall *hc)
 static void poll_begin(struct vcpu *v, const evtchn_port_t *port, unsigned n)
 {
     timer_stop(&v->poll); /* of an earlier poll that an event ended */
-    v->polling_any = n != 1;
-    v->poll_port = PORT(n == 1 ? port[0] : 0);
+    __atomic_store_n(&v->polling_any, n != 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&v->poll_port.v, n == 1 ? port[0] : 0, __ATOMIC_RELAXED);
     __atomic_fetch_or(&v->pause_flags, VPF_POLLING, __ATOMIC_SEQ_CST);
     __atomic_fetch_or(&v->domain->evtchn.poll_mask[v->id / 64], 1ull << (v->id % 64), __ATOMIC_SEQ_CST);
 }

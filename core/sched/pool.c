@@ -212,7 +212,7 @@ int cpupool_domain_move(struct domain *d, uint32_t id)
         return -EINVAL;
     spin_lock(&pool_lock);
     p = pool_find(id);
-    if (d->dying)
+    if (domain_is_dying(d))
         r = -EINVAL;
     else if (!p || (p != d->pool && cpumask_empty(&p->cpus)))
         r = -ENOENT;

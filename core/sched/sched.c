@@ -278,7 +278,7 @@ static void sched_run(void)
         become(rq, next, now);
     runq_check(rq);
     spin_unlock(&rq->lock);
-    if (rq->nr)
+    if (__atomic_load_n(&rq->nr, __ATOMIC_RELAXED))
         offer_to_idle(rq);
     else if (next->idle && vcpu_runnable(prev) && !prev->idle)
         work_raise(WORK_SCHEDULE); /* it had to make room (cap, affinity): the CPU looks for other work now */

@@ -1,4 +1,5 @@
-/* A set of physical CPUs. The atomic forms may be used concurrently; the rest need the owner's lock. */
+/* A set of physical CPUs. Set and clear may be used concurrently, and every look at a set reads each word once; copies and
+ * results of cpumask_and and cpumask_or are the caller's own. */
 #ifndef CORE_CPUMASK_H
 #define CORE_CPUMASK_H
 
@@ -8,9 +9,13 @@ struct cpumask {
     uint64_t w[MAX_CPUS / 64];
 };
 
+static inline uint64_t cpumask_word(const struct cpumask *m, unsigned i)
+{
+    return __atomic_load_n(&m->w[i], __ATOMIC_RELAXED);
+}
 static inline bool cpumask_test(const struct cpumask *m, unsigned cpu)
 {
-    return (__atomic_load_n(&m->w[cpu / 64], __ATOMIC_RELAXED) >> (cpu % 64)) & 1;
+    return (cpumask_word(m, cpu / 64) >> (cpu % 64)) & 1;
 }
 static inline void cpumask_set(struct cpumask *m, unsigned cpu)
 {
@@ -23,7 +28,7 @@ static inline void cpumask_clear(struct cpumask *m, unsigned cpu)
 static inline bool cpumask_empty(const struct cpumask *m)
 {
     for (unsigned i = 0; i < MAX_CPUS / 64; i++)
-        if (m->w[i])
+        if (cpumask_word(m, i))
             return false;
     return true;
 }
@@ -31,7 +36,7 @@ static inline bool cpumask_empty(const struct cpumask *m)
 static inline unsigned cpumask_next(const struct cpumask *m, unsigned from)
 {
     for (unsigned c = from; c < MAX_CPUS;) {
-        uint64_t w = m->w[c / 64] >> (c % 64);
+        uint64_t w = cpumask_word(m, c / 64) >> (c % 64);
         if (w)
             return c + (unsigned)__builtin_ctzll(w);
         c = (c / 64 + 1) * 64;
@@ -43,26 +48,26 @@ static inline unsigned cpumask_count(const struct cpumask *m)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < MAX_CPUS / 64; i++)
-        n += (unsigned)__builtin_popcountll(m->w[i]);
+        n += (unsigned)__builtin_popcountll(cpumask_word(m, i));
     return n;
 }
 /* Is a CPU other than this one in the set? */
 static inline bool cpumask_others(const struct cpumask *m, unsigned cpu)
 {
     for (unsigned i = 0; i < MAX_CPUS / 64; i++)
-        if (m->w[i] & ~(i == cpu / 64 ? 1ull << (cpu % 64) : 0))
+        if (cpumask_word(m, i) & ~(i == cpu / 64 ? 1ull << (cpu % 64) : 0))
             return true;
     return false;
 }
 static inline void cpumask_and(struct cpumask *r, const struct cpumask *a, const struct cpumask *b)
 {
     for (unsigned i = 0; i < MAX_CPUS / 64; i++)
-        r->w[i] = a->w[i] & b->w[i];
+        r->w[i] = cpumask_word(a, i) & cpumask_word(b, i);
 }
 static inline void cpumask_or(struct cpumask *r, const struct cpumask *a, const struct cpumask *b)
 {
     for (unsigned i = 0; i < MAX_CPUS / 64; i++)
-        r->w[i] = a->w[i] | b->w[i];
+        r->w[i] = cpumask_word(a, i) | cpumask_word(b, i);
 }
 /* CPUs that run Krypton now: numbers are 0 .. cpu_count()-1 without holes. */
 extern struct cpumask cpus_online;

@@ -128,6 +128,11 @@ struct vcpu {
     struct sched_unit *sched;                    /* [c] the policy's */
 };
 
+static inline bool domain_is_dying(const struct domain *d)
+{
+    return __atomic_load_n(&d->dying, __ATOMIC_RELAXED) != DOM_ALIVE;
+}
+
 /* --- finding and holding
  * ----------------------------------------------------------------------------------------- */
 extern struct domain *dom0, *dom_io, *dom_xen,

@@ -118,3 +118,11 @@ const char *__tsan_default_options(void)
 {
     return "halt_on_error=1:die_after_fork=0:history_size=4";
 }
+
+/* Contents of guests' pages that a hypercall copies: a guest that writes to them meanwhile, or has them copied over each
+ * other, gets what it asked for. Nothing here decides by them. */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+    return "race:^copy_bytes$\n";
+}

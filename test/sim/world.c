@@ -158,7 +158,11 @@ static void kill_next(unsigned *killed)
 {
     struct domain *d = sim_dom[sim_domains - 1 - *killed];
 
-    d->hardware = false; /* the machine would not let go of it */
+    if (d->hardware) { /* the machine would not let go of it */
+        domain_pause(d);
+        d->hardware = false;
+        domain_unpause(d);
+    }
     if (domain_kill(d) == -EAGAIN)
         return;
     SIM_CHECK(d->dying == DOM_DEAD);
@@ -249,7 +253,7 @@ void sim_world_check(void)
 
 static bool blocked(const struct vcpu *v)
 {
-    return v->pause_flags & (VPF_BLOCKED | VPF_POLLING);
+    return __atomic_load_n(&v->pause_flags, __ATOMIC_RELAXED) & (VPF_BLOCKED | VPF_POLLING);
 }
 
 void sim_world_lost_wakeups(void)

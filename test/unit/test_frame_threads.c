@@ -141,7 +141,7 @@ static void *killer(void *arg)
     me = THREADS;
     for (unsigned i = 0; i < 200; i++)
         sched_yield();
-    dom[1]->dying = DOM_DYING;
+    __atomic_store_n(&dom[1]->dying, DOM_DYING, __ATOMIC_RELAXED);
     while (frame_domain_release(dom[1], 16) == -EAGAIN)
         sched_yield();
     return NULL;

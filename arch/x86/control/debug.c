@@ -44,7 +44,7 @@ static long guestmemio(struct domctl *c)
     struct vcpu *v = domain_vcpu(c->d, 0);
     uint64_t at = io->gva, buffer = io->uva;
 
-    if (!v || c->d->dying)
+    if (!v || domain_is_dying(c->d))
         return -ESRCH;
     if (c->d == c->hc.caller->domain || io->len > MEMIO_MAX)
         return -EINVAL;

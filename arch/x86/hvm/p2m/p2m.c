@@ -216,7 +216,7 @@ static int set_some(struct p2m *p, uint64_t *gfn, uint64_t end, uint64_t mfn, en
 {
     bool frames = type_has_frame(type);
 
-    if (p->d->dying)
+    if (domain_is_dying(p->d))
         return -EINVAL;
     while (*gfn < end && gone->count < GONE_BATCH) {
         unsigned level = piece_level(*gfn, frames ? mfn : 0, end - *gfn), found;

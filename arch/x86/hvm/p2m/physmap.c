@@ -36,7 +36,7 @@ int p2m_grant_map(struct domain *d, uint64_t gpa, mfn_t m, bool readonly)
     if (gfn > p->max_gfn || !mfn_valid(m))
         return -EINVAL;
     spin_lock(&p->lock);
-    if (!p->d->dying && entry_type(p2m_walk(p, gfn, &level)) == P2M_NONE)
+    if (!domain_is_dying(p->d) && entry_type(p2m_walk(p, gfn, &level)) == P2M_NONE)
         slot = p2m_slot(p, gfn, 1, true);
     if (slot) {
         p2m_exchange(p, slot, 1, gfn, entry_make(p, m, readonly ? P2M_GRANT_RO : P2M_GRANT, 1), &gone);

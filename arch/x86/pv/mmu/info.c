@@ -11,10 +11,10 @@ uint32_t pv_frame_info(const struct domain *d, uint64_t mfn)
     uint32_t info;
     uint64_t x;
 
-    if (!f || f->count & FRAME_SPECIAL || !frame_get(f, d))
+    if (!f || __atomic_load_n(&f->count, __ATOMIC_RELAXED) & FRAME_SPECIAL || !frame_get(f, d))
         return XEN_DOMCTL_PFINFO_XTAB;
     x = type_word(f);
-    if (f->count & FRAME_BROKEN)
+    if (__atomic_load_n(&f->count, __ATOMIC_RELAXED) & FRAME_BROKEN)
         info = XEN_DOMCTL_PFINFO_BROKEN;
     else
         info = pgt_count(x) ? pgt_level(x) << XEN_DOMCTL_PFINFO_LTAB_SHIFT : XEN_DOMCTL_PFINFO_NOTAB;

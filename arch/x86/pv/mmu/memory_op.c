@@ -58,7 +58,7 @@ static void e820_replace(struct domain *d, struct e820_entry *e, unsigned n)
     struct e820_entry *old = e;
 
     spin_lock(&d->lock);
-    if (!d->dying) {
+    if (!domain_is_dying(d)) {
         old = x->e820;
         x->e820 = e;
         x->e820_count = n;

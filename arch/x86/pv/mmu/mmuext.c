@@ -25,7 +25,7 @@ static int op_pin(struct ext_call *c)
     struct frame *f;
     int r;
 
-    if (c->pg_owner != c->d && c->pg_owner->dying)
+    if (c->pg_owner != c->d && domain_is_dying(c->pg_owner))
         return -EINVAL;
     r = pending_get(c->pending, m, c->pg_owner, pgt_of_level(c->op.cmd - MMUEXT_PIN_L1_TABLE + 1));
     if (r)
@@ -37,7 +37,7 @@ static int op_pin(struct ext_call *c)
     }
     /* Release looks for pins after `dying` is set: either it sees this one, or we see `dying`. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (unlikely(__atomic_load_n(&c->pg_owner->dying, __ATOMIC_RELAXED)) && type_unpin(f)) {
+    if (unlikely(domain_is_dying(c->pg_owner)) && type_unpin(f)) {
         pending_put(c->pending, f);
         return -EINVAL;
     }
@@ -139,6 +139,11 @@ static int op_clear_page(struct ext_call *c)
     return 0;
 }
 
+static void copy_bytes(mfn_t to, mfn_t from)
+{
+    memmove(arch_frame_va(to), arch_frame_va(from), FRAME_SIZE);
+}
+
 static int op_copy_page(struct ext_call *c)
 {
     struct frame *from = frame_named(MFN(c->op.arg2.src_mfn));
@@ -149,7 +154,7 @@ static int op_copy_page(struct ext_call *c)
         return -EINVAL;
     r = frame_get_typed(to, c->pg_owner, PGT_WRITABLE, c->pg_owner);
     if (!r) {
-        memmove(arch_frame_va(to), arch_frame_va(frame_mfn(from)), FRAME_SIZE);
+        copy_bytes(to, frame_mfn(from));
         frame_put_typed(mfn_frame(to));
     }
     frame_put(from);

@@ -308,7 +308,7 @@ static int targets(struct hypercall *hc, struct domain **pt_owner, struct domain
 
     if (r)
         return r;
-    if ((*pt_owner)->dying && *pt_owner != hc->caller->domain)
+    if (domain_is_dying(*pt_owner) && *pt_owner != hc->caller->domain)
         r = -ESRCH;
     else if ((*pt_owner)->ops->translated) /* its tables are its own business */
         r = -EPERM;
