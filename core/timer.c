@@ -138,7 +138,7 @@ void timer_set(struct timer *t, uint64_t deadline_ns)
     if (!t->killed) {
         dequeue(q, t);
         /* After this round of timers_run(), or a function that always asks for the past would hold its CPU. */
-        t->deadline = MIN(MAX(deadline_ns, q->now + 1), NEVER - 1);
+        __atomic_store_n(&t->deadline, MIN(MAX(deadline_ns, q->now + 1), NEVER - 1), __ATOMIC_RELAXED);
         rb_insert(&q->tree, &t->node, timer_less);
         t->queued = true;
         program(q, t->deadline);

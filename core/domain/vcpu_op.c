@@ -131,7 +131,8 @@ void vcpu_periodic_fire(void *data)
 {
     struct vcpu *v = data;
     uint64_t period = __atomic_load_n(&v->period_ns, __ATOMIC_RELAXED), now = arch_time_ns();
-    uint64_t next = v->periodic.deadline + period;
+    uint64_t next = __atomic_load_n(&v->periodic.deadline, __ATOMIC_RELAXED) +
+                    period; /* or of who set it anew meanwhile */
 
     if (!period)
         return;

@@ -203,7 +203,8 @@ void heap_give(mfn_t m, unsigned order)
     for (uint64_t i = 0; i < count; i++) {
         struct frame *f = &frame_table[m.n + i];
 
-        if ((f->flags & (FRAME_F_RAM | FRAME_F_FREE)) != FRAME_F_RAM || f->count)
+        if ((f->flags & (FRAME_F_RAM | FRAME_F_FREE)) != FRAME_F_RAM ||
+            __atomic_load_n(&f->count, __ATOMIC_RELAXED))
             panic("freeing frame %#llx (order %u) that is not in use by us: flags %#x, count %#llx",
                   (unsigned long long)m.n + i, order, f->flags, (unsigned long long)f->count);
         mem_forbid(arch_frame_va(MFN(m.n + i)), FRAME_SIZE);

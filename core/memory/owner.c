@@ -297,7 +297,8 @@ void frame_share(struct domain *d, mfn_t m)
 
     BUG_ON(!mfn_valid(m));
     spin_lock(&d->page_lock);
-    BUG_ON(__atomic_load_n(&f->count, __ATOMIC_RELAXED) || f->owner != FRAME_NO_OWNER || f->flags & FRAME_F_FREE);
+    BUG_ON(__atomic_load_n(&f->count, __ATOMIC_RELAXED) || f->owner != FRAME_NO_OWNER ||
+           f->flags & FRAME_F_FREE);
     owner_enter(d);
     d->special_frames++;
     __atomic_store_n(&f->owner, d->id.v, __ATOMIC_RELAXED);

@@ -7,7 +7,7 @@
 
 struct timer {
     struct rb_node node; /* [queue lock] while queued */
-    uint64_t deadline;   /* [queue lock] ns of system time */
+    uint64_t deadline;   /* [queue lock; read without] ns of system time */
     void (*fn)(void *data);
     void *data;
     uint16_t cpu;        /* [queue lock; read without to find the lock] */

@@ -460,7 +460,8 @@ void arch_frame_zero(mfn_t m)
 {
     uint64_t *p = arch_frame_va(m);
 
-    for (unsigned i = 0; i < FRAME_SIZE / sizeof(*p); i++) /* guests that write meanwhile are no race of ours */
+    for (unsigned i = 0; i < FRAME_SIZE / sizeof(*p);
+         i++) /* guests that write meanwhile are no race of ours */
         store(p + i, 0);
     SIM_POINT();
 }

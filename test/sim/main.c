@@ -5,6 +5,7 @@
  * two traces.
  */
 #include "sim_private.h"
+#include "limit.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -53,7 +54,7 @@ static void run(const struct sim_scenario *s, uint64_t seed, int out)
     uint64_t h;
 
     sim_seed = seed;
-    alarm(120);
+    limit_run();
     sim_world_start(s);
     sim_engine_run();
     sim_world_end_check();

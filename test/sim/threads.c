@@ -72,7 +72,7 @@ bool sim_engine_turn(void)
 {
     if (__atomic_load_n(&sim_finishing, __ATOMIC_RELAXED))
         return false;
-    if (__atomic_add_fetch(&turns, 1, __ATOMIC_RELAXED) >= sim_scenario->turns * 50)
+    if (__atomic_add_fetch(&turns, 1, __ATOMIC_RELAXED) >= sim_scenario->turns * 10)
         __atomic_store_n(&sim_finishing, true, __ATOMIC_RELAXED);
     return true;
 }
@@ -117,12 +117,4 @@ const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
     return "halt_on_error=1:die_after_fork=0:history_size=4";
-}
-
-/* Contents of guests' pages that a hypercall copies: a guest that writes to them meanwhile, or has them copied over each
- * other, gets what it asked for. Nothing here decides by them. */
-const char *__tsan_default_suppressions(void);
-const char *__tsan_default_suppressions(void)
-{
-    return "race:^copy_bytes$\n";
 }

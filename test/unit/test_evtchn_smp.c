@@ -5,6 +5,7 @@
  * after they were freed (ASan).
  */
 #include "fake.h"
+#include "limit.h"
 #include "core/perf.h"
 #include "core/evtchn.h"
 #include "core/grant.h"
@@ -20,7 +21,7 @@
 
 #define THREADS 4u
 #define DOMAINS 3u
-#define STEPS   40000u
+#define STEPS   LIMIT_ROUNDS(40000u)
 #define PORTS   24u
 
 /* --- each thread is a processor --- */
@@ -178,12 +179,12 @@ static void run(void *(*fn)(void *))
 {
     pthread_t t[THREADS];
 
-    alarm(120);
+    limit_run();
     for (uintptr_t i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&t[i], NULL, fn, (void *)i), 0);
     for (unsigned i = 0; i < THREADS; i++)
         assert_int_equal(pthread_join(t[i], NULL), 0);
-    alarm(0);
+    limit_end();
 }
 
 /* --- events --- */

@@ -4,6 +4,7 @@
  * by side, a domain dying meanwhile.
  */
 #include "fake.h"
+#include "limit.h"
 #include "core/perf.h"
 #include "core/alloc.h"
 #include "lib/string.h"
@@ -13,7 +14,7 @@
 #include <stdlib.h>
 
 #define THREADS 4
-#define ROUNDS  40000
+#define ROUNDS  LIMIT_ROUNDS(40000)
 #define SLOTS   64
 
 static __thread unsigned me;

@@ -2,6 +2,7 @@
  * them pin, unpin, load, change and abandon the same few tables at once. Waiting for ever ends by alarm,
  * wrong counts by the room check after each phase, when all are at rest. */
 #include "fake.h"
+#include "limit.h"
 #include "core/perf.h"
 #include "core/sched.h"
 #include "x86/boot.h"
@@ -17,7 +18,7 @@
 
 #define THREADS 4
 #define PHASES  40
-#define ROUNDS  6000
+#define ROUNDS  LIMIT_ROUNDS(6000)
 #define POOL    16
 
 #define RO      (PTE_P | PTE_US | PTE_A | PTE_D)
@@ -267,7 +268,7 @@ static void test_threads(void **state)
 
 static int group_setup(void **state)
 {
-    alarm(120);
+    limit_run();
     fake_start(4096, THREADS);
     domain_subsystem_init();
     sched_init();
