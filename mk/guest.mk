@@ -21,22 +21,18 @@ build/guest/obj/%.o: %.S | $(XENI)/xen
 	@mkdir -p $(@D)
 	@$(CC) $(GUEST_CFLAGS) -D__ASSEMBLY__ -c $< -o $@
 
-build/guest/tests: $(call guest_objs,$(GUEST_TESTS)) test/guest/guest.lds
+GUEST_LDS := test/guest/guest.lds
+GUEST_PROGRAMS := $(addprefix build/guest/,tests bench spin pair)
+build/guest/tests: $(call guest_objs,$(GUEST_TESTS))
+build/guest/bench: $(call guest_objs,$(GUEST_BENCH))
+build/guest/spin: $(call guest_objs,$(GUEST_SPIN))
+build/guest/pair: $(call guest_objs,$(GUEST_PAIR))
+$(GUEST_PROGRAMS): $(GUEST_LDS)
 	@echo "  LINK    $@"
-	@ld -nostdlib -static -z noexecstack --no-warn-rwx-segments -T test/guest/guest.lds -o $@ $(filter %.o,$^)
-build/guest/bench: $(call guest_objs,$(GUEST_BENCH)) test/guest/guest.lds
-	@echo "  LINK    $@"
-	@ld -nostdlib -static -z noexecstack --no-warn-rwx-segments -T test/guest/guest.lds -o $@ $(filter %.o,$^)
-
-build/guest/spin: $(call guest_objs,$(GUEST_SPIN)) test/guest/guest.lds
-	@echo "  LINK    $@"
-	@ld -nostdlib -static -z noexecstack --no-warn-rwx-segments -T test/guest/guest.lds -o $@ $(filter %.o,$^)
-build/guest/pair: $(call guest_objs,$(GUEST_PAIR)) test/guest/guest.lds
-	@echo "  LINK    $@"
-	@ld -nostdlib -static -z noexecstack --no-warn-rwx-segments -T test/guest/guest.lds -o $@ $(filter %.o,$^)
+	@ld -nostdlib -static -z noexecstack --no-warn-rwx-segments -T $(GUEST_LDS) -o $@ $(filter %.o,$^)
 
 .PHONY: guests
-guests: build/guest/tests build/guest/bench build/guest/spin build/guest/pair
+guests: $(GUEST_PROGRAMS)
 
 -include $(patsubst %.o,%.d,$(call guest_objs,$(GUEST_TESTS) $(GUEST_BENCH) $(GUEST_SPIN) $(GUEST_PAIR)))
 

@@ -106,14 +106,6 @@ const struct hc_op domctl_ops[] = {
 };
 const unsigned domctl_op_count = ARRAY_SIZE(domctl_ops);
 
-static const struct hc_op *row_of(uint32_t cmd)
-{
-    for (unsigned i = 0; i < domctl_op_count; i++)
-        if (domctl_ops[i].nr == cmd)
-            return &domctl_ops[i];
-    return NULL;
-}
-
 /* createdomain makes its target; getdomaininfo may mean the next one. */
 static bool finds_own_target(uint32_t cmd)
 {
@@ -152,11 +144,9 @@ long do_domctl(struct hypercall *hc)
     c.version = c.op.interface_version;
     if (!domctl_version_ok(c.version))
         return -EACCES;
-    row = row_of(c.op.cmd);
-    if (!row)
-        return -ENOSYS;
-    if (!row->fn)
-        return -(long)(row->refused ? row->refused : ENOSYS);
+    r = hc_op_choose(hc->caller, domctl_ops, domctl_op_count, c.op.cmd, &row);
+    if (r)
+        return r;
     r = run(&c, row);
     if (c.write_back && r != HC_AGAIN && guest_write(hc->caller, GVA(hc->arg[0]), &c.op, sizeof(c.op)))
         return -EFAULT;

@@ -50,14 +50,6 @@ const struct hc_op sysctl_ops[] = {
 };
 const unsigned sysctl_op_count = ARRAY_SIZE(sysctl_ops);
 
-static const struct hc_op *row_of(uint32_t cmd)
-{
-    for (unsigned i = 0; i < sysctl_op_count; i++)
-        if (sysctl_ops[i].nr == cmd)
-            return &sysctl_ops[i];
-    return NULL;
-}
-
 /* arg: 0 address of a struct xen_sysctl. */
 long do_sysctl(struct hypercall *hc)
 {
@@ -70,11 +62,9 @@ long do_sysctl(struct hypercall *hc)
     c.version = c.op.interface_version;
     if (!sysctl_version_ok(c.version))
         return -EACCES;
-    row = row_of(c.op.cmd);
-    if (!row)
-        return -ENOSYS;
-    if (!row->fn)
-        return -(long)(row->refused ? row->refused : ENOSYS);
+    r = hc_op_choose(hc->caller, sysctl_ops, sysctl_op_count, c.op.cmd, &row);
+    if (r)
+        return r;
     r = row->fn(&c.hc);
     if (c.write_back && r != HC_AGAIN && guest_write(hc->caller, GVA(hc->arg[0]), &c.op, sizeof(c.op)))
         return -EFAULT;

@@ -71,25 +71,38 @@ static long refuse(int code)
     return -(code ? code : ENOSYS);
 }
 
-/* The row of a sub-operation: at its own index in most tables, else searched. */
-static const struct hc_op *op_find(const struct hc_row *e, uint32_t nr)
+/* A row is at its own index in most tables, else it is searched. */
+static inline const struct hc_op *op_find(const struct hc_op *ops, unsigned count, uint32_t nr)
 {
     const struct hc_op *op;
 
-    if (nr < e->op_count) {
-        op = &e->ops[array_index(nr, e->op_count)];
+    if (nr < count) {
+        op = &ops[array_index(nr, count)];
         if (likely(op->nr == nr))
             return op;
     }
-    for (op = e->ops; op < e->ops + e->op_count; op++)
+    for (op = ops; op < ops + count; op++)
         if (op->nr == nr)
             return op;
     return NULL;
 }
 
+long hc_op_choose(const struct vcpu *caller, const struct hc_op *ops, unsigned count, uint32_t nr,
+                  const struct hc_op **out)
+{
+    const struct hc_op *op = op_find(ops, count, nr);
+
+    if (!op)
+        return -ENOSYS;
+    if (!permitted(caller, op->perm))
+        return -EPERM;
+    *out = op;
+    return op->fn ? 0 : refuse(op->refused);
+}
+
 static long run_op(struct hypercall *hc, const struct hc_row *e)
 {
-    const struct hc_op *op = op_find(e, hc_u32(hc, 0) & e->op_mask);
+    const struct hc_op *op = op_find(e->ops, e->op_count, hc_u32(hc, 0) & e->op_mask);
 
     if (!op)
         return refuse(e->unknown);

@@ -59,6 +59,11 @@ struct hc_entry { /* one hypercall */
 /* Entry from the architecture: runs the call, leaves the result for the guest or HC_AGAIN / HC_NO_RESULT. */
 long hypercall_dispatch(struct hypercall *hc);
 
+/* For a handler whose sub-operation is in a structure in memory: the row of nr, if the caller may run it. 0; -ENOSYS (no such row),
+ * -EPERM, or what a row without a function refuses with. */
+long must_check hc_op_choose(const struct vcpu *caller, const struct hc_op *ops, unsigned count, uint32_t nr,
+                             const struct hc_op **out);
+
 /* Builds the dispatch index from the tables below. Once, before the first guest. */
 void hypercall_init(void);
 

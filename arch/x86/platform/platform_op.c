@@ -306,16 +306,14 @@ long do_platform_op(struct hypercall *hc)
 {
     struct xen_platform_op op;
     struct hypercall inner = *hc;
+    const struct hc_op *row;
+    long r;
 
-    if (!hc->caller->domain->hardware)
-        return -EPERM;
     if (guest_read(hc->caller, &op, GVA(hc->arg[0]), sizeof(op)))
         return -EFAULT;
     if (op.interface_version != XENPF_INTERFACE_VERSION)
         return -EACCES;
     inner.arg[1] = (uintptr_t)&op;
-    for (unsigned i = 0; i < platform_op_count; i++)
-        if (platform_ops[i].nr == op.cmd)
-            return platform_ops[i].fn ? platform_ops[i].fn(&inner) : -(long)platform_ops[i].refused;
-    return -ENOSYS;
+    r = hc_op_choose(hc->caller, platform_ops, platform_op_count, op.cmd, &row);
+    return r ? r : row->fn(&inner);
 }
