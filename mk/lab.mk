@@ -6,7 +6,7 @@
 ## make dom0-image       the control domain's images in build/dom0
 ## make guest-images     a Debian guest's disk and Debian 13's toolstack in build/dom0/guests
 ## make test-boot        boot whole machines and check them (BOOT_ARGS="-k reboot ..." for pytest)
-## make test-xl          long tests of guests under xl: lives and deaths, a full Debian guest, 4.20 tools, CPU shares
+## make test-xl          all tests of guests under xl, the long ones too
 ## make soak             the long runs: 1 GiB file, 10 minutes of clock, 3 minutes of stress-ng
 
 RUN_ARGS  ?=
@@ -35,15 +35,15 @@ iso: install-deps
 	@tools/lab/mkiso --hypervisor $(B)/krypton
 
 lab-images: install-deps
-	@$(MAKE) --no-print-directory FLAVOUR=debug all
+	@$(MAKE) --no-print-directory FLAVOUR=debug all guests
 	@$(MAKE) --no-print-directory FLAVOUR=release all
 	@tools/lab/dom0-image
 
-test-boot: lab-images
+test-boot: lab-images guest-images
 	@$(PYTEST) test/boot -m "not soak and not long" $(BOOT_ARGS)
 
 test-xl: lab-images guest-images
-	@$(PYTEST) test/boot -m long $(BOOT_ARGS)
+	@$(PYTEST) test/boot/test_5_xl_*.py test/boot/test_6_shares.py test/boot/test_7_hostile.py -m "long or not soak" $(BOOT_ARGS)
 
 soak: lab-images
 	@tools/lab/guest-images

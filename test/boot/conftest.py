@@ -13,6 +13,7 @@ import time
 import pytest
 
 import machine as m
+import ramdisk as more
 import tiny
 import xl as tools
 
@@ -205,9 +206,11 @@ def xl_boot(module_boot):
     return make
 
 
-def ramdisk_xl(say, name, **options):
-    """The toolstack on a disk-less machine, a quarter of the time to boot."""
+def ramdisk_xl(say, name, files=None, **options):
+    """The toolstack on a disk-less machine, a quarter of the time to boot. files: {path in dom0: path of a guest's kernel here}."""
     options = {"initrd": "ramdisk-xl", "disk": "none", "nic": "none", "cpus": 2, **options}
+    if files:
+        options["initrd"] = more.with_files(name, options["initrd"], files)
     say(f"{name}: booting a ramdisk dom0 with xl")
     machine = m.Machine(name, **options)
     try:
@@ -222,11 +225,11 @@ def ramdisk_xl(say, name, **options):
 
 @pytest.fixture(scope="module")
 def xl_ramdisk(say):
-    """xl_ramdisk(name, **options): such a machine for the tests of one file."""
+    """xl_ramdisk(name, files, **options): such a machine for the tests of one file."""
     made = []
 
-    def make(name, **options):
-        made.append(ramdisk_xl(say, name, **options))
+    def make(name, files=None, **options):
+        made.append(ramdisk_xl(say, name, files, **options))
         return made[-1]
 
     yield make
@@ -248,5 +251,16 @@ def xl_lives(say):
     tiny.config(xl, "w", "/root/sleep", vif=["bridge=xenbr0"], disk=[tools.DISK])
     xl.run("xl create -q /root/w.cfg && xl destroy w; sleep 2", 120)
     xl.before = xl.in_use()
+    yield xl
+    xl.machine.close()
+
+
+@pytest.fixture(scope="session")
+def xl_own_guests(say):
+    """A machine for the test files whose guests are our own small kernels: /root/spin and /root/hostile. Each begins with Xl.clean()."""
+    kernels = {f"/root/{there}": os.path.join(TOP, "build/guest", here) for there, here in (("spin", "spin"), ("hostile", "tests"))}
+    for path in kernels.values():
+        assert os.path.exists(path), f"{path} is not there: run `make guests`"
+    xl = ramdisk_xl(say, "xl-own-guests", kernels)
     yield xl
     xl.machine.close()

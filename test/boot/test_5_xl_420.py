@@ -6,7 +6,7 @@ import pytest
 
 import machine as m
 
-pytestmark = [pytest.mark.krypton, pytest.mark.long]
+pytestmark = pytest.mark.krypton
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +26,19 @@ def test_life(xl):
     assert " 0% packet loss" in xl.run("ping -c 3 10.9.0.20", 30)
     xl.run("xl vcpu-pin g 0 1; xl sched-credit2 -d g -w 512 -c 60; xl pause g; xl unpause g")
     assert re.search(r"^g +\d+ +512 +60$", xl.run("xl sched-credit2 -d g"), re.M)
-    xl.run("xl reboot g")
-    xl.ready("g", 180, occurrences=2)
     xl.run("xl shutdown -w g", 120)
     assert list(xl.list()) == ["Domain-0"]
 
 
+@pytest.mark.long
+def test_reboot(xl):
+    xl.create("g")
+    xl.run("xl reboot g")
+    xl.ready("g", 180, occurrences=2)
+    xl.run("xl destroy g", 60)
+
+
+@pytest.mark.long
 def test_nothing_left(xl):
     """Create and destroy: the hypervisor's free memory is as before (4.20's xl shows MiB)."""
     free = lambda: xl.run("xl info | grep free_memory")

@@ -13,7 +13,7 @@ import pytest
 import machine as m
 import xl as tools
 
-pytestmark = pytest.mark.long
+long = pytest.mark.long
 
 ADDRESS = "10.0.2.50"
 PVGRUB = "/usr/lib/grub-xen/grub-x86_64-xen.bin"
@@ -48,6 +48,7 @@ def test_services(xl):
     assert re.match(r"Domain-0 +0 +1024 +2 +r", xl.run("xl list").splitlines()[1])
 
 
+@long
 def test_first_guest(xl):
     """What the README tells a newcomer: an address from QEMU's DHCP server, the gateway answers."""
     xl.forget("first")
@@ -57,6 +58,7 @@ def test_first_guest(xl):
     assert " 0% packet loss" in xl.guest("first", "ping -c 3 10.0.2.2")
 
 
+@long
 def test_xenconsoled_restart(xl):
     """Debian's service restarts xenconsoled while a guest runs (xenstored it leaves alone: the stock tools cannot restart it)."""
     old = xl.run("pgrep -x xenconsoled")
@@ -102,6 +104,7 @@ def test_install_a_package(xl, repository):
     assert ssh(xl, "hello") == "Hello, world!"
 
 
+@long
 def test_guest_under_load(xl):
     """Four vCPUs and the disk at work; the guest's kernel has nothing to complain about."""
     ssh(xl, "for i in 1 2 3 4; do (for j in 1 2; do head -c 20M /dev/zero | sha256sum; done) & done; "
@@ -116,6 +119,7 @@ def test_xl_shutdown(xl):
     xl.until("losetup -a | wc -l", "^0$")
 
 
+@long
 def test_pvgrub_finds_the_data(xl, say):
     """The same disk again, now by GRUB inside the guest: the data is intact, the package installed."""
     start(xl, "/guests/debian.img", kernel=PVGRUB)
@@ -137,6 +141,7 @@ XML = """<domain type='xen'>
 """
 
 
+@long
 def test_libvirt(xl, say):
     """libvirt's Xen driver: define, start (on the block device), list, console, shutdown, undefine."""
     xl.run("systemctl start libvirtd", 120)
@@ -170,6 +175,7 @@ def test_libvirt(xl, say):
 SELF_TESTS = {"test-resource": "", "test-xenstore": "", "test-cpu-policy": "", "test-paging-mempool": ""}
 
 
+@long
 @pytest.mark.parametrize("program", SELF_TESTS)
 def test_self_test(xl, program):
     """The test programs of Debian's xen-utils. test-paging-mempool is about HVM guests: it may say that there are none."""
@@ -180,6 +186,7 @@ def test_self_test(xl, program):
     assert "status=0" in out and not re.search(r"(?i)\bfail", out), out
 
 
+@long
 @pytest.mark.krypton
 def test_420_tools(xl):
     """The same hypervisor, the same boot: 4.20's xl lists, creates, changes and destroys beside 4.17's."""
@@ -200,5 +207,6 @@ def test_420_tools(xl):
     assert list(xl.list()) == ["Domain-0"]
 
 
+@long
 def test_no_complaint(xl):
     assert m.complaints(xl.run("dmesg")) == []

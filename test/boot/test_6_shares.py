@@ -4,22 +4,20 @@ The guests are build/guest/spin (test/guest/spin_main.c, `make guests`): kernels
 and say on their console what they got. Shares are the hypervisor's account (xl list), which is compared with the guest's own.
 """
 
-import base64
-import gzip
 import os
 import re
 import statistics
-import subprocess
 import time
 
 import pytest
 
 import machine as m
 
-pytestmark = pytest.mark.long
+long = pytest.mark.long
 
 WEIGHTS = {"a": 256, "b": 512, "c": 1024}
 SPIN = os.path.join(m.TOP, "build/guest/spin")
+KERNEL = {"/root/spin": SPIN}
 
 
 class Shares:
@@ -28,15 +26,6 @@ class Shares:
     def __init__(self, xl, say, who):
         self.xl, self.say, self.who = xl, say, who
         self.sched = "xl sched-" + xl.run("xl info | awk '/xen_scheduler/ { print $3 }'")
-        self.put_kernel()
-
-    def put_kernel(self):
-        """The kernel goes through dom0's shell: the images need not know of it."""
-        stripped = os.path.join(m.LOGS, "spin.stripped")
-        subprocess.run(["strip", "-o", stripped, SPIN], check=True)
-        with open(stripped, "rb") as f:
-            lines = base64.encodebytes(gzip.compress(f.read(), 9)).decode()
-        self.xl.run(f"base64 -d >/root/spin.gz <<'EOF'\n{lines}EOF\ngunzip -f /root/spin.gz", 120)
 
     def start(self, name, args="", weight=None, cap=None, **keys):
         path = self.xl.config(name, kernel="/root/spin", ramdisk=None, memory=16, args=args, **keys)
@@ -89,10 +78,10 @@ class Shares:
 
 
 @pytest.fixture(scope="module")
-def shares(xl_ramdisk, say):
-    if not os.path.exists(SPIN):
-        pytest.fail("build/guest/spin is not there: run `make guests`")
-    return Shares(xl_ramdisk("shares"), say, m.HYPERVISOR)
+def shares(xl_own_guests, say):
+    xl_own_guests.clean()
+    yield Shares(xl_own_guests, say, m.HYPERVISOR)
+    xl_own_guests.clean()
 
 
 def test_weights(shares):
@@ -101,6 +90,7 @@ def test_weights(shares):
     shares.check("weights")
 
 
+@long
 def test_pinned(shares):
     for n in WEIGHTS:
         shares.xl.run(f"xl vcpu-pin {n} 0 0 && xl vcpu-pin {n} 1 1")
@@ -109,12 +99,14 @@ def test_pinned(shares):
         shares.xl.run(f"xl vcpu-pin {n} all all")
 
 
+@long
 def test_sleepers_beside(shares):
     for i in range(3):
         shares.start(f"io{i}", f"sleep={5000 + i * 3000} work=200")
     shares.check("with three I/O-bound guests beside")
 
 
+@long
 def test_cpu_time(shares):
     """What the hypervisor says a guest used is what the guest's own record says, within a look's precision."""
     shares.xl.clean()
@@ -129,6 +121,7 @@ def test_cpu_time(shares):
         assert abs(took[n] - statistics.mean(own) / 1000) < 0.05, n
 
 
+@long
 @pytest.mark.krypton
 def test_one_cpu_is_the_most(shares):
     """One vCPU each on two CPUs: the weight of 1024 is more than a CPU's part, so the others share the second CPU."""
@@ -139,8 +132,9 @@ def test_one_cpu_is_the_most(shares):
     shares.xl.clean()
 
 
-@pytest.mark.parametrize("cap,vcpus", [(25, 1), (25, 2), (130, 2)])
+@pytest.mark.parametrize("cap,vcpus", [(25, 1), pytest.param(25, 2, marks=long), pytest.param(130, 2, marks=long)])
 def test_cap(shares, cap, vcpus):
+    shares.xl.clean()
     shares.start("cap", cap=cap, vcpus=vcpus)
     took = shares.used(["cap"], 20)["cap"] * 100
     shares.say(f"{shares.who}: cap of {cap} % with {vcpus} vCPUs: {took:.1f} %")
@@ -148,6 +142,7 @@ def test_cap(shares, cap, vcpus):
     assert abs(took - cap) < 2
 
 
+@long
 @pytest.mark.krypton
 def test_pools(shares):
     """A pool's guests get the pool's CPUs and no others."""
@@ -168,6 +163,7 @@ def test_pools(shares):
     assert took["b"] > 0.95 and took["a"] > 0.85
 
 
+@long
 @pytest.mark.krypton
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_latency_no_worse_than_xens(xl_ramdisk, say, cpus):
@@ -175,7 +171,7 @@ def test_latency_no_worse_than_xens(xl_ramdisk, say, cpus):
     most of the figure, with one there are none."""
     took = {}
     for who in ("krypton", "xen"):
-        xl = xl_ramdisk(f"latency-{cpus}-{who}", hypervisor=who, flavour="release", icount=True, cpus=cpus)
+        xl = xl_ramdisk(f"latency-{cpus}-{who}", KERNEL, hypervisor=who, flavour="release", icount=True, cpus=cpus)
         took[who] = Shares(xl, say, who).latency()
         xl.machine.close()
     assert took["krypton"] <= took["xen"] * 1.05

@@ -293,8 +293,10 @@ ATTACK(exceed_max_mem)
     CHECK_EQ(HC2(memory_op, XENMEM_current_reservation, &self), total);
     /* Give 300 up, ask for them again from two vCPUs at once: never more than the limit. */
     for (unsigned i = 0; i < 300; i++) {
-        list[i] = va_mfn(pfn_va(start_info->nr_pages - 300 + i));
-        CHECK_EQ(pte_set(pfn_va(start_info->nr_pages - 300 + i), 0), 0);
+        char *page = page_alloc();
+
+        list[i] = va_mfn(page);
+        CHECK_EQ(pte_set(page, 0), 0);
     }
     set_xen_guest_handle(r.extent_start, list);
     CHECK_EQ(HC2(memory_op, XENMEM_decrease_reservation, &r), 300);

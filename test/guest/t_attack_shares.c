@@ -77,7 +77,6 @@ LIFE(talks)
         HC3(console_io, CONSOLEIO_write, sizeof(line), line);
         (void)TRAPS("mov $0x12345678, %%ecx; rdmsr");
         (void)TRAPS("mov $0x12345678, %%ecx; wrmsr");
-        (void)user_enter_at(0x1000, 0, 0x1237, 0xe02b, 0x202);
         mmu_ext(MMUEXT_PIN_L1_TABLE, i, 0);
     }
 }

@@ -441,6 +441,18 @@ void domu_program(void)
     guest_shutdown(SHUTDOWN_poweroff);
 }
 
+/* The one whose ports we may ask about. */
+static domid_t find_own_id(void)
+{
+    for (domid_t d = 0; d < DOMID_FIRST_RESERVED; d++) {
+        struct evtchn_status st = {.dom = d, .port = start_info->store_evtchn};
+
+        if (!HC2(event_channel_op, EVTCHNOP_status, &st))
+            return d;
+    }
+    return DOMID_INVALID;
+}
+
 /* Started by xl: one attack, named in the command line (attack=NAME); what came of it is on the console. */
 void hostile_program(void)
 {
@@ -449,6 +461,7 @@ void hostile_program(void)
     size_t n = 0;
 
     domu_report = &own;
+    own_id = find_own_id();
     own.ask[0] = rdtsc();
     while (name && name[7 + n] > ' ')
         n++;
