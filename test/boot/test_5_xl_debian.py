@@ -115,6 +115,7 @@ def test_guest_under_load(xl):
 
 def test_xl_shutdown(xl):
     xl.run("xl shutdown -w deb", 240)
+    xl.gone("deb")  # its own xl process takes it away a moment later
     assert list(xl.list()) == ["Domain-0"]
     xl.until("losetup -a | wc -l", "^0$")
 
