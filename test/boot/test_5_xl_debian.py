@@ -146,7 +146,8 @@ XML = """<domain type='xen'>
 def test_libvirt(xl, say):
     """libvirt's Xen driver: define, start (on the block device), list, console, shutdown, undefine."""
     xl.run("systemctl start libvirtd", 120)
-    virsh = lambda c, t=120: xl.run(f"virsh -q -c xen:///system {c}", t)
+    # Without keepalive: where processors are emulated, a start keeps libvirtd busy for longer than that waits.
+    virsh = lambda c, t=120: xl.run(f"virsh -q -k 0 -c xen:///system {c}", t)
     assert re.search(r"0 +Domain-0 +running", virsh("list"))
     xl.run(f"cat >/root/deb.xml <<'EOF'\n{XML}EOF\ntrue")
     virsh("define /root/deb.xml")
@@ -184,7 +185,7 @@ def test_self_test(xl, program):
     if program == "test-paging-mempool" and "status=0" not in out:
         assert re.search(r"(?i)skip|not supported|95|Operation not supported", out), out
         return
-    assert "status=0" in out and not re.search(r"(?i)\bfail", out), out
+    assert "status=0" in out and not re.search(r"(?im)^\s*fail", out), out
 
 
 @long
