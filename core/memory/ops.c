@@ -100,9 +100,10 @@ static bool populate_one(struct reservation *a, uint64_t i)
     uint64_t gpfn;
     mfn_t m;
 
-    if (a->r.mem_flags & XENMEMF_populate_on_demand ||
-        guest_read_at(a->caller, &gpfn, a->list, i, sizeof(gpfn)))
+    if (guest_read_at(a->caller, &gpfn, a->list, i, sizeof(gpfn)))
         return false;
+    if (a->r.mem_flags & XENMEMF_populate_on_demand)
+        return a->caller->domain->privileged && !arch_pod_mark(a->d, GFN(gpfn), order);
     if (frame_alloc_domain_node(a->d, order, a->bits, a->flags, a->node, &m))
         return false;
     if (arch_physmap_add(a->d, GFN(gpfn), m, order)) {
@@ -296,8 +297,7 @@ static long op_claim_pages(struct hypercall *hc)
     return rc;
 }
 
-/* No guest has populate-on-demand entries, so every target is reached at once; tools set it for PV guests
- * too. */
+/* A PV guest has no populate-on-demand entries, so every target is reached at once; tools set it for them, too. */
 static long op_pod_target(struct hypercall *hc)
 {
     struct xen_pod_target t;
@@ -311,16 +311,15 @@ static long op_pod_target(struct hypercall *hc)
     rc = hc_target(hc, DID(t.domid), &d);
     if (rc)
         return rc;
-    if ((hc->arg[0] & ((1u << MEMOP_EXTENT_SHIFT) - 1)) == XENMEM_set_pod_target &&
-        t.target_pages > d->max_frames) {
-        rc = -EINVAL;
-    } else {
+    if ((hc->arg[0] & ((1u << MEMOP_EXTENT_SHIFT) - 1)) == XENMEM_set_pod_target)
+        rc = t.target_pages > d->max_frames ? -EINVAL : arch_pod_target(d, t.target_pages);
+    if (!rc) {
         t.tot_pages = __atomic_load_n(&d->frames, __ATOMIC_RELAXED);
-        t.pod_cache_pages = t.pod_entries = 0;
+        arch_pod_info(d, &t.pod_cache_pages, &t.pod_entries);
         rc = guest_write(hc->caller, GVA(hc->arg[1]), &t, sizeof(t));
     }
     domain_put(d);
-    return rc;
+    return rc == -EAGAIN ? HC_AGAIN : rc;
 }
 
 #define ROW(op, perm, fn, ...) [XENMEM_##op] = {XENMEM_##op, perm, "XENMEM_" #op, fn, ##__VA_ARGS__}
@@ -334,7 +333,8 @@ const struct hc_op memory_ops[] = {
     ROW(current_reservation, PERM_TARGET, op_current_reservation),
     ROW(maximum_reservation, PERM_TARGET, op_maximum_reservation),
     ROW(machphys_mfn_list, PERM_ANY, arch_memory_op),
-    ROW(populate_physmap, PERM_TARGET, op_populate, .note = "populate-on-demand extents are not populated"),
+    ROW(populate_physmap, PERM_TARGET, op_populate,
+        .note = "populate on demand: for the control domain's use, of HVM domains"),
     ROW(add_to_physmap, PERM_TARGET, memory_add_to_physmap,
         .note = "EACCES for PV domains, as the interface has it; EOPNOTSUPP for dev_mmio, which x86 does not "
                 "have"),
@@ -347,7 +347,7 @@ const struct hc_op memory_ops[] = {
     ROW(set_memory_map, PERM_TARGET, arch_memory_op),
     ROW(maximum_gpfn, PERM_TARGET, op_maximum_gpfn),
     ROW(remove_from_physmap, PERM_TARGET, memory_remove_from_physmap),
-    ROW(set_pod_target, PERM_CONTROL, op_pod_target, .note = "no domain has populate-on-demand memory"),
+    ROW(set_pod_target, PERM_CONTROL, op_pod_target),
     ROW(get_pod_target, PERM_CONTROL, op_pod_target),
     ROW(get_sharing_freed_pages, PERM_ANY, arch_memory_op),
     ROW(get_sharing_shared_pages, PERM_ANY, arch_memory_op),

@@ -38,6 +38,11 @@ gfn_t arch_mfn_to_gfn(struct domain *d, mfn_t m);
 int must_check arch_physmap_release(struct domain *d, gfn_t g, unsigned order);
 /* Translated domains only: another domain's frame appears at g, of the kind the other has it (read-only or not). */
 int must_check arch_physmap_add_foreign(struct domain *d, gfn_t g, struct domain *from, gfn_t there);
+/* Populate on demand (translated domains; others have none). mark: -EINVAL (something is there), -EOPNOTSUPP, -ENOMEM. target: the frames
+ * that d is to have: -ENOMEM, -EAGAIN (again). */
+int must_check arch_pod_mark(struct domain *d, gfn_t g, unsigned order);
+int must_check arch_pod_target(struct domain *d, uint64_t pages);
+void arch_pod_info(struct domain *d, uint64_t *cached, uint64_t *entries);
 /* XENMEM_maximum_gpfn. */
 gfn_t arch_gfn_highest(struct domain *d);
 /* Where tools find the shared info page of d: PV = its machine frame. */

@@ -326,6 +326,19 @@ weak gfn_t arch_gfn_highest(struct domain *d)
     return GFN(max ? max - 1 : 0);
 }
 
+weak int arch_pod_mark(struct domain *d, gfn_t g, unsigned order)
+{
+    return -EOPNOTSUPP;
+}
+weak int arch_pod_target(struct domain *d, uint64_t pages)
+{
+    return 0;
+}
+weak void arch_pod_info(struct domain *d, uint64_t *cached, uint64_t *entries)
+{
+    *cached = *entries = 0;
+}
+
 /* --- TLBs --- */
 
 uint32_t fake_flushes[MAX_CPUS], fake_flush_kind;

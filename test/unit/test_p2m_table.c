@@ -28,6 +28,8 @@ void arch_frame_writable(mfn_t m)
 static struct domain *guest, *other;
 static unsigned flushes;
 
+static void (*meanwhile)(void); /* what another CPU does during the next flush */
+
 /* During a flush a CPU may still use what it found: nothing may have been let go yet. */
 static mfn_t watched = {~0ull};
 static void flush(struct domain *d)
@@ -36,6 +38,12 @@ static void flush(struct domain *d)
     if (!mfn_eq(watched, INVALID_MFN))
         assert_true(mfn_frame(watched)->count & FRAME_REF_MASK);
     flushes++;
+    if (meanwhile) {
+        void (*fn)(void) = meanwhile;
+
+        meanwhile = NULL;
+        fn();
+    }
 }
 static void paging(struct vcpu *v, struct guest_paging *p)
 {
@@ -408,6 +416,129 @@ static void no_memory(void **state)
     check();
 }
 
+/* --- populate on demand --- */
+
+static void populate_on_demand(void **state)
+{
+    uint64_t word = 7;
+    mfn_t m;
+
+    assert_int_equal(p2m_pod_target(guest, 512 + 20), 0); /* nothing is there yet: it is being built */
+    assert_int_equal(guest->frames, 512 + 20);
+    assert_int_equal(p2m_pod_cached(guest), 512 + 20);
+    assert_int_equal(p2m_pod_mark(guest, GFN(512), 9), 0);
+    assert_int_equal(p2m_pod_mark(guest, GFN(1024), 9), 0);
+    assert_int_equal(p2m_pod_entries(guest), 1024);
+    assert_int_equal(look(700).type, P2M_POD);
+    assert_int_equal(look(700).order, 9);
+    check();
+    /* The first use gets a large entry, the next a small one. */
+    assert_int_equal(p2m_fault(guest, 700ull << 12, P2M_ACC_WRITE), P2M_RETRY);
+    assert_int_equal(look(700).order, 9);
+    assert_int_equal(p2m_fault(guest, 1100ull << 12, 0), P2M_RETRY);
+    m = look(1100).mfn;
+    assert_int_equal(look(1100).type, P2M_RAM);
+    assert_int_equal(look(1101).type, P2M_POD);
+    for (unsigned i = 0; i < 512; i++)
+        assert_int_equal(((uint64_t *)arch_frame_va(m))[i], 0);
+    assert_int_equal(p2m_pod_cached(guest), 19);
+    assert_int_equal(p2m_pod_mark(guest, GFN(700), 0), -EINVAL); /* something is there */
+    check();
+    /* Given back while others are outstanding: it waits, empty. */
+    assert_true(guest_phys_out(guest, 1100ull << 12, &word, 8));
+    assert_int_equal(p2m_release_frames(guest, GFN(1100), 0), 0);
+    assert_int_equal(guest->frames, 532);
+    assert_int_equal(p2m_pod_cached(guest), 20);
+    assert_true(guest_phys_in(guest, &word, 1101ull << 12, 8));
+    assert_int_equal(word, 0);
+    /* The balloon driver gives back numbers that were never used: what nobody waits for is freed. */
+    for (unsigned i = 1102; i < 1536; i++)
+        assert_int_equal(p2m_release_frames(guest, GFN(i), 0), 0);
+    assert_int_equal(p2m_pod_entries(guest), 76); /* 1101 was read */
+    assert_int_equal(p2m_release_frames(guest, GFN(1024), 6), 0);
+    assert_int_equal(p2m_pod_entries(guest), 12);
+    assert_int_equal(p2m_pod_cached(guest), 12);
+    assert_int_equal(guest->frames, 512 + 1 + 12);
+    check();
+    /* A smaller target than what there is changes nothing, a larger one no more than is outstanding. */
+    assert_int_equal(p2m_pod_target(guest, 100), 0);
+    assert_int_equal(p2m_pod_target(guest, 2000), 0);
+    assert_int_equal(guest->frames, 525);
+}
+
+/* More is used than there is: pages that are still empty help, others do not. */
+static void an_empty_cache(void **state)
+{
+    uint64_t word = 0x77;
+
+    assert_int_equal(p2m_pod_target(guest, 8), 0);
+    assert_int_equal(p2m_pod_mark(guest, GFN(512), 9), 0);
+    for (unsigned i = 0; i < 8; i++) {
+        assert_int_equal(p2m_fault(guest, (600ull + i) << 12, P2M_ACC_WRITE), P2M_RETRY);
+        if (i != 3)
+            assert_true(guest_phys_out(guest, ((600ull + i) << 12) + 4088, &word, 8));
+    }
+    assert_int_equal(p2m_pod_cached(guest), 0);
+    flushes = 0;
+    assert_int_equal(p2m_fault(guest, 700ull << 12, P2M_ACC_WRITE), P2M_RETRY);
+    assert_int_equal(look(700).type, P2M_RAM);
+    assert_int_equal(look(603).type, P2M_POD); /* was empty */
+    assert_int_equal(look(604).type, P2M_RAM);
+    assert_true(flushes >= 2);
+    check();
+    assert_true(guest_phys_out(guest, 700ull << 12, &word, 8));
+    assert_int_equal(p2m_fault(guest, 701ull << 12, 0), P2M_NO_MEMORY);
+    {
+        struct p2m_entry e;
+
+        assert_int_equal(p2m_get(guest, GFN(701), 0, &e), -ENOMEM);
+    }
+    assert_int_equal(guest->frames, 8);
+    check();
+}
+
+/* A page that looks empty is written while it is being taken away: nothing is lost. */
+static void written_meanwhile(void);
+static void a_write_during_the_sweep(void **state)
+{
+    uint64_t word = 5;
+
+    assert_int_equal(p2m_pod_target(guest, 1), 0);
+    assert_int_equal(p2m_pod_mark(guest, GFN(512), 9), 0);
+    assert_int_equal(p2m_fault(guest, 600ull << 12, P2M_ACC_WRITE), P2M_RETRY);
+    meanwhile = written_meanwhile;
+    assert_int_equal(p2m_fault(guest, 601ull << 12, P2M_ACC_WRITE), P2M_NO_MEMORY);
+    assert_true(guest_phys_in(guest, &word, 600ull << 12, 8));
+    assert_int_equal(word, 99);
+    check();
+}
+static void written_meanwhile(void)
+{
+    uint64_t word = 99;
+
+    assert_int_equal(look(600).type, P2M_LOGGED);
+    assert_true(guest_phys_out(guest, 600ull << 12, &word, 8));
+    assert_int_equal(look(600).type, P2M_RAM);
+}
+
+static void pod_without_memory(void **state)
+{
+    assert_int_equal(p2m_pod_target(guest, 5000), -ENOMEM); /* beyond its limit */
+    assert_int_equal(p2m_pod_target(guest, 100), 0);
+    check();
+    for (unsigned n = 1; n < 6; n++) {
+        fake_fail_alloc = n;
+        (void)!p2m_pod_mark(guest, GFN(512 * 512 - 1), 1);
+        fake_fail_alloc = 0;
+        check();
+    }
+    assert_int_equal(p2m_pod_mark(guest, GFN(512 * 7), 9), 0);
+    fake_fail_alloc = 1; /* no table to split into */
+    (void)!p2m_fault(guest, 512ull * 7 << 12, 0);
+    fake_fail_alloc = 0;
+    check();
+}
+
 /* Random operations against a plain array. */
 #define MODEL 2048
 static struct {
@@ -502,6 +633,10 @@ int main(void)
         BOTH(grants),
         BOTH(pool_limits),
         BOTH(no_memory),
+        BOTH(populate_on_demand),
+        BOTH(an_empty_cache),
+        BOTH(a_write_during_the_sweep),
+        BOTH(pod_without_memory),
         BOTH(random_operations),
     };
 

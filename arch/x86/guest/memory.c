@@ -110,6 +110,22 @@ int arch_physmap_add_foreign(struct domain *d, gfn_t g, struct domain *from, gfn
     return r;
 }
 
+int arch_pod_mark(struct domain *d, gfn_t g, unsigned order)
+{
+    return translated(d) ? p2m_pod_mark(d, g, order) : -EOPNOTSUPP;
+}
+
+int arch_pod_target(struct domain *d, uint64_t pages)
+{
+    return translated(d) ? p2m_pod_target(d, pages) : 0;
+}
+
+void arch_pod_info(struct domain *d, uint64_t *cached, uint64_t *entries)
+{
+    *cached = translated(d) ? p2m_pod_cached(d) : 0;
+    *entries = translated(d) ? p2m_pod_entries(d) : 0;
+}
+
 /* A PV guest says itself in shared_info how far its own numbering goes. */
 gfn_t arch_gfn_highest(struct domain *d)
 {

@@ -6,6 +6,24 @@
  */
 #include "private.h"
 
+void p2m_unlog(struct p2m *p, uint64_t gfn)
+{
+    unsigned level;
+    uint64_t e, *slot;
+
+    spin_lock(&p->lock);
+    e = p2m_walk(p, gfn, &level);
+    if (entry_type(e) == P2M_LOGGED && level == 1) {
+        slot = p2m_slot(p, gfn, 1, false);
+        /* More rights: who still has the old translation faults again, no more. */
+        __atomic_store_n(slot, entry_make(p, entry_mfn(e), P2M_RAM, 1) | p->fmt->accessed | p->fmt->dirty,
+                         __ATOMIC_RELEASE);
+        p->count[P2M_LOGGED]--;
+        p->count[P2M_RAM]++;
+    }
+    spin_unlock(&p->lock);
+}
+
 static enum p2m_verdict ram_verdict(struct p2m *p, uint64_t gfn, enum p2m_type t, unsigned access)
 {
     if (!(access & P2M_ACC_WRITE))
@@ -15,6 +33,9 @@ static enum p2m_verdict ram_verdict(struct p2m *p, uint64_t gfn, enum p2m_type t
         return P2M_IS_ROM;
     case P2M_RAM_DM:
         return P2M_IS_DM_RAM;
+    case P2M_LOGGED:
+        p2m_unlog(p, gfn);
+        return P2M_RETRY;
     default:
         return P2M_RETRY;
     }
@@ -39,7 +60,7 @@ enum p2m_verdict p2m_fault(struct domain *d, uint64_t gpa, unsigned access)
     case P2M_GRANT_RO:
         return access & (P2M_ACC_FETCH | P2M_ACC_WRITE) ? P2M_DENIED : P2M_RETRY;
     case P2M_POD:
-        return P2M_NO_MEMORY;
+        return pod_populate(p, gfn) ? P2M_RETRY : P2M_NO_MEMORY;
     default:
         return ram_verdict(p, gfn, e.type, access);
     }

@@ -61,6 +61,7 @@ int p2m_domain_release(struct domain *d)
 
     while (!done) {
         spin_lock(&p->lock);
+        pod_forget(p);
         done = p2m_empty_some(p);
         spin_unlock(&p->lock);
         if (!done && preempt_needed())

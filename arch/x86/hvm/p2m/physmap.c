@@ -16,11 +16,14 @@ void p2m_flush(struct domain *d)
 int p2m_release_frames(struct domain *d, gfn_t g, unsigned order)
 {
     struct p2m_entry e;
+    int r;
 
     p2m_look(d, g, &e);
     if (e.type == P2M_NONE)
         return -ENOENT;
-    return p2m_take(p2m_of(d), g.n, INVALID_MFN, 1ull << order, TAKE_GUEST, true);
+    r = p2m_take(p2m_of(d), g.n, INVALID_MFN, 1ull << order, TAKE_GUEST, true);
+    pod_trim(p2m_of(d));
+    return r;
 }
 
 /* --- grants --- */

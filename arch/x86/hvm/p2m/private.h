@@ -29,6 +29,11 @@ struct p2m_format {
 };
 extern const struct p2m_format p2m_npt, p2m_ept;
 
+/* Frames that wait for a first use of a number, linked through their first words. */
+struct pod_list {
+    uint64_t first, count; /* [lock] count: in small frames */
+};
+
 struct p2m {
     struct domain *d;             /* [c] */
     const struct p2m_format *fmt; /* [c] */
@@ -39,6 +44,8 @@ struct p2m {
     uint64_t generation;          /* [a] */
     uint64_t highest;             /* [a] */
     uint64_t zap;                 /* [domctl] number from which p2m_mmio_zap goes on */
+    struct pod_list pod[2];       /* [lock] small, large */
+    uint64_t sweep;               /* [lock] number from which the search for empty pages goes on */
     uint64_t count[P2M_TYPES];    /* [lock] frames' worth of entries */
 };
 
@@ -137,6 +144,19 @@ void p2m_merge(struct p2m *p, uint64_t gfn, struct gone *gone);
 void gone_drop(struct gone *gone);
 /* A piece of emptying everything, for a dying domain. True: it is empty. */
 bool must_check p2m_empty_some(struct p2m *p);
+
+/* --- pod.c: lock not held --- */
+/* Fills the POD entry at gfn. False: there is no memory for it. */
+bool must_check pod_populate(struct p2m *p, uint64_t gfn);
+/* The domain gives m back, of which the caller has the only reference but the owner's. True: it is kept for entries that are outstanding. */
+bool must_check pod_keep(struct p2m *p, mfn_t m);
+/* Entries have gone: frames that no entry waits for are given back. */
+void pod_trim(struct p2m *p);
+/* The domain dies: its frames are found by their owner's list. Lock held. */
+void pod_forget(struct p2m *p);
+
+/* --- fault.c: a write to an entry of type LOGGED makes it RAM --- */
+void p2m_unlog(struct p2m *p, uint64_t gfn);
 
 /* --- p2m.c --- */
 #define TAKE_ALL   (~0u)

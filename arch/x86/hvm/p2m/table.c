@@ -209,7 +209,7 @@ void p2m_merge(struct p2m *p, uint64_t gfn, struct gone *gone)
 
 /* --- after the flush --- */
 
-static void drop_leaf(uint64_t e, unsigned level, bool release)
+static void drop_leaf(struct p2m *p, uint64_t e, unsigned level, bool release)
 {
     enum p2m_type t = entry_type(e);
     mfn_t m = entry_mfn(e);
@@ -223,7 +223,7 @@ static void drop_leaf(uint64_t e, unsigned level, bool release)
     for (uint64_t i = 0; i < 1ull << level_order(level); i++) {
         struct frame *f = mfn_frame(MFN(m.n + i));
 
-        if (release && type_own(t) && frame_clear_allocated(f))
+        if (release && type_own(t) && !pod_keep(p, frame_mfn(f)) && frame_clear_allocated(f))
             frame_put(f);
         frame_put(f);
     }
@@ -235,7 +235,7 @@ void gone_drop(struct gone *gone)
         p2m_machine.flush(gone->p->d);
     for (unsigned i = 0; i < gone->count; i++) {
         if (gone->level[i]) {
-            drop_leaf(gone->leaf[i], gone->level[i], gone->release);
+            drop_leaf(gone->p, gone->leaf[i], gone->level[i], gone->release);
             continue;
         }
         spin_lock(&gone->p->lock);
@@ -255,7 +255,7 @@ static void empty_leaf(struct p2m *p, uint64_t *slot, unsigned level, uint64_t g
     *slot = 0;
     slot_refill(slot, e, 0);
     account_gone(p, gfn, e, level);
-    drop_leaf(e, level, false);
+    drop_leaf(p, e, level, false);
 }
 
 /* Entry i, for gfn, and all behind it where they are small. */

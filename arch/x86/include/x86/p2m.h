@@ -122,6 +122,15 @@ enum p2m_verdict {
 };
 enum p2m_verdict p2m_fault(struct domain *d, uint64_t gpa, unsigned access);
 
+/* --- populate on demand --- */
+
+/* 2^order empty numbers become POD. -EINVAL: something is there. -ENOMEM. */
+int must_check p2m_pod_mark(struct domain *d, gfn_t g, unsigned order);
+/* XENMEM_set_pod_target: the frames that the domain is to have. Allocates or frees what waits. -ENOMEM, -EINVAL (it dies), -EAGAIN: again. */
+int must_check p2m_pod_target(struct domain *d, uint64_t pages);
+uint64_t p2m_pod_cached(const struct domain *d);
+uint64_t p2m_pod_entries(const struct domain *d);
+
 /* --- log-dirty --- */
 
 /* From now on every write to RAM is noted. -EEXIST: already. -ENOMEM. The domain is paused by the caller for enable and disable. */
