@@ -241,12 +241,12 @@ def xl_ramdisk(say):
 def xl_lives(say):
     """The machine that test_5_xl_bad and test_5_xl_life share, closed by the last of the two.
 
-    More guests than any test has at a time have come and gone: what dom0 and Krypton allocate once is there."""
+    Some guests have come and gone: what dom0 and Krypton allocate once is there."""
     xl = ramdisk_xl(say, "xl-life")
     tiny.put(xl, "/root/sleep", tiny.elf(tiny.SLEEP))
     xl.run("truncate -s 16M /root/b.img")
     tiny.config(xl, "w", "/root/sleep")
-    xl.run("for i in $(seq 20); do xl create -q -p /root/w.cfg name=\\\"w$i\\\" || exit 1; done", 200)
+    xl.run("for i in $(seq 4); do xl create -q -p /root/w.cfg name=\\\"w$i\\\" || exit 1; done", 200)
     xl.clean()
     tiny.config(xl, "w", "/root/sleep", vif=["bridge=xenbr0"], disk=[tools.DISK])
     xl.run("xl create -q /root/w.cfg && xl destroy w; sleep 2", 120)

@@ -77,8 +77,8 @@ def test_200_cycles(xl, say):
         xl.create("c", vif=["bridge=xenbr0"], disk=[DISK])
         assert xl.guest("c", "echo well") == "well"
         xl.run("xl destroy c")
-        say(f"{(i + 1) * 10} cycles")
         assert xl.back_to(xl.before) == xl.before
+        say(f"{(i + 1) * 10} cycles")
 
 
 def on_console(xl, name, command):
