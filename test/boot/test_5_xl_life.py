@@ -139,14 +139,17 @@ def test_triple_fault(xl):
     reported(xl, "x", 3, "preserve")
 
 
-@pytest.mark.parametrize("reason,key,letter", [(0, "on_poweroff", "-"), (1, "on_reboot", "r"), (3, "on_crash", "c"), (4, "on_watchdog", "w")])
-def test_end_preserved(xl, reason, key, letter):
+ENDS = {0: ("on_poweroff", "-"), 1: ("on_reboot", "r"), 3: ("on_crash", "c"), 4: ("on_watchdog", "w")}
+
+
+def test_ends_preserved(xl):
     """What a guest gives as its reason is what the toolstack is told, and its action is the one of that reason."""
-    tiny.put(xl, "/root/end", tiny.elf(tiny.shutdown(reason)))
-    others = {k: "destroy" for k in ("on_poweroff", "on_reboot", "on_crash", "on_watchdog")}
-    end_of(xl, "/root/end", **{**others, key: "preserve"})
-    xl.until("xl list x", shut(letter))
-    reported(xl, "x", reason, "preserve")
+    for reason, (key, letter) in ENDS.items():
+        tiny.put(xl, "/root/end", tiny.elf(tiny.shutdown(reason)))
+        end_of(xl, "/root/end", **{**{k: "destroy" for k, _ in ENDS.values()}, key: "preserve"})
+        xl.until("xl list x", shut(letter))
+        reported(xl, "x", reason, "preserve")
+        xl.run("xl destroy x")
 
 
 def test_crash_destroyed(xl):
