@@ -33,7 +33,7 @@ const struct hc_op domctl_ops[] = {
         .note = "the next domain from the id on for 4.17's tools, exactly that domain for later ones"),
     ROW(setvcpuaffinity, domctl_setvcpuaffinity),
     ROW(shadow_op, arch_domctl,
-        .note = "the paging pool of HVM domains; logging of dirty pages comes with migration: EOPNOTSUPP"),
+        .note = "the paging pool and log-dirty of HVM domains; PV domains: EOPNOTSUPP"),
     ROW(max_mem, domctl_max_mem),
     ROW(setvcpucontext, domctl_setvcpucontext),
     ROW(getvcpucontext, arch_domctl),

@@ -33,7 +33,7 @@ struct sides {
     struct side from, to;
 };
 
-static void side_drop(struct side *s)
+static void side_drop(struct vcpu *v, struct side *s)
 {
     if (!s->valid)
         return;
@@ -45,6 +45,8 @@ static void side_drop(struct side *s)
             domain_put(s->outer.granter);
         }
     } else {
+        if (s->writable)
+            arch_frame_written(v->domain, s->mfn);
         arch_grant_unpin(s->mfn, !s->writable);
     }
     s->valid = false;
@@ -116,7 +118,7 @@ static __attribute__((noinline)) int side_change(struct vcpu *v, struct side *s,
 {
     int r;
 
-    side_drop(s);
+    side_drop(v, s);
     s->gref = gref;
     s->domid = p->domid;
     s->name = name;
@@ -197,7 +199,7 @@ long grant_op_copy(struct hypercall *hc)
         r = copy_batch(hc->caller, GVA(hc->arg[1]), i, count, &s, &done);
         i += done;
     }
-    side_drop(&s.from);
-    side_drop(&s.to);
+    side_drop(hc->caller, &s.from);
+    side_drop(hc->caller, &s.to);
     return r ? r : grant_again(hc, i, sizeof(struct gnttab_copy));
 }

@@ -199,6 +199,8 @@ void grant_use_end(const struct grant_use *u)
     BUG_ON(!a);
     spin_lock(&a->lock);
     BUG_ON(u->readonly ? !a->read : !a->write);
+    if (!a->transitive && !u->readonly)
+        arch_frame_written(u->granter, a->mfn);
     if (!a->transitive)
         arch_grant_unpin(a->mfn, u->readonly);
     if (u->readonly)

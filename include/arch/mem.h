@@ -62,6 +62,8 @@ int must_check arch_grant_unmap(struct vcpu *v, uint64_t addr, mfn_t m, unsigned
 /* Takes/drops the references a mapping of owner's frame needs (writable: also a writable type). False: not allowed now. */
 bool must_check arch_grant_pin(struct domain *owner, mfn_t m, bool readonly);
 void arch_grant_unpin(mfn_t m, bool readonly);
+/* Somebody who had a writable pin of d's frame is done: it counts as written. */
+void arch_frame_written(struct domain *d, mfn_t m);
 /* After unmaps, before the grant status is cleared: no CPU of d's may hold the translations. */
 void arch_grant_flush(struct domain *d);
 

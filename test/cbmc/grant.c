@@ -43,6 +43,9 @@ bool arch_gfn_pin(struct domain *owner, gfn_t g, bool readonly, mfn_t *m)
     *m = MFN(g.n);
     return g.n < 4 && arch_grant_pin(owner, *m, readonly);
 }
+void arch_frame_written(struct domain *d, mfn_t m)
+{
+}
 void arch_grant_unpin(mfn_t m, bool readonly)
 {
     if (readonly)

@@ -326,6 +326,9 @@ weak gfn_t arch_gfn_highest(struct domain *d)
     return GFN(max ? max - 1 : 0);
 }
 
+weak void arch_frame_written(struct domain *d, mfn_t m)
+{
+}
 weak int arch_pod_mark(struct domain *d, gfn_t g, unsigned order)
 {
     return -EOPNOTSUPP;

@@ -539,6 +539,82 @@ static void pod_without_memory(void **state)
     check();
 }
 
+/* --- what has been written --- */
+
+static uint8_t bits[4096];
+static unsigned read_bits(uint64_t gfn, unsigned n, bool clean)
+{
+    unsigned count = 0;
+
+    memset(bits, 0xff, sizeof(bits));
+    if (p2m_log_read_some(guest, GFN(gfn), n, bits, clean))
+        p2m_flush(guest);
+    for (unsigned i = 0; i < (n + 7) / 8; i++)
+        count += (unsigned)__builtin_popcount(bits[i]);
+    check();
+    return count;
+}
+
+static void dirty_memory(void **state)
+{
+    mfn_t m = ram(9), n = ram(3);
+    uint64_t word = 1;
+    struct p2m_entry e;
+
+    assert_int_equal(p2m_set(guest, GFN(512), m, 9, P2M_RAM), 0);
+    assert_int_equal(p2m_set(guest, GFN(3), n, 3, P2M_RAM), 0);
+    fake_preempt_every = 1;
+    while (p2m_log_enable(guest) == -EAGAIN)
+        ;
+    fake_preempt_every = 0;
+    assert_true(p2m_log_enabled(guest));
+    assert_int_equal(p2m_log_enable(guest), -EINVAL);
+    assert_int_equal(look(600).order, 9);
+    assert_int_equal(read_bits(0, 1100, true), 0);
+    /* Each way to write: the guest, the hypervisor, a grant's user. */
+    assert_int_equal(p2m_fault(guest, 5ull << 12, P2M_ACC_WRITE), P2M_RETRY);
+    assert_int_equal(p2m_fault(guest, 6ull << 12, 0), P2M_RETRY); /* a read */
+    assert_int_equal(p2m_fault(guest, 600ull << 12, P2M_ACC_WRITE), P2M_RETRY);
+    assert_true(guest_phys_out(guest, 700ull << 12, &word, 8));
+    assert_int_equal(p2m_get(guest, GFN(701), P2M_WRITE, &e), 0);
+    assert_int_equal(read_bits(0, 1100, true), 4);
+    assert_true(bits[5 / 8] == 1 << 5 && bits[600 / 8] == 1 && bits[700 / 8] == 0x30);
+    p2m_mark_dirty(guest, GFN(701)); /* it has written after that */
+    frame_put(mfn_frame(e.mfn));
+    p2m_mark_dirty(guest, GFN(~0ull));
+    p2m_mark_dirty(guest, GFN(9999));
+    assert_int_equal(read_bits(0, 1100, false), 1);
+    assert_int_equal(read_bits(640, 64, true), 1);
+    assert_int_equal(read_bits(640, 64, true), 0);
+    assert_int_equal(look(600).order, 0);
+    /* What appears is dirty; what goes is not. */
+    assert_int_equal(p2m_remove(guest, GFN(3), n, 3), 0);
+    assert_int_equal(p2m_set(guest, GFN(80), n, 3, P2M_RAM), 0);
+    assert_int_equal(read_bits(0, 1100, true), 8);
+    assert_int_equal(read_bits((1ull << 28) - 8, 64, true), 0);
+    assert_int_equal(read_bits(~0ull, 64, true), 0);
+    fake_preempt_every = 1;
+    while (p2m_log_disable(guest) == -EAGAIN)
+        p2m_room_check(guest);
+    fake_preempt_every = 0;
+    assert_int_equal(look(600).order, 9); /* large again */
+    assert_int_equal(look(82).type, P2M_RAM);
+}
+
+/* No table to split a large entry into: all of it counts as written. */
+static void dirty_without_memory(void **state)
+{
+    mfn_t m = ram(9);
+
+    assert_int_equal(p2m_set(guest, GFN(512), m, 9, P2M_RAM), 0);
+    assert_int_equal(p2m_log_enable(guest), 0);
+    fake_fail_alloc = 1;
+    assert_int_equal(p2m_fault(guest, 600ull << 12, P2M_ACC_WRITE), P2M_RETRY);
+    assert_int_equal(look(700).type, P2M_RAM);
+    assert_int_equal(read_bits(512, 512, true), 512);
+    assert_int_equal(read_bits(512, 512, true), 0);
+}
+
 /* Random operations against a plain array. */
 #define MODEL 2048
 static struct {
@@ -637,6 +713,8 @@ int main(void)
         BOTH(an_empty_cache),
         BOTH(a_write_during_the_sweep),
         BOTH(pod_without_memory),
+        BOTH(dirty_memory),
+        BOTH(dirty_without_memory),
         BOTH(random_operations),
     };
 

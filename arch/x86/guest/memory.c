@@ -153,6 +153,12 @@ int arch_grant_unmap(struct vcpu *v, uint64_t addr, mfn_t m, unsigned flags, boo
     return new_addr ? -EINVAL : p2m_grant_unmap(v->domain, addr, m, readonly);
 }
 
+void arch_frame_written(struct domain *d, mfn_t m)
+{
+    if (translated(d))
+        p2m_mark_dirty(d, GFN(m2p_get(m)));
+}
+
 void arch_grant_flush(struct domain *d)
 {
     if (translated(d))

@@ -6,24 +6,6 @@
  */
 #include "private.h"
 
-void p2m_unlog(struct p2m *p, uint64_t gfn)
-{
-    unsigned level;
-    uint64_t e, *slot;
-
-    spin_lock(&p->lock);
-    e = p2m_walk(p, gfn, &level);
-    if (entry_type(e) == P2M_LOGGED && level == 1) {
-        slot = p2m_slot(p, gfn, 1, false);
-        /* More rights: who still has the old translation faults again, no more. */
-        __atomic_store_n(slot, entry_make(p, entry_mfn(e), P2M_RAM, 1) | p->fmt->accessed | p->fmt->dirty,
-                         __ATOMIC_RELEASE);
-        p->count[P2M_LOGGED]--;
-        p->count[P2M_RAM]++;
-    }
-    spin_unlock(&p->lock);
-}
-
 static enum p2m_verdict ram_verdict(struct p2m *p, uint64_t gfn, enum p2m_type t, unsigned access)
 {
     if (!(access & P2M_ACC_WRITE))

@@ -44,6 +44,9 @@ struct p2m {
     uint64_t generation;          /* [a] */
     uint64_t highest;             /* [a] */
     uint64_t zap;                 /* [domctl] number from which p2m_mmio_zap goes on */
+    bool log;                     /* [domctl] log-dirty */
+    uint64_t log_next;            /* [domctl] number from which an operation on all memory goes on */
+    uint32_t log_faults;          /* [lock] */
     struct pod_list pod[2];       /* [lock] small, large */
     uint64_t sweep;               /* [lock] number from which the search for empty pages goes on */
     uint64_t count[P2M_TYPES];    /* [lock] frames' worth of entries */
@@ -155,7 +158,7 @@ void pod_trim(struct p2m *p);
 /* The domain dies: its frames are found by their owner's list. Lock held. */
 void pod_forget(struct p2m *p);
 
-/* --- fault.c: a write to an entry of type LOGGED makes it RAM --- */
+/* --- dirty.c: a write to an entry of type LOGGED makes it RAM --- */
 void p2m_unlog(struct p2m *p, uint64_t gfn);
 
 /* --- p2m.c --- */

@@ -131,12 +131,22 @@ int must_check p2m_pod_target(struct domain *d, uint64_t pages);
 uint64_t p2m_pod_cached(const struct domain *d);
 uint64_t p2m_pod_entries(const struct domain *d);
 
-/* --- log-dirty --- */
+/* --- what has been written (dirty.c) --- */
 
-/* From now on every write to RAM is noted. -EEXIST: already. -ENOMEM. The domain is paused by the caller for enable and disable. */
+/* From now on writes to RAM are noted; nothing counts as written yet. -EINVAL: already. -EAGAIN: again. */
 int must_check p2m_log_enable(struct domain *d);
-int must_check p2m_log_disable(struct domain *d);
+int must_check p2m_log_disable(struct domain *d); /* -EAGAIN: again */
 bool p2m_log_enabled(const struct domain *d);
+/*
+ * n numbers from g on: bit i of bits (or NULL) = g + i has been written since it was last cleaned. clean: from now on it has not; true:
+ * p2m_flush must follow before the memory is read. Also without log-dirty: the first look protects. The toolstack's (the device model's)
+ * calls for one domain do not run at once.
+ */
+bool must_check p2m_log_read_some(struct domain *d, gfn_t g, unsigned n, uint8_t *bits, bool clean);
+/* Write faults since the last clean. */
+uint32_t p2m_log_faults(struct domain *d, bool clean);
+/* g was written by somebody who did not fault: a device model, a grant's user. */
+void p2m_mark_dirty(struct domain *d, gfn_t g);
 
 /* --- guest-virtual addresses --- */
 

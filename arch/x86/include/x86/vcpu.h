@@ -100,6 +100,8 @@ struct x86_domain {
     uint32_t zap_cursor;      /* [domctl] frame from which pv_mmio_zap goes on; 0 = from the first */
     uint32_t tsc_incarnation; /* [d] */
     struct hvm_domain *hvm;   /* [c] x86/hvm.h; NULL: PV */
+    uint64_t log_next;        /* [domctl] shadow_op: where it goes on */
+    uint32_t log_dirty;       /* [domctl] pages it has found written so far */
     struct p2m *p2m;          /* [c] x86/p2m.h; NULL: not translated */
 };
 
