@@ -125,7 +125,7 @@ void place_and_unlock(struct vcpu *v, struct runq *rq, unsigned long flags)
             break;
         }
         perf_count(migrations);
-        __atomic_store_n(&v->cpu, cpu, __ATOMIC_RELAXED);
+        __atomic_store_n(&v->cpu, cpu, __ATOMIC_RELEASE);
         spin_unlock_irq(&rq->lock, flags);
         rq = vcpu_rq_lock(v, &flags);
         moved = true;
@@ -143,7 +143,7 @@ static bool take_from(struct runq *from, struct runq *to, int64_t limit)
     struct vcpu *v = policy->steal(from, to->cpu, limit);
 
     if (v)
-        __atomic_store_n(&v->cpu, to->cpu, __ATOMIC_RELAXED);
+        __atomic_store_n(&v->cpu, to->cpu, __ATOMIC_RELEASE); /* vcpu_rq_lock */
     spin_unlock_irq(&from->lock, flags);
     if (!v)
         return false;

@@ -52,7 +52,8 @@ struct runq *vcpu_rq_lock(const struct vcpu *v, unsigned long *flags)
         struct runq *rq = &runqs[__atomic_load_n(&v->cpu, __ATOMIC_RELAXED)];
 
         *flags = spin_lock_irq(&rq->lock);
-        if (likely(rq->cpu == v->cpu))
+        /* Who moved v here held another queue's lock: what he did with v comes before this (take_from). */
+        if (likely(rq->cpu == __atomic_load_n(&v->cpu, __ATOMIC_ACQUIRE)))
             return rq;
         spin_unlock_irq(&rq->lock, *flags);
     }
