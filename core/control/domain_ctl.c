@@ -52,7 +52,7 @@ long domctl_max_mem(struct hypercall *hc)
     struct domctl *c = domctl_of(hc);
 
     spin_lock(&c->d->page_lock);
-    c->d->max_frames = c->op.u.max_mem.max_memkb / KIB_PER_FRAME;
+    __atomic_store_n(&c->d->max_frames, c->op.u.max_mem.max_memkb / KIB_PER_FRAME, __ATOMIC_RELAXED);
     spin_unlock(&c->d->page_lock);
     return 0;
 }

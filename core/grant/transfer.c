@@ -74,7 +74,9 @@ static int hand_over(struct domain *to, uint32_t ref, did_t from, mfn_t m)
     ref = (uint32_t)array_index(ref, grant_refs(t));
     if (t->version == 1 && !to->ops->translated && m.n >> 32)
         return GNTST_address_too_big;
-    if (__atomic_load_n(&to->frames, __ATOMIC_RELAXED) >= to->max_frames || domain_is_dying(to))
+    if (__atomic_load_n(&to->frames, __ATOMIC_RELAXED) >=
+            __atomic_load_n(&to->max_frames, __ATOMIC_RELAXED) ||
+        domain_is_dying(to))
         return GNTST_general_error;
     if (!commit(t, ref, from, &where))
         return GNTST_general_error;

@@ -242,7 +242,7 @@ static long op_maximum_reservation(struct hypercall *hc)
     long rc = target_of(hc, &d);
 
     if (!rc) {
-        rc = (long)MIN(d->max_frames, (uint64_t)INT64_MAX);
+        rc = (long)MIN(__atomic_load_n(&d->max_frames, __ATOMIC_RELAXED), (uint64_t)INT64_MAX);
         domain_put(d);
     }
     return rc;
@@ -312,7 +312,9 @@ static long op_pod_target(struct hypercall *hc)
     if (rc)
         return rc;
     if ((hc->arg[0] & ((1u << MEMOP_EXTENT_SHIFT) - 1)) == XENMEM_set_pod_target)
-        rc = t.target_pages > d->max_frames ? -EINVAL : arch_pod_target(d, t.target_pages);
+        rc = t.target_pages > __atomic_load_n(&d->max_frames, __ATOMIC_RELAXED)
+                 ? -EINVAL
+                 : arch_pod_target(d, t.target_pages);
     if (!rc) {
         t.tot_pages = __atomic_load_n(&d->frames, __ATOMIC_RELAXED);
         arch_pod_info(d, &t.pod_cache_pages, &t.pod_entries);

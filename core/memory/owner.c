@@ -125,6 +125,12 @@ static void list_del(struct domain *d, struct frame *f)
 
 /* --- charging --- */
 
+/* A domain's figures change under its page_lock and are read without it, too. */
+static void figure_set(uint64_t *figure, uint64_t to)
+{
+    __atomic_store_n(figure, to, __ATOMIC_RELAXED);
+}
+
 /* Counts n frames against d's limit and uses up to n of its claim (*claimed). -ENOMEM, -EINVAL when d dies. */
 static int charge(struct domain *d, uint64_t n, unsigned flags, bool use_claim, uint64_t *claimed)
 {
@@ -138,8 +144,8 @@ static int charge(struct domain *d, uint64_t n, unsigned flags, bool use_claim, 
     *claimed = rc || !use_claim ? 0 : MIN(n, d->outstanding);
     if (!rc) {
         owner_enter(d);
-        d->frames += n;
-        d->outstanding -= *claimed;
+        figure_set(&d->frames, d->frames + n);
+        figure_set(&d->outstanding, d->outstanding - *claimed);
     }
     spin_unlock(&d->page_lock);
     if (rc)
@@ -155,10 +161,10 @@ static void uncharge(struct domain *d, uint64_t n, uint64_t claimed)
     bool put, keep;
 
     spin_lock(&d->page_lock);
-    d->frames -= n;
+    figure_set(&d->frames, d->frames - n);
     keep = claimed && !domain_is_dying(d);
     if (keep) {
-        d->outstanding += claimed;
+        figure_set(&d->outstanding, d->outstanding + claimed);
         __atomic_fetch_add(&claimed_total, claimed, __ATOMIC_RELAXED);
     }
     put = owner_leave(d);
@@ -283,7 +289,7 @@ bool frame_steal(struct domain *d, struct frame *f)
     __atomic_store_n(&f->owner, FRAME_NO_OWNER, __ATOMIC_RELAXED);
     __atomic_store_n(&f->type, 0, __ATOMIC_RELAXED);
     frame_flags_change(f, FRAME_F_CLEAN, 0); /* it was written, or not: nobody knows it any more */
-    d->frames--;
+    figure_set(&d->frames, d->frames - 1);
     put = owner_leave(d);
     unlock_and_put(d, put);
     __atomic_fetch_sub(&owned_total, 1, __ATOMIC_RELAXED);
@@ -338,7 +344,7 @@ void owner_frame_last_put(struct frame *f)
     spin_lock(&d->page_lock);
     list_del(d, f);
     __atomic_store_n(&f->owner, FRAME_NO_OWNER, __ATOMIC_RELAXED);
-    d->frames--;
+    figure_set(&d->frames, d->frames - 1);
     dying = domain_is_dying(d);
     put = owner_leave(d);
     spin_unlock(&d->page_lock);
@@ -356,7 +362,7 @@ static void claim_drop(struct domain *d)
 
     spin_lock(&d->page_lock);
     n = d->outstanding;
-    d->outstanding = 0;
+    figure_set(&d->outstanding, 0);
     __atomic_fetch_sub(&claimed_total, n, __ATOMIC_RELAXED);
     spin_unlock(&d->page_lock);
     budget_give(n);
@@ -409,7 +415,7 @@ int frame_claim(struct domain *d, uint64_t pages)
     else if (!budget_take(pages - d->frames, budget_reserve()))
         rc = -ENOMEM;
     if (!rc) {
-        d->outstanding = pages - d->frames;
+        figure_set(&d->outstanding, pages - d->frames);
         __atomic_fetch_add(&claimed_total, d->outstanding, __ATOMIC_RELAXED);
     }
     spin_unlock(&d->page_lock);
