@@ -50,6 +50,51 @@ static void all_bits(void **state)
     }
 }
 
+/* Reports come back oldest first, each class apart, once; what was fetched frees its place only when acknowledged. */
+static void reports(void **state)
+{
+    struct mce_report r = {.urgent = false}, got;
+
+    assert_false(mce_log_fetch(false, &got));
+    for (unsigned i = 0; i < MCE_LOG_PLACES; i++) {
+        r.urgent = i % 4 == 3;
+        r.status = i;
+        assert_true(mce_log_put(&r));
+    }
+    r.status = 99;
+    assert_false(mce_log_put(&r)); /* full: the first ones stay */
+    for (unsigned i = 0; i < MCE_LOG_PLACES; i++)
+        if (i % 4 != 3) {
+            assert_true(mce_log_fetch(false, &got));
+            assert_int_equal(got.status, i);
+            if (i == 0)
+                assert_false(mce_log_put(&r)); /* its place is still ours */
+            assert_false(mce_log_ack(true, got.id));
+            assert_false(mce_log_ack(false, got.id + MCE_LOG_PLACES));
+            if (i == 0) { /* it could not be handed over: the next fetch finds it again */
+                uint64_t id = got.id;
+
+                assert_true(mce_log_put_back(false, id));
+                assert_true(mce_log_fetch(false, &got));
+                assert_int_equal(got.id, id);
+            }
+            assert_true(mce_log_ack(false, got.id));
+            assert_false(mce_log_ack(false, got.id));
+        }
+    assert_false(mce_log_fetch(false, &got));
+    r.urgent = true;
+    assert_true(mce_log_put(&r));
+    for (unsigned i = 3; i < MCE_LOG_PLACES; i += 4) {
+        assert_true(mce_log_fetch(true, &got));
+        assert_int_equal(got.status, i);
+        assert_true(mce_log_ack(true, got.id));
+    }
+    assert_true(mce_log_fetch(true, &got)); /* the new one came after all others, whatever its place */
+    assert_int_equal(got.status, 99);
+    assert_true(mce_log_ack(true, got.id));
+    assert_false(mce_log_fetch(true, &got));
+}
+
 static void resumable(void **state)
 {
     assert_int_equal(mce_judge(MCG_RIPV, MCE_CONTINUE, true), MCE_CONTINUE);
@@ -63,7 +108,7 @@ static void resumable(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(one_bank), cmocka_unit_test(all_bits),
-                                       cmocka_unit_test(resumable)};
+                                       cmocka_unit_test(reports), cmocka_unit_test(resumable)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

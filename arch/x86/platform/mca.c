@@ -1,7 +1,6 @@
 /*
  * The machine-check hypercall (xen/arch-x86/xen-mca.h). Machine checks that Krypton survives are reported in
- * its log; no telemetry is queued for the hardware domain yet, so fetching finds nothing - which is an answer
- * the interface has.
+ * its log and kept for the hardware domain (policy/mce_log.c), which VIRQ_MCA tells of them.
  *
  * No state, no locks.
  */
@@ -12,6 +11,7 @@
 #include "lib/string.h"
 #include "private.h"
 #include "x86/cpu.h"
+#include "x86/mce.h"
 
 static struct xen_mc *mc_of(const struct hypercall *hc)
 {
@@ -21,22 +21,6 @@ static struct xen_mc *mc_of(const struct hypercall *hc)
 static long write_back(struct hypercall *hc)
 {
     return guest_write(hc->caller, GVA(hc->arg[0]), mc_of(hc), sizeof(struct xen_mc));
-}
-
-static long op_fetch(struct hypercall *hc)
-{
-    struct xen_mc_fetch *s = &mc_of(hc)->u.mc_fetch;
-    uint32_t cmd = s->flags & (XEN_MC_NONURGENT | XEN_MC_URGENT);
-
-    if (cmd != XEN_MC_NONURGENT && cmd != XEN_MC_URGENT)
-        return -EINVAL;
-    if (s->flags & XEN_MC_ACK) {
-        s->flags = XEN_MC_OK;
-    } else {
-        s->flags = XEN_MC_OK | XEN_MC_NODATA;
-        s->fetch_id = 0;
-    }
-    return write_back(hc);
 }
 
 /* Threads and cores of a package by the bits of an APIC id that number them (CPUID leaf 0xb; 1 each without
@@ -55,6 +39,82 @@ static void topology(struct mcinfo_logical_cpu *c, uint32_t id)
     c->mc_chipid = id >> package_bits;
     c->mc_nthreads = 1u << thread_bits;
     c->mc_ncores = c->mc_ncores_active = 1u << (package_bits - thread_bits);
+}
+
+/* One report: what the whole CPU said, and one bank. The buffer is zero beyond it. */
+static void report_write(struct mc_info *m, const struct mce_report *r)
+{
+    struct mcinfo_logical_cpu c;
+    struct mcinfo_global *g = (struct mcinfo_global *)m->mi_data;
+    struct mcinfo_bank *b = (struct mcinfo_bank *)(g + 1);
+
+    topology(&c, cpu_apic_id[r->cpu]);
+    m->mi_nentries = 2;
+    g->common = (struct mcinfo_common){.type = MC_TYPE_GLOBAL, .size = sizeof(*g)};
+    g->mc_domid = r->domid;
+    g->mc_vcpuid = r->vcpuid;
+    g->mc_socketid = c.mc_chipid;
+    g->mc_coreid = c.mc_coreid;
+    g->mc_core_threadid = c.mc_threadid;
+    g->mc_apicid = cpu_apic_id[r->cpu];
+    g->mc_flags = r->flags;
+    g->mc_gstatus = r->mcg_status;
+    b->common = (struct mcinfo_common){.type = MC_TYPE_BANK, .size = sizeof(*b)};
+    b->mc_bank = r->bank;
+    b->mc_domid = r->domid;
+    b->mc_status = r->status;
+    b->mc_addr = r->addr;
+    b->mc_misc = r->misc;
+    b->mc_tsc = r->tsc;
+}
+_Static_assert(sizeof(struct mcinfo_global) + sizeof(struct mcinfo_bank) <=
+                       sizeof(((struct mc_info *)0)->mi_data) &&
+                   sizeof(struct mcinfo_global) % 8 == 0,
+               "both fit, aligned");
+
+/* A report that cannot be handed over stays. */
+static long fetch_one(struct hypercall *hc, bool urgent)
+{
+    struct xen_mc_fetch *s = &mc_of(hc)->u.mc_fetch;
+    struct mc_info *m;
+    struct mce_report r;
+    long ret;
+
+    if (!HANDLE(s->data).a)
+        return -EINVAL;
+    m = mem_new(struct mc_info);
+    if (!m)
+        return -ENOMEM;
+    if (mce_log_fetch(urgent, &r)) {
+        report_write(m, &r);
+        s->flags = XEN_MC_OK;
+        s->fetch_id = r.id;
+        ret = guest_write(hc->caller, HANDLE(s->data), m, sizeof(*m));
+        if (!ret)
+            ret = write_back(hc);
+        if (ret)
+            mce_log_put_back(urgent, r.id);
+    } else {
+        s->flags = XEN_MC_OK | XEN_MC_NODATA;
+        s->fetch_id = 0;
+        ret = write_back(hc);
+    }
+    mem_free(m);
+    return ret;
+}
+
+static long op_fetch(struct hypercall *hc)
+{
+    struct xen_mc_fetch *s = &mc_of(hc)->u.mc_fetch;
+    uint32_t cmd = s->flags & (XEN_MC_NONURGENT | XEN_MC_URGENT);
+
+    if (cmd != XEN_MC_NONURGENT && cmd != XEN_MC_URGENT)
+        return -EINVAL;
+    if (!(s->flags & XEN_MC_ACK))
+        return fetch_one(hc, cmd == XEN_MC_URGENT);
+    mce_log_ack(cmd == XEN_MC_URGENT, s->fetch_id);
+    s->flags = XEN_MC_OK;
+    return write_back(hc);
 }
 
 /* What differs between CPUs is the APIC id; the rest is the same everywhere and read here. */
@@ -114,7 +174,7 @@ static long op_physcpuinfo(struct hypercall *hc)
 }
 
 const struct hc_op mca_ops[] = {
-    {XEN_MC_fetch, PERM_HARDWARE, "fetch", op_fetch, 0, "always finds nothing: errors go to Krypton's log"},
+    {XEN_MC_fetch, PERM_HARDWARE, "fetch", op_fetch, 0, NULL},
     {XEN_MC_notifydomain, PERM_HARDWARE, "notifydomain", NULL, EINVAL, "withdrawn from the interface"},
     {XEN_MC_physcpuinfo, PERM_HARDWARE, "physcpuinfo", op_physcpuinfo, 0, NULL},
     {XEN_MC_msrinject, PERM_HARDWARE, "msrinject", NULL, EOPNOTSUPP, "missing: test aid"},

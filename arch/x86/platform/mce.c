@@ -13,7 +13,9 @@
 #include "arch/cpu.h"
 #include "arch/time.h"
 #include "core/console.h"
+#include "core/abi.h"
 #include "core/domain.h"
+#include "core/evtchn.h"
 #include "core/log.h"
 #include "core/timer.h"
 #include "private.h"
@@ -34,15 +36,39 @@ static unsigned bank_count(void)
     return MIN(MCG_CAP_COUNT(cap), BANKS_MOST);
 }
 
-/* Prints and clears what the bank holds; its status, or 0. */
-static uint64_t bank_take(unsigned bank, const char *what)
+static bool news; /* [a] the hardware domain has not been told of a report yet */
+
+/* For the hardware domain. A guest is named where it ran; for what looking finds nobody is known. */
+static void keep(struct mce_report *r, uint32_t flags, bool from_guest)
 {
+    const struct vcpu *v = from_guest ? arch_current() : NULL;
+
+    r->urgent = flags & MC_FLAG_MCE;
+    r->flags = flags | (r->status & MCI_UNCORRECTED ? MC_FLAG_UNCORRECTABLE : MC_FLAG_CORRECTABLE);
+    r->cpu = arch_cpu_id();
+    r->domid = v ? v->domain->id.v : DOMID_INVALID;
+    r->vcpuid = v ? (uint16_t)v->id : XEN_MC_VCPUID_INVALID;
+    r->mcg_status = rdmsr(MSR_MCG_STATUS);
+    r->tsc = rdtsc();
+    if (mce_log_put(r))
+        __atomic_store_n(&news, true, __ATOMIC_RELAXED);
+}
+
+/* Prints, keeps and clears what the bank holds; its status, or 0. flags: MC_FLAG_* of how it was found. */
+static uint64_t bank_take(unsigned bank, const char *what, uint32_t flags, bool from_guest)
+{
+    struct mce_report r = {.bank = (uint16_t)bank};
     uint64_t status, addr = 0;
 
     if (!rdmsr_safe(MSR_MC0_STATUS + 4 * bank, &status) || !(status & MCI_VALID))
         return 0;
     if (status & MCI_ADDR_VALID && !rdmsr_safe(MSR_MC0_ADDR + 4 * bank, &addr))
         addr = 0;
+    if (status & MCI_MISC_VALID && !rdmsr_safe(MSR_MC0_MISC + 4 * bank, &r.misc))
+        r.misc = 0;
+    r.status = status;
+    r.addr = addr;
+    keep(&r, flags, from_guest);
     log_err("machine check: CPU %u bank %u: %s, status %#llx address %#llx", arch_cpu_id(), bank, what,
             (unsigned long long)status, (unsigned long long)addr);
     if (!wrmsr_safe(MSR_MC0_STATUS + 4 * bank, 0))
@@ -58,7 +84,8 @@ static enum mce_verdict judge_banks(bool from_guest)
     enum mce_verdict worst = MCE_CONTINUE;
 
     for (unsigned i = 0; i < bank_count(); i++) {
-        enum mce_verdict v = mce_judge_bank(cap, bank_take(i, "reported by exception"), from_guest);
+        enum mce_verdict v =
+            mce_judge_bank(cap, bank_take(i, "reported by exception", MC_FLAG_MCE, from_guest), from_guest);
 
         worst = MAX(worst, v);
     }
@@ -87,7 +114,10 @@ void mce_exception(const struct guest_regs *r, bool from_guest)
 static void poll(void *unused)
 {
     for (unsigned i = 0; i < bank_count(); i++)
-        (void)bank_take(i, "corrected, or not used yet");
+        (void)bank_take(i, "corrected, or not used yet", MC_FLAG_POLLED, false);
+    /* Of those by exception, too: there no lock can be taken. */
+    if (__atomic_exchange_n(&news, false, __ATOMIC_RELAXED))
+        evtchn_virq_dom0(VIRQ_MCA);
     timer_set(&poll_timer[arch_cpu_id()], arch_time_ns() + POLL_NS);
 }
 
@@ -96,7 +126,7 @@ void mce_init_cpu(void)
     if (!cpu_features.mca)
         return;
     for (unsigned i = 0; i < bank_count(); i++) {
-        (void)bank_take(i, "left from before the start");
+        (void)bank_take(i, "left from before the start", MC_FLAG_RESET, false);
         /* Bank 0 of the oldest family 6 belongs to the firmware. */
         if ((i || cpu_features.family != 6 || cpu_features.model >= 0x1a) &&
             !wrmsr_safe(MSR_MC0_CTL + 4 * i, ~0ull))

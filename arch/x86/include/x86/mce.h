@@ -15,6 +15,7 @@ struct guest_regs;
 #define MCI_VALID        (1ull << 63)
 #define MCI_OVERFLOW     (1ull << 62)
 #define MCI_UNCORRECTED  (1ull << 61)
+#define MCI_MISC_VALID   (1ull << 59)
 #define MCI_ADDR_VALID   (1ull << 58)
 #define MCI_CONTEXT_LOST (1ull << 57)
 #define MCI_SIGNALED     (1ull << 56) /* SER_P: by this machine check */
@@ -29,6 +30,25 @@ enum mce_verdict {
 enum mce_verdict mce_judge_bank(uint64_t cap, uint64_t status, bool from_guest);
 /* And the global status, of a machine check exception whose banks gave `worst`. */
 enum mce_verdict mce_judge(uint64_t mcg_status, enum mce_verdict worst, bool from_guest);
+
+/* --- policy/mce_log.c: reports for the hardware domain; all lock-free, any context */
+#define MCE_LOG_PLACES 32u
+struct mce_report {
+    uint64_t id;    /* given by mce_log_put */
+    bool urgent;    /* by exception; else found by looking */
+    uint32_t flags; /* MC_FLAG_* */
+    uint32_t cpu;   /* that found it */
+    uint16_t bank;
+    uint16_t domid;  /* who ran, DOMID_INVALID: not known */
+    uint16_t vcpuid; /* XEN_MC_VCPUID_INVALID: not known */
+    uint64_t mcg_status, status, addr, misc, tsc;
+};
+/* False: no place left, the report is not kept. */
+bool mce_log_put(const struct mce_report *r);
+/* The oldest of its class that nobody has fetched; it waits for ack, or is put back for the next fetch. */
+bool must_check mce_log_fetch(bool urgent, struct mce_report *out);
+bool mce_log_ack(bool urgent, uint64_t id); /* false: no such report was fetched */
+bool mce_log_put_back(bool urgent, uint64_t id);
 
 /* #MC, on this CPU. Does not return if the machine cannot go on. */
 void mce_exception(const struct guest_regs *r, bool from_guest);

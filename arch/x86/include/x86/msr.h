@@ -21,6 +21,7 @@
 #define MSR_MC0_CTL           0x400
 #define MSR_MC0_STATUS        0x401
 #define MSR_MC0_ADDR          0x402
+#define MSR_MC0_MISC          0x403
 #define MSR_TSC_DEADLINE      0x6e0
 #define MSR_X2APIC            0x800
 #define MSR_X2APIC_ICR        0x830
