@@ -96,7 +96,8 @@ void prove_bind_interdomain(void)
         prove(theirs[1].state == was && !theirs[1].remote && theirs[0].state == EVT_FREE);
         return;
     }
-    prove(rport == 1 && was == EVT_UNBOUND && who == us.id.v && !us.dying && out.v == OURS && rung == 1 && !released);
+    prove(rport == 1 && was == EVT_UNBOUND && who == us.id.v && !us.dying && out.v == OURS && rung == 1 &&
+          !released);
     prove(ours[OURS].state == EVT_INTERDOMAIN && ours[OURS].remote == &them && ours[OURS].remote_port == 1);
     prove(theirs[1].state == EVT_INTERDOMAIN && theirs[1].remote == &us && theirs[1].remote_port == OURS);
 }
