@@ -86,6 +86,10 @@ xl_ramdisk() {
         [ -L "$f" ] || programs+=" /usr/bin/${f##*/}"
     done
     for f in chmod exists list ls read rm watch write; do ln -s xenstore "$d/usr/bin/xenstore-$f"; done
+    # oxenstored of 4.20 loads how it asks for domains' state.
+    for f in "$tree/usr/lib/xen-$version"/ocaml/xsd_glue/*/*.cmxs; do
+        [ ! -f "$f" ] || programs+=" ${f#"$tree"}"
+    done
     # libgcc_s is what the C library loads when a thread is cancelled.
     programs+=" /usr/bin/bash /usr/bin/grep /usr/bin/stat /usr/bin/flock /usr/bin/ip /usr/sbin/losetup /lib/x86_64-linux-gnu/libgcc_s.so.1"
     # shellcheck disable=SC2086
