@@ -146,7 +146,10 @@ static enum walk_result page_move(struct vcpu *v, struct walk *w, void *buf, siz
 static enum walk_result range_move(struct vcpu *v, const struct guest_paging *gp, uint64_t va, void *buf,
                                    size_t n, unsigned access, enum direction dir, struct walk *w)
 {
-    *w = (struct walk){.p = p2m_of(v->domain), .gp = gp, .access = access};
+    w->p = p2m_of(v->domain); /* the rest is set by the walk, if there is one */
+    w->gp = gp;
+    w->access = access;
+    w->error = 0;
     while (n) {
         size_t part = MIN(n, FRAME_SIZE - (va & (FRAME_SIZE - 1)));
         enum walk_result r;
