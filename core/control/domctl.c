@@ -22,7 +22,7 @@
     {                                                                                                        \
         XEN_DOMCTL_##op, PERM_CONTROL, "XEN_DOMCTL_" #op, .refused = code, .note = why                       \
     }
-#define HVM "no HVM guests yet"
+#define HVM "devices of HVM guests are not there yet"
 
 const struct hc_op domctl_ops[] = {
     ROW(createdomain, domctl_createdomain),
@@ -52,8 +52,8 @@ const struct hc_op domctl_ops[] = {
     ROW(resumedomain, domctl_resumedomain),
     ROW(sendtrigger, domctl_sendtrigger, .note = "NMI; the others are an HVM guest's"),
     ROW(subscribe, domctl_subscribe),
-    NOT(gethvmcontext, EINVAL, HVM),
-    NOT(sethvmcontext, EINVAL, HVM),
+    ROW(gethvmcontext, arch_domctl, .note = "HEADER, CPU, LAPIC, LAPIC_REGS, MTRR; EINVAL for PV guests"),
+    ROW(sethvmcontext, arch_domctl, .note = "the same"),
     ROW(set_address_size, arch_domctl, .note = "64; 32-bit PV guests: EOPNOTSUPP"),
     ROW(get_address_size, arch_domctl),
     NOT(assign_device, ENOSYS, "no IOMMU driver yet"),
@@ -68,7 +68,7 @@ const struct hc_op domctl_ops[] = {
     NOT(unbind_pt_irq, EINVAL, HVM),
     NOT(get_device_group, ENOSYS, "no IOMMU driver yet"),
     NOT(debug_op, EOPNOTSUPP, "single steps by the processor are for HVM guests; a PV kernel has TF"),
-    NOT(gethvmcontext_partial, EINVAL, HVM),
+    ROW(gethvmcontext_partial, arch_domctl, .note = "the same"),
     NOT(vm_event_op, EOPNOTSUPP, "no introspection"),
     NOT(mem_sharing_op, EOPNOTSUPP, "no page sharing"),
     ROW(gettscinfo, arch_domctl),

@@ -8,6 +8,7 @@
  *     so executing it again goes on with that entry.
  * Locks: none.
  */
+#include "arch/guest_ops.h"
 #include "core/hypercall.h"
 #include "core/abi.h"
 #include "core/domain.h"
@@ -62,8 +63,15 @@ static bool permitted(const struct vcpu *caller, enum hc_perm perm)
         return caller->domain->privileged;
     case PERM_HARDWARE:
         return caller->domain->hardware;
+    case PERM_PV:
+        return !caller->domain->ops->translated;
     }
     return false;
+}
+
+static long not_permitted(enum hc_perm perm)
+{
+    return perm == PERM_PV ? -ENOSYS : -EPERM;
 }
 
 static long refuse(int code)
@@ -107,7 +115,7 @@ static long run_op(struct hypercall *hc, const struct hc_row *e)
     if (!op)
         return refuse(e->unknown);
     if (!permitted(hc->caller, op->perm))
-        return -EPERM;
+        return not_permitted(op->perm);
     return op->fn ? op->fn(hc) : refuse(op->refused);
 }
 
@@ -138,7 +146,7 @@ long hypercall_dispatch(struct hypercall *hc)
     if (unlikely(trace_mask))
         trace_hypercall(hc);
     if (unlikely(!permitted(hc->caller, e->perm)))
-        return -EPERM;
+        return not_permitted(e->perm);
     if (e->fn)
         return e->fn(hc);
     return e->ops ? run_op(hc, e) : refuse(e->unknown);

@@ -32,6 +32,7 @@
 #include "core/log.h"
 #include "core/work.h"
 #include "arch/cpu.h"
+#include "arch/guest_ops.h"
 #include "arch/time.h"
 
 struct runq runqs[MAX_CPUS];
@@ -172,7 +173,8 @@ void vcpu_block(struct vcpu *v)
     v->info->evtchn_upcall_mask = 0;
     __atomic_fetch_or(&v->pause_flags, VPF_BLOCKED, __ATOMIC_SEQ_CST);
     /* Whoever sends an event from here on sees BLOCKED; what was sent before is seen here. */
-    if (__atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_SEQ_CST))
+    if (__atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_SEQ_CST) ||
+        (v->domain->ops->awake && v->domain->ops->awake(v)))
         __atomic_fetch_and(&v->pause_flags, ~(uint32_t)VPF_BLOCKED, __ATOMIC_SEQ_CST);
     else
         work_raise(WORK_SCHEDULE);

@@ -30,6 +30,7 @@ enum hc_perm {
     PERM_TARGET, /* the handler resolves its target with hc_target(): itself, or any if the caller is privileged */
     PERM_CONTROL,  /* control domain only */
     PERM_HARDWARE, /* the domain that owns the hardware */
+    PERM_PV,       /* PV guests, each on itself; the hypercall does not exist for others (ENOSYS) */
 };
 
 typedef long (*hc_fn)(struct hypercall *hc);

@@ -12,7 +12,8 @@
 
 #define PERF_ARRAYS(A)                                                                                       \
     A(hypercalls, "hypercalls", 64)                                                                          \
-    A(exceptions, "exceptions", 32)
+    A(exceptions, "exceptions", 32)                                                                          \
+    A(hvm_exits, "HVM guests: exits by kind", 32)
 
 #define PERF_SINGLES(S)                                                                                      \
     S(hypercalls_again, "hypercalls: preempted")                                                             \

@@ -145,7 +145,7 @@ void pv_l4_changed(struct domain *d, mfn_t l4)
 {
 }
 
-int pv_policy_domain_init(struct domain *d)
+int guest_policy_domain_init(struct domain *d)
 {
     return 0;
 }

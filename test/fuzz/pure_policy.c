@@ -80,7 +80,7 @@ static void cpuid(const struct cpu_policy *p)
     uint32_t leaf = base[next(1) % 3] + (uint32_t)next(1);
     struct cpuid_leaf out;
 
-    policy_cpuid_pv(p, &env, leaf, (uint32_t)next(1), &out);
+    policy_cpuid(p, &env, leaf, (uint32_t)next(1), &out);
     if (leaf == 1)
         BUG_ON(out.c & (1u << 5 | 1u << 3 | 1u << 17)); /* VMX, MONITOR, PCID */
     if (leaf == 0x80000001)

@@ -47,7 +47,7 @@ static struct cpu_policy policy_of(const struct env *e)
 
     policy_build_pv_max(&e->host, &p);
     if (!e->hardware)
-        policy_pv_default(&p);
+        policy_default(&p);
     return p;
 }
 
@@ -56,7 +56,7 @@ static struct cpuid_leaf ask_policy(const struct cpu_policy *p, uint32_t leaf, u
     struct env e = env_full();
     struct cpuid_leaf l;
 
-    policy_cpuid_pv(p, &e.vcpu, leaf, sub, &l);
+    policy_cpuid(p, &e.vcpu, leaf, sub, &l);
     return l;
 }
 
@@ -65,7 +65,7 @@ static struct cpuid_leaf ask(const struct env *e, uint32_t leaf, uint32_t sub)
     struct cpu_policy p = policy_of(e);
     struct cpuid_leaf l;
 
-    policy_cpuid_pv(&p, &e->vcpu, leaf, sub, &l);
+    policy_cpuid(&p, &e->vcpu, leaf, sub, &l);
     return l;
 }
 

@@ -32,6 +32,7 @@
 #include "core/sched.h"
 #include "lib/string.h"
 #include "x86/cpu.h"
+#include "x86/hvm.h"
 #include "x86/layout.h"
 #include "x86/mce.h"
 #include "x86/mm.h"
@@ -180,7 +181,7 @@ static enum start_result start_one(unsigned cpu, uint32_t apic)
     uint64_t *slot = (uint64_t *)in_low(trampoline_stack);
     struct ap_memory m;
 
-    if (sched_init_cpu(cpu) || !alloc_memory(cpu, &m)) {
+    if (sched_init_cpu(cpu) || !hvm_prepare_cpu(cpu) || !alloc_memory(cpu, &m)) {
         log_err("SMP: no memory for the CPU with APIC id %u", apic);
         return SKIPPED;
     }
@@ -221,7 +222,8 @@ static bool like_boot_cpu(void)
 
     return (ext.d >> 20 & 1) && (!f->gbpages || ext.d >> 26 & 1) && (!f->rdtscp || ext.d >> 27 & 1) &&
            (!f->xsave || one.c >> 26 & 1) && (!f->x2apic || one.c >> 21 & 1) && (!f->fsgsbase || l7b & 1) &&
-           (!f->smep || l7b >> 7 & 1) && (!f->smap || l7b >> 20 & 1) && spec_cpu_suits();
+           (!hvm_available() || ext.c >> 2 & 1) && (!f->smep || l7b >> 7 & 1) &&
+           (!f->smap || l7b >> 20 & 1) && spec_cpu_suits();
 }
 
 /* First C of a new CPU, interrupts off, on its own stack, with the trampoline's page tables. */
@@ -236,6 +238,7 @@ void smp_ap_start(void)
         machine_park();
     }
     cpu_init_this(cpu);
+    hvm_init_cpu();
     apic_init_cpu();
     if (apic_id() != cpu_apic_id[cpu]) {
         __atomic_store_n(&ap_state, AP_REFUSED, __ATOMIC_RELEASE);

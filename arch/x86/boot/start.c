@@ -22,6 +22,8 @@
 #include "drivers/vga.h"
 #include "lib/string.h"
 #include "x86/cpu.h"
+#include "x86/guest.h"
+#include "x86/hvm.h"
 #include "x86/layout.h"
 #include "x86/mce.h"
 #include "x86/mm.h"
@@ -105,13 +107,14 @@ static void stage2(void)
     time_init();
     mce_init_cpu();
     hypercall_init();
-    pv_policy_init();
+    guest_policy_init();
     domain_subsystem_init();
     sched_init();
     cpu_info()->current = sched_idle_vcpu(0);
     console_input_init();
     pv_dump_init();
     pv_hardware_nmi_init();
+    hvm_init();
     hw_sti();
     uart_irq_init();
     log_debug("Boot: interrupts on");

@@ -8,6 +8,7 @@
 #include "arch/mem.h"
 #include "core/frame.h"
 #include "core/guest.h"
+#include "x86/hvm.h"
 #include "x86/platform.h"
 #include "x86/pv.h"
 
@@ -126,11 +127,41 @@ static long gettscinfo(struct domctl *c)
     return 0;
 }
 
+/* Operations on what only a PV guest has, or that are not there for the others yet. */
+static bool pv_only(uint32_t cmd)
+{
+    switch (cmd) {
+    case XEN_DOMCTL_set_address_size:
+    case XEN_DOMCTL_hypercall_init:
+    case XEN_DOMCTL_getvcpucontext:
+    case XEN_DOMCTL_get_ext_vcpucontext:
+    case XEN_DOMCTL_set_ext_vcpucontext:
+    case XEN_DOMCTL_getvcpuextstate:
+    case XEN_DOMCTL_setvcpuextstate:
+    case XEN_DOMCTL_get_vcpu_msrs:
+    case XEN_DOMCTL_set_vcpu_msrs:
+    case XEN_DOMCTL_setdebugging:
+    case XEN_DOMCTL_gdbsx_guestmemio:
+    case XEN_DOMCTL_gdbsx_pausevcpu:
+    case XEN_DOMCTL_gdbsx_unpausevcpu:
+    case XEN_DOMCTL_gdbsx_domstatus:
+        return true;
+    default:
+        return false;
+    }
+}
+
 long arch_domctl(struct hypercall *hc)
 {
     struct domctl *c = domctl_of(hc);
 
+    if (c->d->ops->translated && pv_only(c->op.cmd))
+        return -EOPNOTSUPP;
     switch (c->op.cmd) {
+    case XEN_DOMCTL_gethvmcontext:
+    case XEN_DOMCTL_sethvmcontext:
+    case XEN_DOMCTL_gethvmcontext_partial:
+        return c->d->ops->translated ? hvm_domctl(c) : -EINVAL;
     case XEN_DOMCTL_set_address_size:
         return set_address_size(c);
     case XEN_DOMCTL_get_address_size:

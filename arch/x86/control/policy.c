@@ -10,7 +10,8 @@
 #include "core/guest.h"
 #include "x86/cpu.h"
 #include "x86/policy.h"
-#include "x86/pv.h"
+#include "x86/guest.h"
+#include "x86/hvm.h"
 
 /* A policy, and what goes to or comes from the caller's buffers: 6 KiB, not for the stack. */
 struct exchange {
@@ -78,7 +79,7 @@ static int take_policy(struct domctl *c, struct exchange *x, struct policy_error
     r = policy_read_leaves(&x->policy, x->leaf, op->nr_leaves, e);
     if (!r)
         r = policy_read_msrs(&x->policy, x->msr, op->nr_msrs, e);
-    return r ? r : policy_check(&x->policy, pv_policy_max, e);
+    return r ? r : policy_check(&x->policy, guest_policy_max(c->d->ops->translated), e);
 }
 
 static int set_policy(struct domctl *c, struct exchange *x, struct policy_error *e)
@@ -94,7 +95,7 @@ static int set_policy(struct domctl *c, struct exchange *x, struct policy_error 
     r = take_policy(c, x, e);
     if (r)
         return r;
-    policy_trim(&x->policy, pv_policy_max);
+    policy_trim(&x->policy, guest_policy_max(d->ops->translated));
     spin_lock(&d->lock);
     r = d->started ? -EEXIST : 0;
     if (!r)
@@ -123,12 +124,13 @@ long control_set_cpu_policy(struct domctl *c)
 
 /* --- sysctl --- */
 
-/* -EOPNOTSUPP: policies of HVM guests. */
+/* -EOPNOTSUPP: policies of HVM guests on a machine that can run none. */
 static int system_policy(uint32_t index, struct cpu_policy *p)
 {
     struct policy_host h;
+    bool hvm;
 
-    pv_policy_host(&h);
+    guest_policy_host(&h);
     switch (index) {
     case XEN_SYSCTL_cpu_policy_raw:
         policy_build_raw(&h, p);
@@ -138,13 +140,15 @@ static int system_policy(uint32_t index, struct cpu_policy *p)
         return 0;
     case XEN_SYSCTL_cpu_policy_pv_max:
     case XEN_SYSCTL_cpu_policy_pv_default:
-        *p = *pv_policy_max;
-        if (index == XEN_SYSCTL_cpu_policy_pv_default)
-            policy_pv_default(p);
-        return 0;
     case XEN_SYSCTL_cpu_policy_hvm_max:
     case XEN_SYSCTL_cpu_policy_hvm_default:
-        return -EOPNOTSUPP;
+        hvm = index == XEN_SYSCTL_cpu_policy_hvm_max || index == XEN_SYSCTL_cpu_policy_hvm_default;
+        if (hvm && !hvm_available())
+            return -EOPNOTSUPP;
+        *p = *guest_policy_max(hvm);
+        if (index == XEN_SYSCTL_cpu_policy_pv_default || index == XEN_SYSCTL_cpu_policy_hvm_default)
+            policy_default(p);
+        return 0;
     default:
         return -EINVAL;
     }

@@ -5,6 +5,7 @@
 #include "private.h"
 #include "arch/control.h"
 #include "x86/cpu.h"
+#include "x86/hvm.h"
 #include "x86/platform.h"
 #include "../metal/asm.h"
 
@@ -88,5 +89,7 @@ void arch_physinfo(struct xen_sysctl_physinfo *p)
     }
     p->cpu_khz = (uint32_t)tsc_khz;
     p->capabilities = XEN_SYSCTL_PHYSCAP_pv | XEN_SYSCTL_PHYSCAP_gnttab_v1 | XEN_SYSCTL_PHYSCAP_gnttab_v2;
+    if (hvm_available())
+        p->capabilities |= XEN_SYSCTL_PHYSCAP_hvm | XEN_SYSCTL_PHYSCAP_hap;
     feature_words(p->hw_cap);
 }

@@ -8,6 +8,7 @@
 #include "x86/guest.h"
 #include "core/alloc.h"
 #include "x86/cpu.h"
+#include "x86/hvm.h"
 #include "x86/platform.h"
 #include "x86/pv.h"
 
@@ -42,7 +43,9 @@ int arch_domain_init(struct domain *d, uint32_t flags)
     if (d->system)
         return 0;
     x86_domain(d)->serial = __atomic_add_fetch(&serial, 1, __ATOMIC_RELAXED);
-    err = rights_domain_init(d);
+    err = guest_policy_domain_init(d);
+    if (!err)
+        err = rights_domain_init(d);
     if (!err)
         err = pirq_domain_init(d);
     return err ? err : guest_kind(d)->domain_init(d, flags);
@@ -118,7 +121,8 @@ uint32_t arch_features(const struct domain *d)
 
 const char *arch_capabilities(void)
 {
-    return "xen-3.0-x86_64 ";
+    return hvm_available() ? "xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 "
+                           : "xen-3.0-x86_64 ";
 }
 
 uint64_t arch_virt_start(const struct domain *d)

@@ -377,9 +377,9 @@ void time_finish(void)
  * --------------------------------------------------------------------------------------------------------------
  */
 
-static void fill(vcpu_time_info_t *t, const struct timeline *r)
+static void fill(const struct vcpu *v, vcpu_time_info_t *t, const struct timeline *r)
 {
-    t->tsc_timestamp = r->tsc;
+    t->tsc_timestamp = r->tsc + ((const struct x86_vcpu *)v)->tsc_offset;
     t->system_time = r->ns;
     t->tsc_to_system_mul = r->mul;
     t->tsc_shift = r->shift;
@@ -393,7 +393,7 @@ static void publish_info(struct vcpu *v, const struct timeline *r)
 
     __atomic_store_n(&t->version, version, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_RELEASE);
-    fill(t, r);
+    fill(v, t, r);
     __atomic_store_n(&t->version, version + 1, __ATOMIC_RELEASE);
 }
 
@@ -405,7 +405,7 @@ static void publish_area(struct vcpu *v, const struct timeline *r)
     vcpu_time_info_t t = {.version = (__atomic_load_n(&v->info->time.version, __ATOMIC_RELAXED) - 1) | 1};
     gva_t at = v->time_area;
 
-    fill(&t, r);
+    fill(v, &t, r);
     if (!arch_vcpu_area_write(v, at, &t.version, sizeof(t.version)) ||
         !arch_vcpu_area_write(v, at, &t, sizeof(t)))
         return;

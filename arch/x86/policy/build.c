@@ -182,7 +182,49 @@ void policy_build_pv_max(const struct policy_host *h, struct cpu_policy *p)
     policy_trim(p, p);
 }
 
-void policy_pv_default(struct cpu_policy *p)
+/*
+ * --- the maximum of HVM guests: what ring 0 can use of a processor with nested paging, and what the local APIC of Krypton has, which
+ * is emulated whatever the host's has ---
+ */
+
+/* VME PSE PGE MTRR PSE36 beside those of PV guests */
+#define HVM_L1D   (B(1) | B(3) | B(12) | B(13) | B(17))
+#define HVM_L1C   B(17)                  /* PCID */
+#define HVM_OURS  (B(21) | B(24))        /* x2APIC, TSC deadline */
+#define HVM_L7B   (B(7) | B(10) | B(20)) /* SMEP INVPCID SMAP */
+#define HVM_L7C   B(2)                   /* UMIP */
+#define HVM_E1D   B(26)                  /* 1 GiB pages */
+#define HVM_WIDTH 48u
+
+void policy_build_hvm_max(const struct policy_host *h, struct cpu_policy *p)
+{
+    struct cpuid_leaf one, seven, ext, eight;
+
+    policy_build_raw(h, p);
+    one = p->basic[1];
+    seven = p->feature[0];
+    ext = p->extended[1];
+    eight = p->extended[8];
+    limit_leaves(h, p, h->amd ? 0x80000021u : 0x80000008u);
+    basic_leaves(p);
+    feature_leaves(h, p);
+    xstate_leaves(h, p);
+    p->basic[1].d |= one.d & HVM_L1D;
+    p->basic[1].c |= (one.c & HVM_L1C) | HVM_OURS;
+    p->feature[0].b |= seven.b & HVM_L7B;
+    p->feature[0].c |= seven.c & HVM_L7C;
+    extended_leaves(h->amd, p);
+    p->extended[1].d |= ext.d & HVM_E1D;
+    p->extended[8].a = (p->extended[8].a & ~0xffu) | MIN(eight.a & 0xff, HVM_WIDTH);
+    if (!h->xcr0_mask)
+        p->basic[1].c &= ~L1C_XSAVE;
+    p->hv_limit = p->hv2_limit = 0;
+    p->platform_info = 0; /* CPUID always leaves the guest */
+    p->arch_capabilities = 0;
+    policy_trim(p, p);
+}
+
+void policy_default(struct cpu_policy *p)
 {
     p->extended[7].d &= ~B(8); /* invariant TSC: for who cannot migrate */
 }

@@ -1,5 +1,5 @@
 /*
- * CPUID of PV guests: the domain's policy with the vCPU's state filled in. Pure.
+ * CPUID of guests: the domain's policy with the vCPU's state filled in. Pure.
  *
  * Invariants
  *  1. Nothing but the policy and the vCPU's own state is in an answer; the machine is asked for nothing.
@@ -9,11 +9,13 @@
 #include "core/abi.h"
 #include "core/nospec.h"
 
-#define L1C_OSXSAVE (1u << 27)
-#define L1C_XSAVE   (1u << 26)
-#define XCR0_AVX    4u
-#define XCR0_AVX512 0xe0u
-#define XSAVE_MIN   576u /* legacy region and header */
+#define L1C_OSXSAVE             (1u << 27)
+#define L1C_XSAVE               (1u << 26)
+#define XCR0_AVX                4u
+#define XCR0_AVX512             0xe0u
+/* xen/arch-x86/cpuid.h, from 4.17 on */
+#define HVM_CPUID_UPCALL_VECTOR (1u << 6)
+#define XSAVE_MIN               576u /* legacy region and header */
 
 bool policy_xcr0_ok(uint64_t value, uint64_t mask)
 {
@@ -117,7 +119,7 @@ static void hypervisor_leaf(const struct cpu_policy *p, const struct cpuid_env *
     case 2:
         l->a = 1;          /* one hypercall page */
         l->b = 0x40000000; /* its MSR */
-        l->c = XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD;
+        l->c = e->hvm ? 0 : XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD;
         break;
     case 3:
         if (subleaf == 0) {
@@ -129,8 +131,15 @@ static void hypervisor_leaf(const struct cpu_policy *p, const struct cpuid_env *
             l->a = e->tsc_khz;
         }
         break;
+    case 4:
+        if (!e->hvm || subleaf)
+            break;
+        l->a = XEN_HVM_CPUID_VCPU_ID_PRESENT | XEN_HVM_CPUID_DOMID_PRESENT | HVM_CPUID_UPCALL_VECTOR;
+        l->b = e->vcpu;
+        l->c = e->domain;
+        break;
     case 5:
-        if (subleaf == 0)
+        if (subleaf == 0 && !e->hvm)
             l->b = e->machine_bits;
         break;
     default:
@@ -138,8 +147,8 @@ static void hypervisor_leaf(const struct cpu_policy *p, const struct cpuid_env *
     }
 }
 
-void policy_cpuid_pv(const struct cpu_policy *p, const struct cpuid_env *env, uint32_t leaf, uint32_t subleaf,
-                     struct cpuid_leaf *out)
+void policy_cpuid(const struct cpu_policy *p, const struct cpuid_env *env, uint32_t leaf, uint32_t subleaf,
+                  struct cpuid_leaf *out)
 {
     *out = zero;
     if (leaf < 0x40000000) {

@@ -55,7 +55,7 @@ int pv_domain_init(struct domain *d, uint32_t flags)
         return -ENOMEM;
     x->perdomain_l3_mfn = arch_va_mfn(x->perdomain_l3);
     x->perdomain_l3[pt_index(PERDOMAIN_VIRT, 3)] = pte_make(arch_va_mfn(x->perdomain_l2), TABLE_FLAGS);
-    return pv_policy_domain_init(d);
+    return 0;
 }
 
 int pv_domain_release(struct domain *d)

@@ -46,7 +46,7 @@ void pv_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct guest_regs
     };
     struct cpuid_leaf l;
 
-    policy_cpuid_pv(d->policy, &env, leaf, subleaf, &l);
+    policy_cpuid(d->policy, &env, leaf, subleaf, &l);
     r->rax = l.a;
     r->rbx = l.b;
     r->rcx = l.c;

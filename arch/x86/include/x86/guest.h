@@ -45,6 +45,15 @@ void fpu_reset(struct x86_vcpu *x);
 void fpu_save(struct x86_vcpu *x);
 void fpu_load(struct x86_vcpu *x);
 
+/* --- arch/x86/guest/policy.c: CPUID and MSR policies (x86/policy.h) --- */
+struct cpu_policy;
+struct policy_host;
+void guest_policy_init(void);                        /* once, the processor's features known */
+const struct cpu_policy *guest_policy_max(bool hvm); /* all that any guest of the kind may be shown */
+void guest_policy_host(struct policy_host *h);
+/* The policy that d begins with. -ENOMEM. */
+int must_check guest_policy_domain_init(struct domain *d);
+
 /* What another domain has taught the branch predictors must not steer this one, nor Krypton on its behalf. */
 void leave_last_domain(const struct vcpu *next);
 

@@ -7,7 +7,6 @@
 
 #include "x86/vcpu.h"
 
-struct p2m;
 struct svm_vcpu;
 struct vlapic;
 struct hvm_ops;
@@ -36,23 +35,37 @@ struct hvm_segment {
 #define HVM_PARAMS 39 /* xen/hvm/params.h: HVM_NR_PARAMS */
 
 struct hvm_domain {
-    struct p2m *p2m;            /* [c] made before the first vCPU, freed with the domain (hvm/p2m) */
     uint64_t param[HVM_PARAMS]; /* [d] xen/hvm/params.h; read without */
     uint8_t callback_vector;    /* [a] 0: none */
     uint32_t emulation_flags;   /* [c] XEN_X86_EMU_* */
     uint32_t p2m_epoch;         /* [a] counts flushes of the p2m: ASIDs of an older one are not used again */
+    char line[80];              /* [d] what it wrote to port 0xe9 since the last line's end */
+    unsigned line_length;
+};
+
+/* What is delivered to the guest when it is entered next. */
+enum hvm_event_type { HVM_EVENT_IRQ, HVM_EVENT_NMI, HVM_EVENT_EXCEPTION };
+struct hvm_event {
+    bool valid, has_error;
+    uint8_t type; /* enum hvm_event_type */
+    uint8_t vector;
+    uint32_t error;
 };
 
 struct hvm_vcpu {
     struct svm_vcpu *svm;                            /* [c] the vendor's */
     struct vlapic *vlapic;                           /* [c] */
-    struct walk_cache *walk;                         /* [v] x86/p2m.h; NULL: no cache */
-    uint8_t upcall_vector;                           /* [v] HVMOP_set_evtchn_upcall_vector; 0: none */
-    uint64_t dr[4];                                  /* DR0-3 while they are not in the processor */
-    bool dr_loaded;                                  /* [v] the hardware's DR0-3 are this vCPU's */
-    uint64_t tsc_aux;                                /* while it does not run */
+    struct hvm_event event;                          /* [v] */
+    uint8_t upcall_vector;                           /* [a] HVMOP_set_evtchn_upcall_vector; 0: none */
     bool nmi_pending;                                /* [a] */
-    bool sipi_wait;                                  /* [a] after INIT: only a STARTUP wakes it */
+    bool nmi_masked, nmi_ended;                      /* [v] its handler runs; it has just come to its IRET */
+    bool init_pending;                               /* [a] INIT: it resets itself on its way in */
+    bool sipi_wait;                                  /* [d] after INIT: only a STARTUP wakes it */
+    uint8_t startup_page;                            /* [a] */
+    struct timer startup;                            /* tries a STARTUP again */
+    bool dr_loaded;                                  /* [v] the hardware's DR0-3 are this vCPU's */
+    uint64_t dr[4];                                  /* DR0-3 while they are not in the processor */
+    uint64_t tsc_aux;                                /* while it does not run */
     uint64_t mtrr_def, mtrr_var[16], mtrr_fixed[11]; /* what the guest wrote; its memory types are PAT's */
 };
 
@@ -68,13 +81,18 @@ static inline struct hvm_vcpu *hvm_vcpu(const struct vcpu *v)
 /* Boot: finds out whether this machine can run HVM guests; switches it on, on each CPU. */
 void hvm_init(void);
 void hvm_init_cpu(void); /* interrupts off */
+/* Memory for a CPU that is about to start. */
+bool must_check hvm_prepare_cpu(unsigned cpu);
 bool hvm_available(void);
 
-/* hvm/params.c, hvm/context.c: rows of hypercall tables */
-struct hypercall;
+/* Rows of the hypercall table: hvm/params.c. */
 struct hc_op;
-extern const struct hc_op hvm_ops_table[];
-extern const unsigned hvm_ops_table_count;
+extern const struct hc_op hvm_op_ops[];
+extern const unsigned hvm_op_op_count;
+
+/* domctl on translated domains: hvm/context.c, hvm/domain.c. */
+struct domctl;
+long hvm_domctl(struct domctl *c);
 
 extern const struct guest_ops hvm_guest_ops;
 

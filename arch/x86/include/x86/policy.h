@@ -42,8 +42,9 @@ struct cpu_policy {
 void policy_build_raw(const struct policy_host *h, struct cpu_policy *p);    /* what the processor says */
 void policy_build_host(const struct policy_host *h, struct cpu_policy *p);   /* less what is switched off */
 void policy_build_pv_max(const struct policy_host *h, struct cpu_policy *p); /* all that a PV guest can use */
+void policy_build_hvm_max(const struct policy_host *h, struct cpu_policy *p); /* ... an HVM guest */
 /* Of that, what a guest gets that nobody asked more for: it can move to another machine. */
-void policy_pv_default(struct cpu_policy *p);
+void policy_default(struct cpu_policy *p);
 
 /* --- trim.c --- */
 #define POLICY_WORDS 19u /* of a feature set: xen/arch-x86/cpufeatureset.h */
@@ -80,15 +81,17 @@ int must_check policy_read_msrs(struct cpu_policy *p, const struct xen_msr_entry
 struct cpuid_env {
     uint64_t xcr0; /* the vCPU's */
     unsigned vcpu;
-    bool osxsave; /* the guest's CR4.OSXSAVE */
+    bool hvm;
+    uint16_t domain; /* HVM: its number */
+    bool osxsave;    /* the guest's CR4.OSXSAVE */
     uint32_t tsc_khz;
     bool tsc_reliable; /* invariant and synchronized */
     uint32_t tsc_mode, tsc_incarnation;
     uint8_t machine_bits; /* width of the highest machine address a guest may meet */
 };
-/* CPUID as a PV guest gets it (Intel SDM vol. 2 CPUID, AMD APM vol. 3 app. E, xen/arch-x86/cpuid.h). */
-void policy_cpuid_pv(const struct cpu_policy *p, const struct cpuid_env *env, uint32_t leaf, uint32_t subleaf,
-                     struct cpuid_leaf *out);
+/* CPUID as a guest gets it (Intel SDM vol. 2 CPUID, AMD APM vol. 3 app. E, xen/arch-x86/cpuid.h). */
+void policy_cpuid(const struct cpu_policy *p, const struct cpuid_env *env, uint32_t leaf, uint32_t subleaf,
+                  struct cpuid_leaf *out);
 /* Bytes of the standard-format XSAVE area for these components. */
 uint32_t policy_xsave_size(const struct cpu_policy *p, uint64_t components);
 /* May a guest load this into XCR0? */

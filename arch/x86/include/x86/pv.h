@@ -72,15 +72,6 @@ void pv_hardware_mce(void);
 void pv_dump_init(void);
 void pv_hardware_nmi_init(void); /* once, before interrupts are on */
 
-/* --- pv/policy.c: CPUID and MSR policies (x86/policy.h) --- */
-struct cpu_policy;
-struct policy_host;
-void pv_policy_init(void);                           /* once, the processor's features known */
-extern const struct cpu_policy *const pv_policy_max; /* all that any PV guest may be shown */
-void pv_policy_host(struct policy_host *h);
-/* The policy that d begins with. -ENOMEM. */
-int must_check pv_policy_domain_init(struct domain *d);
-
 /* --- pv/mmu --------------------------------------------------------------------------------------------------------------- */
 /* Hypercalls (rows in the arch table). */
 long pv_mmu_update(struct hypercall *hc);

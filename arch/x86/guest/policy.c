@@ -3,22 +3,26 @@
  * domain runs (arch/x86/control), after that nobody does.
  * Locks: none; written at boot, or before the domain is published.
  */
-#include "private.h"
+#include "x86/guest.h"
 #include "core/alloc.h"
 #include "x86/cpu.h"
 #include "x86/msr.h"
 #include "x86/policy.h"
 #include "../metal/asm.h"
 
-static struct cpu_policy max;
-const struct cpu_policy *const pv_policy_max = &max;
+static struct cpu_policy max[2];
+
+const struct cpu_policy *guest_policy_max(bool hvm)
+{
+    return &max[hvm];
+}
 
 static void host_cpuid(uint32_t leaf, uint32_t subleaf, struct cpuid_leaf *out)
 {
     *out = cpuid(leaf, subleaf);
 }
 
-void pv_policy_host(struct policy_host *h)
+void guest_policy_host(struct policy_host *h)
 {
     *h = (struct policy_host){
         .cpuid = host_cpuid,
@@ -33,23 +37,24 @@ void pv_policy_host(struct policy_host *h)
         h->platform_info = 0;
 }
 
-void pv_policy_init(void)
+void guest_policy_init(void)
 {
     struct policy_host h;
 
-    pv_policy_host(&h);
-    policy_build_pv_max(&h, &max);
+    guest_policy_host(&h);
+    policy_build_pv_max(&h, &max[0]);
+    policy_build_hvm_max(&h, &max[1]);
 }
 
-int pv_policy_domain_init(struct domain *d)
+int guest_policy_domain_init(struct domain *d)
 {
     struct cpu_policy *p = mem_alloc(sizeof(*p));
 
     if (!p)
         return -ENOMEM;
-    *p = max;
+    *p = max[d->ops->translated];
     if (!d->hardware)
-        policy_pv_default(p);
+        policy_default(p);
     x86_domain(d)->policy = p;
     return 0;
 }

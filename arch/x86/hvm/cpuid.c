@@ -1,0 +1,29 @@
+/* CPUID of HVM guests: the domain's policy with the vCPU's state filled in (arch/x86/policy). */
+#include "private.h"
+#include "dev/vlapic.h"
+#include "x86/cpu.h"
+#include "x86/platform.h"
+#include "x86/policy.h"
+
+#define CR4_OSXSAVE (1ull << 18)
+#define LEAF1_APIC  (1u << 9)
+
+void hvm_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_leaf *out)
+{
+    const struct x86_domain *d = x86_domain(v->domain);
+    struct cpuid_env env = {
+        .xcr0 = x86_vcpu(v)->xcr0,
+        .vcpu = v->id,
+        .domain = v->domain->id.v,
+        .hvm = true,
+        .osxsave = (hvm_get(v, HVM_CR4) & CR4_OSXSAVE) != 0,
+        .tsc_khz = (uint32_t)tsc_khz,
+        .tsc_reliable = cpu_features.tsc_invariant,
+        .tsc_mode = d->tsc_mode,
+        .tsc_incarnation = d->tsc_incarnation,
+    };
+
+    policy_cpuid(d->policy, &env, leaf, subleaf, out);
+    if (leaf == 1 && !vlapic_xapic_on(v) && !vlapic_x2(v))
+        out->d &= ~LEAF1_APIC;
+}

@@ -1,0 +1,298 @@
+/*
+ * Exits: one table, no vendor. And what is done before the guest goes on.
+ *
+ *   vendor's entry code -> hvm_handle_exit(exit) -> row -> verdict -> instruction pointer or exception
+ *                       <- hvm_before_entry: work, INIT, events
+ *
+ * Invariants
+ *  1. Everything that an exit says is the guest's doing; nothing of it is used as a number without a check.
+ *  2. A guest that cannot go on ends alone: domain_crash or domain_shutdown, which raise the work that switches away from it.
+ */
+#include "private.h"
+#include "dev/vlapic.h"
+#include "core/log.h"
+#include "core/perf.h"
+#include "core/sched.h"
+#include "core/work.h"
+#include "arch/cpu.h"
+#include "x86/cpu.h"
+#include "x86/mce.h"
+#include "x86/policy.h"
+#include "x86/pte.h"
+#include "../metal/pvregs.h"
+#include <xen/hvm/params.h>
+
+#define CS_LONG     (1u << 9)
+#define EFER_LMA    0x400ull
+#define CR4_OSXSAVE (1ull << 18)
+#define CR4_PCE     (1ull << 8)
+
+/* --- ends --- */
+
+void hvm_triple_fault(struct vcpu *v)
+{
+    uint64_t code = hvm_domain(v->domain)->param[HVM_PARAM_TRIPLE_FAULT_REASON];
+
+    log_guest(v->domain->id, LOG_WARN, "vCPU %u: triple fault at %lx", v->id, hvm_get(v, HVM_RIP));
+    domain_shutdown(v->domain, (uint8_t)code);
+}
+
+/* With interrupts off for good. The last vCPU takes the domain with it. */
+static void go_down(struct vcpu *v)
+{
+    struct domain *d = v->domain;
+    bool others = false;
+
+    spin_lock(&d->lock);
+    for_each_vcpu(d, o)
+    {
+        if (o != v && !(__atomic_load_n(&o->pause_flags, __ATOMIC_RELAXED) & VPF_DOWN))
+            others = true;
+    }
+    if (others)
+        __atomic_fetch_or(&v->pause_flags, VPF_DOWN, __ATOMIC_SEQ_CST);
+    spin_unlock(&d->lock);
+    if (others)
+        work_raise(WORK_SCHEDULE);
+    else
+        domain_shutdown(d, SHUTDOWN_poweroff);
+}
+
+/* --- handlers --- */
+
+static enum hvm_verdict nothing(struct vcpu *v, const struct hvm_exit *x)
+{
+    return HVM_RESUME;
+}
+
+static enum hvm_verdict window(struct vcpu *v, const struct hvm_exit *x)
+{
+    hvm_ops->watch_window(v, false);
+    return HVM_RESUME;
+}
+
+/* The handler is over when IRET has run; the next NMI waits for the exit after this one. */
+static enum hvm_verdict iret(struct vcpu *v, const struct hvm_exit *x)
+{
+    struct hvm_vcpu *h = hvm_vcpu(v);
+
+    h->nmi_masked = false;
+    h->nmi_ended = true;
+    hvm_ops->watch_iret(v, false);
+    return HVM_RESUME;
+}
+
+static enum hvm_verdict machine_check(struct vcpu *v, const struct hvm_exit *x)
+{
+    mce_exception(vcpu_regs(v), true);
+    return HVM_RESUME;
+}
+
+/* A debug exception has its reasons in DR6 already. */
+static enum hvm_verdict exception(struct vcpu *v, const struct hvm_exit *x)
+{
+    hvm_exception(v, x->exception.vector, x->exception.has_error, x->exception.error);
+    return HVM_RESUME;
+}
+
+static enum hvm_verdict cpuid_exit(struct vcpu *v, const struct hvm_exit *x)
+{
+    struct guest_regs *r = vcpu_regs(v);
+    struct cpuid_leaf l;
+
+    hvm_cpuid(v, (uint32_t)r->rax, (uint32_t)r->rcx, &l);
+    r->rax = l.a;
+    r->rbx = l.b;
+    r->rcx = l.c;
+    r->rdx = l.d;
+    return HVM_NEXT;
+}
+
+static enum hvm_verdict hlt(struct vcpu *v, const struct hvm_exit *x)
+{
+    if (hvm_get(v, HVM_RFLAGS) & EFLAGS_IF)
+        vcpu_block(v);
+    else if (!hvm_interrupt_pending(v) || !hvm_vcpu(v)->nmi_pending)
+        go_down(v);
+    return HVM_NEXT;
+}
+
+static enum hvm_verdict hypercall(struct vcpu *v, const struct hvm_exit *x)
+{
+    return hvm_hypercall(v);
+}
+
+static enum hvm_verdict rdmsr_exit(struct vcpu *v, const struct hvm_exit *x)
+{
+    struct guest_regs *r = vcpu_regs(v);
+    uint64_t value;
+
+    if (!hvm_rdmsr(v, (uint32_t)r->rcx, &value))
+        return HVM_GP;
+    r->rax = (uint32_t)value;
+    r->rdx = value >> 32;
+    return HVM_NEXT;
+}
+
+static enum hvm_verdict wrmsr_exit(struct vcpu *v, const struct hvm_exit *x)
+{
+    const struct guest_regs *r = vcpu_regs(v);
+
+    return hvm_wrmsr(v, (uint32_t)r->rcx, r->rdx << 32 | (uint32_t)r->rax) ? HVM_NEXT : HVM_GP;
+}
+
+static enum hvm_verdict xsetbv(struct vcpu *v, const struct hvm_exit *x)
+{
+    const struct guest_regs *r = vcpu_regs(v);
+    uint64_t value = r->rdx << 32 | (uint32_t)r->rax;
+
+    if (!cpu_features.xsave || !(hvm_get(v, HVM_CR4) & CR4_OSXSAVE))
+        return HVM_UD;
+    if (hvm_ops->cpl(v) || (uint32_t)r->rcx ||
+        !policy_xcr0_ok(value, policy_xcr0(x86_domain(v->domain)->policy)))
+        return HVM_GP;
+    x86_vcpu(v)->xcr0 = value;
+    hw_xsetbv(value);
+    return HVM_NEXT;
+}
+
+/* From here on until it is switched away, the guest has the processor's own. */
+static enum hvm_verdict debugreg(struct vcpu *v, const struct hvm_exit *x)
+{
+    struct hvm_vcpu *h = hvm_vcpu(v);
+
+    hw_write_dr0(h->dr[0]);
+    hw_write_dr1(h->dr[1]);
+    hw_write_dr2(h->dr[2]);
+    hw_write_dr3(h->dr[3]);
+    h->dr_loaded = true;
+    hvm_ops->use_debugregs(v, true);
+    return HVM_RESUME;
+}
+
+/* Only a domain with devices has memory that could be in the wrong cache state: nothing to do. */
+static enum hvm_verdict cache(struct vcpu *v, const struct hvm_exit *x)
+{
+    return HVM_NEXT;
+}
+
+/* No counters. */
+static enum hvm_verdict rdpmc(struct vcpu *v, const struct hvm_exit *x)
+{
+    return HVM_GP;
+}
+
+static enum hvm_verdict refused(struct vcpu *v, const struct hvm_exit *x)
+{
+    return HVM_UD;
+}
+
+static enum hvm_verdict task_switch(struct vcpu *v, const struct hvm_exit *x)
+{
+    domain_crash(v->domain, "vCPU %u: a task switch by hardware, which is not there", v->id);
+    return HVM_RESUME;
+}
+
+static enum hvm_verdict shutdown(struct vcpu *v, const struct hvm_exit *x)
+{
+    hvm_vcpu(v)->event.valid = false;
+    hvm_triple_fault(v);
+    return HVM_RESUME;
+}
+
+static enum hvm_verdict invalid(struct vcpu *v, const struct hvm_exit *x)
+{
+    domain_crash(v->domain, "vCPU %u: its state cannot be entered (reason %lx)", v->id, x->reason);
+    return HVM_RESUME;
+}
+
+static enum hvm_verdict (*const handlers[HVM_EXIT_KINDS])(struct vcpu *v, const struct hvm_exit *x) = {
+    [HVM_EXIT_NOTHING] = nothing,
+    [HVM_EXIT_WINDOW] = window,
+    [HVM_EXIT_IRET] = iret,
+    [HVM_EXIT_MACHINE_CHECK] = machine_check,
+    [HVM_EXIT_EXCEPTION] = exception,
+    [HVM_EXIT_CPUID] = cpuid_exit,
+    [HVM_EXIT_HLT] = hlt,
+    [HVM_EXIT_HYPERCALL] = hypercall,
+    [HVM_EXIT_IO] = hvm_io,
+    [HVM_EXIT_RDMSR] = rdmsr_exit,
+    [HVM_EXIT_WRMSR] = wrmsr_exit,
+    [HVM_EXIT_XSETBV] = xsetbv,
+    [HVM_EXIT_DEBUGREG] = debugreg,
+    [HVM_EXIT_CACHE] = cache,
+    [HVM_EXIT_MEMORY] = hvm_memory,
+    [HVM_EXIT_RDPMC] = rdpmc,
+    [HVM_EXIT_REFUSED] = refused,
+    [HVM_EXIT_TASK_SWITCH] = task_switch,
+    [HVM_EXIT_SHUTDOWN] = shutdown,
+    [HVM_EXIT_INVALID] = invalid,
+};
+
+/* --- the frame around them --- */
+
+bool hvm_is_64(const struct vcpu *v)
+{
+    struct hvm_segment cs;
+
+    if (!(hvm_get(v, HVM_EFER) & EFER_LMA))
+        return false;
+    hvm_ops->get_segment(v, HVM_CS, &cs);
+    return cs.attr & CS_LONG;
+}
+
+/* Behind an instruction: no shadow is left, and a single step is due. */
+void hvm_advance(struct vcpu *v, unsigned length)
+{
+    uint64_t rip = hvm_get(v, HVM_RIP) + length, rflags = hvm_get(v, HVM_RFLAGS);
+
+    hvm_set(v, HVM_RIP, hvm_is_64(v) ? rip : (uint32_t)rip);
+    hvm_ops->clear_shadow(v);
+    if (rflags & EFLAGS_RF)
+        hvm_set(v, HVM_RFLAGS, rflags & ~(uint64_t)EFLAGS_RF);
+    if (unlikely(rflags & EFLAGS_TF)) {
+        hvm_set(v, HVM_DR6, hvm_get(v, HVM_DR6) | 1ull << 14);
+        hvm_exception(v, TRAP_DB, false, 0);
+    }
+}
+
+void hvm_handle_exit(struct vcpu *v, const struct hvm_exit *x)
+{
+    perf_count_in(hvm_exits, x->kind);
+    hvm_after_exit(v);
+    switch (handlers[x->kind](v, x)) {
+    case HVM_RESUME:
+        break;
+    case HVM_NEXT:
+        hvm_advance(v, x->length);
+        break;
+    case HVM_GP:
+        hvm_exception(v, TRAP_GP, true, 0);
+        break;
+    case HVM_UD:
+        hvm_exception(v, TRAP_UD, false, 0);
+        break;
+    }
+}
+
+void hvm_before_entry(struct vcpu *v)
+{
+    struct hvm_vcpu *h = hvm_vcpu(v);
+
+    for (;;) {
+        arch_irq_disable();
+        if (work_pending()) {
+            arch_irq_enable();
+            work_run();
+            continue;
+        }
+        if (unlikely(__atomic_load_n(&h->init_pending, __ATOMIC_RELAXED))) {
+            arch_irq_enable();
+            hvm_take_init(v);
+            continue;
+        }
+        hvm_deliver(v);
+        lock_assert_none();
+        return;
+    }
+}

@@ -1,0 +1,44 @@
+/*
+ * Hypercalls of HVM guests: VMMCALL in 64-bit mode, number in RAX, arguments in RDI, RSI, RDX, R10, R8, R9, from level 0.
+ * The 32-bit form needs the interface's 32-bit structures, which are not there: ENOSYS.
+ */
+#include "private.h"
+#include "core/abi.h"
+#include "core/hypercall.h"
+#include "core/perf.h"
+
+static void write_back(const struct hypercall *hc, struct guest_regs *r)
+{
+    r->rdi = hc->arg[0];
+    r->rsi = hc->arg[1];
+    r->rdx = hc->arg[2];
+    r->r10 = hc->arg[3];
+    r->r8 = hc->arg[4];
+    r->r9 = hc->arg[5];
+}
+
+enum hvm_verdict hvm_hypercall(struct vcpu *v)
+{
+    struct guest_regs *r = vcpu_regs(v);
+    struct hypercall hc = {
+        .caller = v, .nr = (uint32_t)r->rax, .arg = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}};
+    long result;
+
+    if (hvm_ops->cpl(v)) {
+        r->rax = (uint64_t)-EPERM;
+        return HVM_NEXT;
+    }
+    if (!hvm_is_64(v)) {
+        r->rax = (uint32_t)-ENOSYS;
+        return HVM_NEXT;
+    }
+    result = hypercall_dispatch(&hc);
+    if (unlikely(result == HC_AGAIN)) {
+        perf_count(hypercalls_again);
+        write_back(&hc, r);
+        return HVM_RESUME;
+    }
+    if (result != HC_NO_RESULT)
+        r->rax = (uint64_t)result;
+    return HVM_NEXT;
+}

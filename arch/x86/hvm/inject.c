@@ -1,0 +1,171 @@
+/*
+ * What a guest is to be told: exceptions, NMIs, interrupts of its local APIC, and the callback vector of its event channels.
+ *
+ * Invariants
+ *  1. At most one event is injected at an entry; it is taken from h->event, NMI, interrupts in this order.
+ *  2. An interrupt that was acknowledged and not delivered (the guest was left meanwhile) is delivered at the next entry.
+ *  3. While something waits that the guest does not take now, its vendor's room tells when it does (watch_window).
+ * Locks: none; h->event is the vCPU's own.
+ */
+#include "private.h"
+#include "dev/vlapic_private.h"
+#include "core/log.h"
+#include "core/sched.h"
+#include "x86/regs.h"
+
+/* --- exceptions --- */
+
+/* Intel SDM vol. 3 6.15 "double fault". */
+static bool contributory(uint8_t vector)
+{
+    return vector == TRAP_DE || (vector >= TRAP_TS && vector <= TRAP_GP) || vector == TRAP_CP;
+}
+
+static bool makes_double(uint8_t first, uint8_t second)
+{
+    return (contributory(first) && contributory(second)) ||
+           (first == TRAP_PF && (contributory(second) || second == TRAP_PF));
+}
+
+void hvm_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error)
+{
+    struct hvm_event *e = &hvm_vcpu(v)->event;
+
+    if (e->valid && e->type == HVM_EVENT_EXCEPTION) {
+        if (e->vector == TRAP_DF) {
+            hvm_triple_fault(v);
+            return;
+        }
+        if (makes_double(e->vector, vector)) {
+            vector = TRAP_DF;
+            has_error = true;
+            error = 0;
+        }
+    }
+    *e = (struct hvm_event){
+        .valid = true, .type = HVM_EVENT_EXCEPTION, .vector = vector, .has_error = has_error, .error = error};
+}
+
+void hvm_page_fault(struct vcpu *v, uint64_t address, uint32_t error)
+{
+    hvm_set(v, HVM_CR2, address);
+    hvm_exception(v, TRAP_PF, true, error);
+}
+
+/* --- NMI --- */
+
+int hvm_vcpu_nmi(struct vcpu *v)
+{
+    __atomic_store_n(&hvm_vcpu(v)->nmi_pending, true, __ATOMIC_SEQ_CST);
+    vcpu_unblock(v);
+    vcpu_kick(v);
+    return 0;
+}
+
+void vlapic_nmi(struct vcpu *v)
+{
+    (void)hvm_vcpu_nmi(v);
+}
+
+static bool nmi_due(const struct hvm_vcpu *h)
+{
+    return __atomic_load_n(&h->nmi_pending, __ATOMIC_RELAXED) && !h->nmi_masked && !h->nmi_ended;
+}
+
+static void deliver_nmi(struct vcpu *v)
+{
+    static const struct hvm_event nmi = {.valid = true, .type = HVM_EVENT_NMI, .vector = TRAP_NMI};
+    struct hvm_vcpu *h = hvm_vcpu(v);
+
+    if (hvm_ops->shadow(v)) {
+        hvm_ops->watch_window(v, true);
+        return;
+    }
+    __atomic_store_n(&h->nmi_pending, false, __ATOMIC_RELAXED);
+    h->nmi_masked = true;
+    hvm_ops->watch_iret(v, true);
+    hvm_ops->inject(v, &nmi);
+}
+
+/* --- interrupts --- */
+
+/* Events by callback vector are there until the guest has seen them; no priorities, no end of interrupt. */
+static uint8_t callback_due(const struct vcpu *v)
+{
+    uint8_t vector = __atomic_load_n(&hvm_domain(v->domain)->callback_vector, __ATOMIC_RELAXED);
+
+    return vector && __atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_ACQUIRE) ? vector : 0;
+}
+
+bool hvm_interrupt_pending(struct vcpu *v)
+{
+    struct hvm_vcpu *h = hvm_vcpu(v);
+
+    return callback_due(v) || vlapic_pending(v) >= 0 || h->event.valid || nmi_due(h) ||
+           __atomic_load_n(&h->init_pending, __ATOMIC_RELAXED);
+}
+
+void hvm_event_kick(struct vcpu *v)
+{
+    uint8_t vector = __atomic_load_n(&hvm_vcpu(v)->upcall_vector, __ATOMIC_RELAXED);
+
+    if (vector)
+        vlapic_set_irq(v, vector);
+}
+
+static bool takes_interrupts(const struct vcpu *v)
+{
+    return (hvm_get(v, HVM_RFLAGS) & EFLAGS_IF) && !hvm_ops->shadow(v);
+}
+
+static void deliver_interrupt(struct vcpu *v)
+{
+    struct hvm_event e = {.valid = true, .type = HVM_EVENT_IRQ, .vector = callback_due(v)};
+    int vector;
+
+    if (!e.vector) {
+        vector = vlapic_pending(v);
+        if (vector < 0) {
+            hvm_ops->watch_window(v, false);
+            return;
+        }
+        if (takes_interrupts(v))
+            vlapic_ack(v, (uint8_t)vector);
+        e.vector = (uint8_t)vector;
+    }
+    if (!takes_interrupts(v)) {
+        hvm_ops->watch_window(v, true);
+        return;
+    }
+    hvm_ops->watch_window(v, false);
+    hvm_ops->inject(v, &e);
+}
+
+/* An interrupt that waits behind what is injected now: the guest is left again when it takes one. */
+static void watch_for_rest(struct vcpu *v)
+{
+    hvm_ops->watch_window(v, callback_due(v) || vlapic_pending(v) >= 0);
+}
+
+void hvm_deliver(struct vcpu *v)
+{
+    struct hvm_vcpu *h = hvm_vcpu(v);
+
+    if (h->event.valid) {
+        hvm_ops->inject(v, &h->event);
+        h->event.valid = false;
+        watch_for_rest(v);
+    } else if (unlikely(nmi_due(h))) {
+        deliver_nmi(v);
+    } else {
+        deliver_interrupt(v);
+    }
+    h->nmi_ended = false;
+    hvm_ops->set_tpr(v, vlapic_tpr(v));
+}
+
+void hvm_after_exit(struct vcpu *v)
+{
+    hvm_ops->interrupted(v, &hvm_vcpu(v)->event);
+    vlapic_set_tpr(v, hvm_ops->tpr(v));
+}

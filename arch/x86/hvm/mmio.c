@@ -1,0 +1,164 @@
+/*
+ * Nested page faults: memory that is not there yet goes to the p2m; the local APIC's page is Krypton's; other holes have no device:
+ * reads give all ones, writes go nowhere.
+ *
+ * Invariants
+ *  1. An instruction is executed here only as far as hvm_insn_decode knows it; any other one that touches a hole is #UD.
+ */
+#include "private.h"
+#include "insn.h"
+#include "dev/vlapic.h"
+#include "core/log.h"
+#include "x86/regs.h"
+
+#define CS_BIG (1u << 10)
+
+static unsigned code_bits(const struct vcpu *v, const struct hvm_segment *cs)
+{
+    if (hvm_is_64(v))
+        return 64;
+    return cs->attr & CS_BIG ? 32 : 16;
+}
+
+/* What lies at the instruction pointer; a page that cannot be read ends it early. */
+static size_t fetch(struct vcpu *v, const struct hvm_segment *cs, uint8_t code[INSN_MAX])
+{
+    uint64_t at = (hvm_is_64(v) ? 0 : cs->base) + hvm_get(v, HVM_RIP);
+    size_t first = MIN(FRAME_SIZE - (at & (FRAME_SIZE - 1)), (uint64_t)INSN_MAX);
+    unsigned access = WALK_FETCH | (hvm_ops->cpl(v) == 3 ? WALK_USER : 0);
+    struct guest_paging p;
+    struct copy_fault f;
+
+    hvm_paging(v, &p);
+    if (guest_linear_in(v, &p, code, at, first, access, &f) != COPY_OK)
+        return 0;
+    if (first < INSN_MAX &&
+        guest_linear_in(v, &p, code + first, at + first, INSN_MAX - first, access, &f) == COPY_OK)
+        first = INSN_MAX;
+    return first;
+}
+
+/* --- registers --- */
+
+static uint64_t *reg_place(struct guest_regs *r, unsigned n)
+{
+    uint64_t *const at[16] = {&r->rax, &r->rcx, &r->rdx, &r->rbx, NULL,    &r->rbp, &r->rsi, &r->rdi,
+                              &r->r8,  &r->r9,  &r->r10, &r->r11, &r->r12, &r->r13, &r->r14, &r->r15};
+
+    return at[n & 15];
+}
+
+static uint64_t reg_read(struct vcpu *v, const struct hvm_insn *i)
+{
+    const uint64_t *at = reg_place(vcpu_regs(v), i->reg);
+    uint64_t value = at ? *at : hvm_get(v, HVM_RSP);
+
+    return i->high ? value >> 8 : value;
+}
+
+static uint64_t mask_of(unsigned bytes)
+{
+    return bytes == 8 ? ~0ull : (1ull << (8 * bytes)) - 1;
+}
+
+/* A 32-bit result clears the upper half, shorter ones leave the rest. */
+static void reg_write(struct vcpu *v, const struct hvm_insn *i, uint64_t value)
+{
+    uint64_t *at = reg_place(vcpu_regs(v), i->reg), mask = mask_of(i->reg_bytes), old;
+
+    value &= mask_of(i->bytes);
+    if (i->sign && value >> (8 * i->bytes - 1))
+        value |= ~mask_of(i->bytes);
+    old = at ? *at : hvm_get(v, HVM_RSP);
+    if (i->high)
+        value = (old & ~0xff00ull) | (value & 0xff) << 8;
+    else
+        value = i->reg_bytes == 4 ? (uint32_t)value : (old & ~mask) | (value & mask);
+    if (at)
+        *at = value;
+    else
+        hvm_set(v, HVM_RSP, value);
+}
+
+/* --- what is there --- */
+
+static bool is_apic(const struct vcpu *v, uint64_t gpa)
+{
+    return (gpa & ~(FRAME_SIZE - 1)) == APIC_PAGE && vlapic_xapic_on(v);
+}
+
+/* Parts of a register can be read; written is a register as a whole. */
+static uint64_t device_read(struct vcpu *v, uint64_t gpa, unsigned bytes)
+{
+    uint32_t offset = (uint32_t)(gpa & (FRAME_SIZE - 1));
+    unsigned shift = (offset & 3) * 8;
+
+    if (!is_apic(v, gpa))
+        return ~0ull;
+    if (shift + bytes * 8 > 32 || (offset & 0xf) > 3)
+        return 0;
+    return vlapic_mmio_read(v, offset & ~3u) >> shift;
+}
+
+static void device_write(struct vcpu *v, uint64_t gpa, unsigned bytes, uint64_t value)
+{
+    if (is_apic(v, gpa) && bytes == 4)
+        vlapic_mmio_write(v, (uint32_t)(gpa & (FRAME_SIZE - 1)), (uint32_t)value);
+}
+
+static enum hvm_verdict access(struct vcpu *v, uint64_t gpa)
+{
+    uint8_t code[INSN_MAX];
+    struct hvm_segment cs;
+    struct hvm_insn i;
+    uint64_t value;
+    size_t n;
+
+    hvm_ops->get_segment(v, HVM_CS, &cs);
+    n = fetch(v, &cs, code);
+    if (!n)
+        return HVM_RESUME; /* the code has gone meanwhile: the processor finds that out */
+    if (!hvm_insn_decode(code, n, code_bits(v, &cs), &i)) {
+        log_guest(v->domain->id, LOG_DEBUG, "vCPU %u: instruction at %lx cannot be used on %lx", v->id,
+                  hvm_get(v, HVM_RIP), gpa);
+        return HVM_UD;
+    }
+    value = i.constant ? i.value : reg_read(v, &i);
+    if (i.load)
+        reg_write(v, &i, device_read(v, gpa, i.bytes));
+    if (i.store)
+        device_write(v, gpa, i.bytes, value & mask_of(i.bytes));
+    hvm_advance(v, i.length);
+    return HVM_RESUME;
+}
+
+static enum hvm_verdict hole(struct vcpu *v, const struct hvm_exit *x)
+{
+    if (x->memory.walk || x->memory.fetch || hvm_vcpu(v)->event.valid) {
+        domain_crash(v->domain, "vCPU %u: %s at %lx, where there is no memory", v->id,
+                     x->memory.fetch  ? "code"
+                     : x->memory.walk ? "page tables"
+                                      : "tables for an exception",
+                     x->memory.gpa);
+        return HVM_RESUME;
+    }
+    return access(v, x->memory.gpa);
+}
+
+enum hvm_verdict hvm_memory(struct vcpu *v, const struct hvm_exit *x)
+{
+    unsigned how = (x->memory.write ? P2M_ACC_WRITE : 0) | (x->memory.fetch ? P2M_ACC_FETCH : 0) |
+                   (x->memory.walk ? P2M_ACC_WALK : 0);
+
+    switch (p2m_fault(v->domain, x->memory.gpa, how)) {
+    case P2M_RETRY:
+        return HVM_RESUME;
+    case P2M_DENIED:
+        return HVM_GP;
+    case P2M_NO_MEMORY:
+        domain_crash(v->domain, "vCPU %u: no memory for %lx", v->id, x->memory.gpa);
+        return HVM_RESUME;
+    default:
+        return hole(v, x);
+    }
+}

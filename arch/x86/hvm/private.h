@@ -1,0 +1,201 @@
+/* Between the files of arch/x86/hvm, and what a vendor's room (svm, vmx) provides to it and gets from it. */
+#ifndef HVM_PRIVATE_H
+#define HVM_PRIVATE_H
+
+#include "x86/hvm.h"
+#include "x86/p2m.h"
+
+struct cpuid_leaf;
+struct hypercall;
+
+/* --- the vendor's side --- */
+
+enum hvm_reg {
+    HVM_RIP,
+    HVM_RSP,
+    HVM_RFLAGS,
+    HVM_CR0,
+    HVM_CR2,
+    HVM_CR3,
+    HVM_CR4,
+    HVM_EFER, /* as the guest sees it */
+    HVM_DR6,
+    HVM_DR7,
+    HVM_PAT,
+    HVM_STAR,
+    HVM_LSTAR,
+    HVM_CSTAR,
+    HVM_SFMASK,
+    HVM_KERNEL_GS,
+    HVM_SYSENTER_CS,
+    HVM_SYSENTER_ESP,
+    HVM_SYSENTER_EIP,
+};
+
+enum hvm_exit_kind {
+    HVM_EXIT_NOTHING, /* interrupt, NMI: done by the time we look */
+    HVM_EXIT_WINDOW,  /* the guest takes interrupts now */
+    HVM_EXIT_IRET,    /* the end of the guest's NMI handler */
+    HVM_EXIT_MACHINE_CHECK,
+    HVM_EXIT_EXCEPTION, /* #DB, #AC: back to the guest; intercepted because their delivery may never end */
+    HVM_EXIT_CPUID,
+    HVM_EXIT_HLT,
+    HVM_EXIT_HYPERCALL,
+    HVM_EXIT_IO,
+    HVM_EXIT_RDMSR,
+    HVM_EXIT_WRMSR,
+    HVM_EXIT_XSETBV,
+    HVM_EXIT_DEBUGREG, /* DR0-7: the guest begins to use them */
+    HVM_EXIT_CACHE,    /* WBINVD, INVD */
+    HVM_EXIT_MEMORY,   /* nested page fault */
+    HVM_EXIT_RDPMC,
+    HVM_EXIT_REFUSED,     /* an instruction that this processor does not have: #UD */
+    HVM_EXIT_TASK_SWITCH, /* by hardware task */
+    HVM_EXIT_SHUTDOWN,    /* triple fault */
+    HVM_EXIT_INVALID,     /* the state that was to be entered is none */
+    HVM_EXIT_KINDS
+};
+
+/* One exit, in no vendor's terms. Everything in it comes from the guest's doing: hostile. */
+struct hvm_exit {
+    enum hvm_exit_kind kind;
+    uint8_t
+        length; /* of the instruction, prefixes not counted where the processor does not tell; 0: not known */
+    uint64_t reason; /* the vendor's number, for messages */
+    union {
+        struct {
+            uint16_t port;
+            uint8_t bytes; /* 1, 2, 4 */
+            bool in, string, rep;
+            uint8_t address_bytes; /* of string operations: 2, 4, 8 */
+        } io;
+        struct {
+            uint64_t gpa;
+            bool write, fetch, walk, present;
+        } memory;
+        struct {
+            uint8_t vector;
+            bool has_error;
+            uint32_t error;
+        } exception;
+    };
+};
+
+/* Where a handler leaves the guest. */
+enum hvm_verdict {
+    HVM_RESUME, /* as it is: the instruction runs (again) */
+    HVM_NEXT,   /* behind the instruction */
+    HVM_GP,     /* #GP(0) */
+    HVM_UD,
+};
+
+struct hvm_ops {
+    const char *name; /* "SVM" */
+    bool nested_1g;
+    void (*cpu_on)(void); /* this CPU, interrupts off; memory for it exists (cpu_prepare) */
+    bool (*cpu_prepare)(unsigned cpu);
+
+    int (*vcpu_init)(struct vcpu *v);
+    void (*vcpu_free)(struct vcpu *v);
+    void (*vcpu_reset)(struct vcpu *v);
+
+    /* Of the current vCPU or one that does not run. set: the value is checked. */
+    uint64_t (*get)(const struct vcpu *v, enum hvm_reg r);
+    void (*set)(struct vcpu *v, enum hvm_reg r, uint64_t value);
+    void (*get_segment)(const struct vcpu *v, enum hvm_seg s, struct hvm_segment *out);
+    void (*set_segment)(struct vcpu *v, enum hvm_seg s, const struct hvm_segment *in);
+    unsigned (*cpl)(const struct vcpu *v);
+    /* Interrupts are held back for one instruction (STI, MOV SS). */
+    bool (*shadow)(const struct vcpu *v);
+    void (*clear_shadow)(struct vcpu *v);
+    uint8_t (*tpr)(const struct vcpu *v); /* CR8 */
+    void (*set_tpr)(struct vcpu *v, uint8_t tpr);
+    void (*tsc_offset)(struct vcpu *v); /* x->tsc_offset has changed */
+    void (*use_debugregs)(struct vcpu *v, bool use);
+    void (*watch_iret)(struct vcpu *v, bool on);
+    void (*watch_window)(struct vcpu *v, bool on);
+    /* The event that was being delivered when the guest was left: out and forgotten. */
+    void (*interrupted)(struct vcpu *v, struct hvm_event *out);
+    void (*inject)(struct vcpu *v, const struct hvm_event *e);
+
+    /* The switch, interrupts off. */
+    void (*load)(struct vcpu *v);
+    __attribute__((noreturn)) void (*resume)(void);
+    void (*dump)(struct vcpu *v);
+};
+extern const struct hvm_ops *hvm_ops; /* NULL: no HVM guests here */
+extern const struct hvm_ops svm_ops;  /* arch/x86/svm */
+bool svm_available(void);
+
+/* --- from the vendor's entry code --- */
+/* What must be done before the guest runs on: returns with interrupts off, no work pending, events injected. May not return. */
+void hvm_before_entry(struct vcpu *v);
+/* An exit, interrupts on; the general registers are in current_regs(). */
+void hvm_handle_exit(struct vcpu *v, const struct hvm_exit *x);
+
+static inline uint64_t hvm_get(const struct vcpu *v, enum hvm_reg r)
+{
+    return hvm_ops->get(v, r);
+}
+static inline void hvm_set(struct vcpu *v, enum hvm_reg r, uint64_t value)
+{
+    hvm_ops->set(v, r, value);
+}
+
+/* --- domain.c --- */
+int hvm_domain_init(struct domain *d, uint32_t flags);
+void hvm_domain_free(struct domain *d);
+int hvm_domain_release(struct domain *d);
+int hvm_vcpu_init(struct vcpu *v);
+void hvm_vcpu_free(struct vcpu *v);
+void hvm_vcpu_reset(struct vcpu *v);      /* as after power-on */
+void hvm_vcpu_init_reset(struct vcpu *v); /* as after INIT: FPU and some MSRs stay */
+int hvm_vcpu_unload(struct vcpu *v);
+void hvm_vcpu_dump(struct vcpu *v);
+void hvm_paging(struct vcpu *v, struct guest_paging *p);
+/* The guest's TSC of v runs with that of vCPU 0 from here on. */
+void hvm_join_tsc(struct vcpu *v);
+void hvm_set_tsc(struct vcpu *v, uint64_t tsc);
+
+/* --- exits.c --- */
+bool hvm_is_64(const struct vcpu *v);
+void hvm_advance(struct vcpu *v, unsigned length);
+
+/* --- start.c: VCPUOP_initialise, INIT and STARTUP --- */
+int hvm_vcpu_initialise(struct vcpu *v, struct vcpu *caller, gva_t context, bool *online);
+void hvm_take_init(struct vcpu *v);
+void hvm_startup_try(void *data);
+
+/* --- inject.c --- */
+/* Exception for the current vCPU, delivered at the next entry; a second one makes a double fault, a third ends the domain. */
+void hvm_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error);
+void hvm_triple_fault(struct vcpu *v); /* exits.c */
+void hvm_page_fault(struct vcpu *v, uint64_t address, uint32_t error);
+int hvm_vcpu_nmi(struct vcpu *v);
+/* Something to be delivered, whatever the guest's IF says. */
+bool hvm_interrupt_pending(struct vcpu *v);
+void hvm_deliver(struct vcpu *v); /* interrupts off */
+void hvm_after_exit(struct vcpu *v);
+/* Events for v: guest_ops.kick. */
+void hvm_event_kick(struct vcpu *v);
+
+/* --- cpuid.c, msr.c, io.c, hypercall.c, mmio.c --- */
+void hvm_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_leaf *out);
+bool hvm_rdmsr(struct vcpu *v, uint32_t msr, uint64_t *value);
+bool hvm_wrmsr(struct vcpu *v, uint32_t msr, uint64_t value);
+bool hvm_efer_ok(const struct vcpu *v, uint64_t value);
+bool hvm_cr4_ok(const struct vcpu *v, uint64_t value);
+bool hvm_pat_ok(uint64_t value);
+uint64_t hvm_mtrr_get(const struct vcpu *v, uint32_t msr, bool *known);
+bool hvm_mtrr_set(struct vcpu *v, uint32_t msr, uint64_t value, bool *known);
+enum hvm_verdict hvm_io(struct vcpu *v, const struct hvm_exit *x);
+enum hvm_verdict hvm_hypercall(struct vcpu *v);
+enum hvm_verdict hvm_memory(struct vcpu *v, const struct hvm_exit *x);
+
+/* --- context.c: records of xen/arch-x86/hvm/save.h --- */
+struct domctl;
+long hvm_get_context(struct domctl *c);
+long hvm_set_context(struct domctl *c);
+long hvm_get_context_partial(struct domctl *c);
+
+#endif

@@ -1,0 +1,110 @@
+/*
+ * Exit codes (AMD APM vol. 2 appendix C) to struct hvm_exit. Pure.
+ *
+ * A processor without next-RIP support does not say how long the instruction was. Its length follows from the exit: the instruction has
+ * one encoding, and prefixes, which no compiler puts before it, are not counted: a guest that does comes back in the middle of its own
+ * instruction.
+ */
+#include "private.h"
+
+#define IO_IN       1u
+#define IO_STRING   4u
+#define IO_REP      8u
+#define NPF_PRESENT 1u
+#define NPF_WRITE   2u
+#define NPF_FETCH   16u
+#define NPF_WALK    (1ull << 33)
+#define LONGEST     15u
+
+static void decode_io(const struct vmcb *c, struct hvm_exit *x)
+{
+    uint32_t i = (uint32_t)c->info1;
+
+    x->kind = HVM_EXIT_IO;
+    x->length = (uint8_t)MIN(c->info2 - c->rip, (uint64_t)LONGEST);
+    x->io.port = (uint16_t)(i >> 16);
+    x->io.bytes = i & 0x10 ? 1 : i & 0x20 ? 2 : 4;
+    x->io.in = i & IO_IN;
+    x->io.string = i & IO_STRING;
+    x->io.rep = i & IO_REP;
+    x->io.address_bytes = i & 0x80 ? 2 : i & 0x200 ? 8 : 4;
+}
+
+static void decode_memory(const struct vmcb *c, struct hvm_exit *x)
+{
+    x->kind = HVM_EXIT_MEMORY;
+    x->memory.gpa = c->info2;
+    x->memory.present = c->info1 & NPF_PRESENT;
+    x->memory.write = c->info1 & NPF_WRITE;
+    x->memory.fetch = c->info1 & NPF_FETCH;
+    x->memory.walk = c->info1 & NPF_WALK;
+}
+
+static void decode_exception(const struct vmcb *c, struct hvm_exit *x)
+{
+    uint8_t vector = (uint8_t)(c->exit_code - SVM_EXIT_EXCEPTION);
+
+    x->kind = vector == TRAP_MC ? HVM_EXIT_MACHINE_CHECK : HVM_EXIT_EXCEPTION;
+    x->exception.vector = vector;
+    x->exception.has_error = vector == TRAP_AC;
+    x->exception.error = 0; /* of #AC, always */
+}
+
+/* Exits that need no more than their kind, and how long the instruction is. */
+static bool decode_simple(uint64_t code, struct hvm_exit *x)
+{
+    static const struct {
+        uint16_t code;
+        uint8_t kind, length;
+    } simple[] = {
+        {SVM_EXIT_CPUID, HVM_EXIT_CPUID, 2},       {SVM_EXIT_VMMCALL, HVM_EXIT_HYPERCALL, 3},
+        {SVM_EXIT_HLT, HVM_EXIT_HLT, 1},           {SVM_EXIT_INTR, HVM_EXIT_NOTHING, 0},
+        {SVM_EXIT_NMI, HVM_EXIT_NOTHING, 0},       {SVM_EXIT_SMI, HVM_EXIT_NOTHING, 0},
+        {SVM_EXIT_INIT, HVM_EXIT_NOTHING, 0},      {SVM_EXIT_VINTR, HVM_EXIT_WINDOW, 0},
+        {SVM_EXIT_IRET, HVM_EXIT_IRET, 0},         {SVM_EXIT_XSETBV, HVM_EXIT_XSETBV, 3},
+        {SVM_EXIT_WBINVD, HVM_EXIT_CACHE, 2},      {SVM_EXIT_INVD, HVM_EXIT_CACHE, 2},
+        {SVM_EXIT_RDPMC, HVM_EXIT_RDPMC, 2},       {SVM_EXIT_TASK_SWITCH, HVM_EXIT_TASK_SWITCH, 0},
+        {SVM_EXIT_SHUTDOWN, HVM_EXIT_SHUTDOWN, 0},
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(simple); i++) {
+        if (simple[i].code != code)
+            continue;
+        x->kind = simple[i].kind;
+        x->length = simple[i].length;
+        return true;
+    }
+    return false;
+}
+
+static void decode_kind(const struct vmcb *c, struct hvm_exit *x)
+{
+    uint64_t code = c->exit_code;
+
+    if (decode_simple(code, x))
+        return;
+    if (code == SVM_EXIT_NPF) {
+        decode_memory(c, x);
+    } else if (code == SVM_EXIT_IOIO) {
+        decode_io(c, x);
+    } else if (code == SVM_EXIT_MSR) {
+        x->kind = c->info1 & 1 ? HVM_EXIT_WRMSR : HVM_EXIT_RDMSR;
+        x->length = 2;
+    } else if (code >= SVM_EXIT_DR_READ && code < SVM_EXIT_EXCEPTION) {
+        x->kind = HVM_EXIT_DEBUGREG;
+    } else if (code >= SVM_EXIT_EXCEPTION && code < SVM_EXIT_INTR) {
+        decode_exception(c, x);
+    } else if (code == SVM_EXIT_INVALID) {
+        x->kind = HVM_EXIT_INVALID;
+    } else {
+        x->kind = HVM_EXIT_REFUSED;
+    }
+}
+
+void svm_decode(const struct vmcb *c, bool nrips, struct hvm_exit *x)
+{
+    *x = (struct hvm_exit){.reason = c->exit_code};
+    decode_kind(c, x);
+    if (nrips && x->kind != HVM_EXIT_IO && c->next_rip - c->rip - 1 < LONGEST)
+        x->length = (uint8_t)(c->next_rip - c->rip);
+}
