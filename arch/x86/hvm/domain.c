@@ -23,13 +23,12 @@
 #include "x86/policy.h"
 #include "x86/tlb.h"
 #include "../metal/asm.h"
-#include "../metal/metal.h"
 #include "../metal/pvregs.h"
 #include <xen/hvm/params.h>
 
 _Static_assert(HVM_PARAMS == HVM_NR_PARAMS, "xen/hvm/params.h");
 
-const struct hvm_ops *hvm_ops RO_AFTER_INIT;
+const struct hvm_ops *hvm_ops; /* [boot] */
 
 /* --- boot --- */
 

@@ -112,7 +112,7 @@ static enum hvm_verdict hlt(struct vcpu *v, const struct hvm_exit *x)
 {
     if (hvm_get(v, HVM_RFLAGS) & EFLAGS_IF)
         vcpu_block(v);
-    else if (!hvm_interrupt_pending(v) || !hvm_vcpu(v)->nmi_pending)
+    else if (!__atomic_load_n(&hvm_vcpu(v)->nmi_pending, __ATOMIC_RELAXED))
         go_down(v);
     return HVM_NEXT;
 }

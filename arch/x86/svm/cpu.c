@@ -16,7 +16,6 @@
 #include "x86/cpu.h"
 #include "x86/msr.h"
 #include "../metal/asm.h"
-#include "../metal/metal.h"
 
 #define EFER_SVME        (1ull << 12)
 #define MSR_VM_CR        0xc0010114u
@@ -34,8 +33,8 @@ void svm_vmsave(uint64_t pa);
 static bool opt_hvm = true;
 PARAM_BOOL("hvm", opt_hvm, "HVM and PVH guests, where the processor can run them");
 
-uint64_t svm_iopm_pa RO_AFTER_INIT, svm_msrpm_pa RO_AFTER_INIT;
-bool svm_nrips RO_AFTER_INIT;
+uint64_t svm_iopm_pa, svm_msrpm_pa; /* [boot] */
+bool svm_nrips;                     /* [boot] */
 static uint64_t hsave_pa[MAX_CPUS], host_pa[MAX_CPUS];
 
 uint64_t svm_host_pa(unsigned cpu)

@@ -108,7 +108,8 @@ void vlapic_set_irq(struct vcpu *v, uint8_t vector)
         error(v, ESR_GET_VECTOR);
         return;
     }
-    if (!enabled(l) || !vector_set(reg_at(l, APIC_IRR), vector))
+    /* Switched off by SVR it keeps what comes, as it does what it had. */
+    if (!(l->base & APIC_BASE_ON) || !vector_set(reg_at(l, APIC_IRR), vector))
         return;
     vcpu_unblock(v);
     vcpu_kick(v);
