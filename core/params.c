@@ -182,7 +182,6 @@ PARAM_UNIMPLEMENTED(tmem, "tmem", "transcendent memory does not exist any more")
 PARAM_UNIMPLEMENTED(flask, "flask", "there is one permission table");
 PARAM_UNIMPLEMENTED(gnttab, "gnttab", "grant tables have their built-in limits");
 PARAM_UNIMPLEMENTED(tickle_one, "tickle_one_idle_cpu", "the scheduler decides");
-PARAM_UNIMPLEMENTED(hap, "hap", "there are no HVM guests yet");
 PARAM_UNIMPLEMENTED(altp2m, "altp2m", "there are no HVM guests yet");
 PARAM_UNIMPLEMENTED(credit2, "credit2_runqueue", "run queues are per CPU");
 PARAM_UNIMPLEMENTED(smt, "smt", "hyperthreads are used as CPUs");

@@ -21,7 +21,9 @@ COMMA := ,
 HOST_P2M := $(wildcard arch/x86/hvm/p2m/*.c)
 HOST_PV := $(wildcard arch/x86/pv/mmu/*.c) $(HOST_P2M) arch/x86/guest/memory.c
 HOST_LIB_C := $(filter-out core/console/log.c,$(filter lib/% core/%,$(HV_C))) \
-	$(wildcard arch/x86/policy/*.c) $(wildcard arch/x86/boot/e820.c arch/x86/platform/acpi_parse.c arch/x86/platform/irq.c arch/x86/platform/storm.c arch/x86/platform/pirq.c arch/x86/pv/decode.c arch/x86/hvm/insn.c arch/x86/hvm/dev/*.c arch/x86/svm/exit.c)
+	$(wildcard arch/x86/policy/*.c) $(wildcard arch/x86/boot/e820.c arch/x86/platform/acpi_parse.c arch/x86/platform/irq.c arch/x86/platform/storm.c arch/x86/platform/pirq.c arch/x86/pv/decode.c)
+# Of HVM guests: without the processor.
+HOST_HVM_C := arch/x86/hvm/insn.c $(wildcard arch/x86/hvm/dev/*.c) arch/x86/svm/exit.c
 HOST_FAKE_C := $(wildcard test/fake/*.c)
 HOST_TESTS := $(if $(UNIT),$(UNIT:%=test/unit/test_%.c),$(sort $(wildcard test/unit/test_*.c)))
 HOST_BIN := $(HOST_TESTS:test/unit/%.c=$(H)/%)
@@ -40,7 +42,7 @@ $(H)/obj/lib/string.o: HOST_CFLAGS += -include test/fake/rename.h
 
 $(H)/libfake.a: $(call host_obj,$(HOST_FAKE_C))
 	@rm -f $@; ar rcs $@ $(if $(HOST_KEEP),$$(ls $^ 2>/dev/null),$^)
-$(H)/libkrypton.a: $(call host_obj,$(HOST_LIB_C))
+$(H)/libkrypton.a: $(call host_obj,$(HOST_LIB_C) $(HOST_HVM_C))
 	@rm -f $@; ar rcs $@ $(if $(HOST_KEEP),$$(ls $^ 2>/dev/null),$^)
 $(H)/libp2m.a: $(call host_obj,$(HOST_P2M))
 	@rm -f $@; ar rcs $@ $(if $(HOST_KEEP),$$(ls $^ 2>/dev/null),$^)

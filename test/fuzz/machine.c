@@ -22,6 +22,7 @@
 #include "../../arch/x86/pv/private.h"
 #include "x86/boot.h"
 #include "x86/guest.h"
+#include "x86/hvm.h"
 #include "x86/mm.h"
 #include "x86/platform.h"
 #include "x86/spec.h"
@@ -435,3 +436,11 @@ const struct arch_guest_ops pv_arch_ops = {
 };
 const struct guest_ops pv_guest_ops = {
     .name = "pv", .copy_in = copy_in, .copy_out = copy_out, .zero = zero, .arch = &pv_arch_ops};
+
+/* No HVM guests here. */
+bool hvm_available(void)
+{
+    return false;
+}
+const struct hc_op hvm_op_ops[1];
+const unsigned hvm_op_op_count;

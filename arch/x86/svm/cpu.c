@@ -30,8 +30,8 @@
 
 void svm_vmsave(uint64_t pa);
 
-static bool opt_hvm = true;
-PARAM_BOOL("hvm", opt_hvm, "HVM and PVH guests, where the processor can run them");
+static bool opt_hap = true;
+PARAM_BOOL("hap", opt_hap, "nested paging, without which there are no HVM and PVH guests");
 
 uint64_t svm_iopm_pa, svm_msrpm_pa; /* [boot] */
 bool svm_nrips;                     /* [boot] */
@@ -76,7 +76,7 @@ bool svm_available(void)
     struct cpuid_leaf l;
     uint64_t vm_cr = 0;
 
-    if (!opt_hvm || !cpu_features.svm || !cpu_features.nx || cpu_features.max_ext_leaf < SVM_LEAF)
+    if (!opt_hap || !cpu_features.svm || !cpu_features.nx || cpu_features.max_ext_leaf < SVM_LEAF)
         return false;
     l = cpuid(SVM_LEAF, 0);
     if (!(l.d & SVM_NESTED_PAGES)) {

@@ -1,0 +1,75 @@
+"""PVH guests by the stock xl: Debian's kernel, booted directly, on AMD-V with nested paging."""
+
+import re
+
+import pytest
+
+import machine as m
+
+SVM = "EPYC,check=off,-monitor,+x2apic,+svm,+npt"
+pytestmark = pytest.mark.krypton
+
+
+@pytest.fixture(scope="module")
+def xl(xl_ramdisk):
+    return xl_ramdisk("pvh", cpu=SVM, memory=3072, dom0_mem="1024M")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(xl):
+    yield
+    xl.clean()
+
+
+def pvh(xl, name, **keys):
+    return xl.create(name, timeout=240, type="pvh", memory=keys.pop("memory", 128), **keys)
+
+
+def test_offered(xl):
+    caps = xl.run("xl info | grep -E '^(xen_caps|virt_caps)'")
+    assert "hvm-3.0-x86_64" in caps and re.search(r"virt_caps.*\bhvm\b.*\bhap\b|virt_caps.*pv hvm", caps), caps
+
+
+def test_user_space(xl):
+    """To the shell; it knows what it runs on, and its memory is its own."""
+    release, cpus, mib = pvh(xl, "p1")
+    assert cpus == 1 and mib > 90
+    assert "Xen" in xl.guest("p1", "dmesg | grep -i 'hypervisor detected'")
+    assert xl.guest("p1", "echo $((6 * 7))") == "42"
+    assert xl.list()["p1"][2] == 1
+
+
+def test_four_vcpus(xl):
+    """STARTUP by the local APIC, interrupts between processors by event channels."""
+    release, cpus, mib = pvh(xl, "p4", vcpus=4)
+    assert cpus == 4
+    xl.guest("p4", "for i in 1 2 3 4 5 6; do (for j in $(seq 200); do :; done) & done; wait", 60)
+
+
+def test_leaves_nothing(xl):
+    xl.settled_free()
+    before = xl.in_use()
+    for _ in range(3):
+        pvh(xl, "px")
+        xl.run("xl destroy px", 60)
+    xl.back_to(before)
+
+
+def test_shutdown(xl):
+    pvh(xl, "ps", on_poweroff="destroy")
+    xl.run("xl shutdown -w ps", 120)
+    xl.gone("ps")
+
+
+def test_triple_fault_ends_only_it(xl):
+    """A kernel that ends in a triple fault: that guest goes, another one does not notice."""
+    pvh(xl, "pa")
+    pvh(xl, "pb", on_crash="destroy", on_reboot="destroy", args="reboot=t")
+    xl.guest("pb", "echo b >/proc/sysrq-trigger", check=False)
+    xl.gone("pb", 90)
+    assert xl.guest("pa", "echo well") == "well"
+
+
+def test_no_complaint(xl):
+    assert m.complaints(xl.run("dmesg")) == []
+    assert "BUG" not in xl.dmesg()
