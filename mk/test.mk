@@ -59,6 +59,8 @@ $(H)/test_p2m%: $(H)/obj/test/unit/test_p2m%.o $(H)/libfake.a $(H)/libmodel.a $(
 	@echo "  HOSTLD  $@"
 	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $< -Wl,--whole-archive $(H)/libp2m.a -Wl,--no-whole-archive \
 	    -Wl,--start-group $(H)/libmodel.a $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group $(HOST_WRAP) -lcmocka -lpthread
+# The whole room of HVM guests, on a vendor of the test's own.
+$(H)/test_hvm: $(H)/obj/test/unit/test_hvm.o $(call host_obj,$(filter-out arch/x86/hvm/insn.c,$(wildcard arch/x86/hvm/*.c)))
 # Interrupt lines are tested without event channels.
 $(H)/test_irq: HOST_WRAP += -Wl,--wrap=evtchn_pirq
 # The console's test takes the real log, which replaces the fake machine's.

@@ -1,0 +1,893 @@
+/*
+ * HVM guests without a processor: exits, events, contexts, parameters and starts of vCPUs on a vendor that keeps its state in a structure.
+ * What a guest or a toolstack can say wrong is said.
+ */
+#include "fake.h"
+#include "core/control.h"
+#include "core/guest.h"
+#include "core/sched.h"
+#include "core/work.h"
+#include "arch/x86/hvm/dev/vlapic.h"
+#include "arch/x86/hvm/private.h"
+#include "x86/cpu.h"
+#include "x86/guest.h"
+#include "x86/mce.h"
+#include "x86/mm.h"
+#include "x86/platform.h"
+#include "x86/policy.h"
+#include "arch/x86/metal/asm.h"
+#include "arch/x86/metal/pvregs.h"
+#include <stdlib.h>
+#include <string.h>
+#include <xen/hvm/hvm_op.h>
+#include <xen/hvm/hvm_vcpu.h>
+#include <xen/hvm/params.h>
+#include <xen/hvm/save.h>
+
+/* --- the vendor --- */
+
+#define REGS (HVM_SYSENTER_EIP + 1)
+struct svm_vcpu {
+    uint64_t reg[REGS];
+    struct hvm_segment seg[HVM_SEGS];
+    bool shadow, window, iret;
+    uint8_t tpr;
+    struct hvm_event injected, interrupted;
+};
+static struct svm_vcpu *soft(const struct vcpu *v)
+{
+    return hvm_vcpu(v)->svm;
+}
+static void f_reset(struct vcpu *v)
+{
+    memset(soft(v), 0, sizeof(*soft(v)));
+    soft(v)->reg[HVM_RFLAGS] = 2;
+    soft(v)->reg[HVM_PAT] = 0x0007040600070406ull;
+}
+static int f_init(struct vcpu *v)
+{
+    static struct svm_vcpu states[2];
+
+    hvm_vcpu(v)->svm = &states[v->id];
+    f_reset(v);
+    return 0;
+}
+static void f_free(struct vcpu *v)
+{
+}
+static uint64_t f_get(const struct vcpu *v, enum hvm_reg r)
+{
+    return soft(v)->reg[r];
+}
+static void f_set(struct vcpu *v, enum hvm_reg r, uint64_t value)
+{
+    soft(v)->reg[r] = value;
+}
+static void f_get_segment(const struct vcpu *v, enum hvm_seg s, struct hvm_segment *out)
+{
+    *out = soft(v)->seg[s];
+}
+static void f_set_segment(struct vcpu *v, enum hvm_seg s, const struct hvm_segment *in)
+{
+    soft(v)->seg[s] = *in;
+}
+static unsigned f_cpl(const struct vcpu *v)
+{
+    return soft(v)->seg[HVM_SS].attr >> 5 & 3;
+}
+static bool f_shadow(const struct vcpu *v)
+{
+    return soft(v)->shadow;
+}
+static void f_clear_shadow(struct vcpu *v)
+{
+    soft(v)->shadow = false;
+}
+static uint8_t f_tpr(const struct vcpu *v)
+{
+    return soft(v)->tpr;
+}
+static void f_set_tpr(struct vcpu *v, uint8_t tpr)
+{
+    soft(v)->tpr = tpr;
+}
+static void f_nothing(struct vcpu *v)
+{
+}
+static void f_flag(struct vcpu *v, bool on)
+{
+}
+static void f_window(struct vcpu *v, bool on)
+{
+    soft(v)->window = on;
+}
+static void f_iret(struct vcpu *v, bool on)
+{
+    soft(v)->iret = on;
+}
+static void f_interrupted(struct vcpu *v, struct hvm_event *out)
+{
+    *out = soft(v)->interrupted;
+    soft(v)->interrupted.valid = false;
+}
+static void f_inject(struct vcpu *v, const struct hvm_event *e)
+{
+    assert_false(soft(v)->injected.valid);
+    soft(v)->injected = *e;
+}
+const struct hvm_ops svm_ops = {.name = "soft",
+                                .vcpu_init = f_init,
+                                .vcpu_free = f_free,
+                                .vcpu_reset = f_reset,
+                                .get = f_get,
+                                .set = f_set,
+                                .get_segment = f_get_segment,
+                                .set_segment = f_set_segment,
+                                .cpl = f_cpl,
+                                .shadow = f_shadow,
+                                .clear_shadow = f_clear_shadow,
+                                .tpr = f_tpr,
+                                .set_tpr = f_set_tpr,
+                                .tsc_offset = f_nothing,
+                                .use_debugregs = f_flag,
+                                .watch_iret = f_iret,
+                                .watch_window = f_window,
+                                .interrupted = f_interrupted,
+                                .inject = f_inject,
+                                .dump = f_nothing};
+bool svm_available(void)
+{
+    return true;
+}
+
+/* --- the rest of the machine --- */
+
+struct cpu_features cpu_features = {
+    .amd = true, .phys_bits = 40, .xsave = true, .xcr0_mask = 7, .xsave_size = 832};
+uint64_t tsc_khz = 1000000;
+mfn_t hyp_l4_mfn;
+static struct cpu_policy policy;
+static uint8_t code[16];
+static enum p2m_verdict verdict;
+
+struct guest_regs *vcpu_regs(struct vcpu *v)
+{
+    return &x86_vcpu(v)->regs;
+}
+void fpu_reset(struct x86_vcpu *x)
+{
+    memset(x->fpu, 0, 1024);
+}
+void fpu_save(struct x86_vcpu *x)
+{
+}
+void fpu_load(struct x86_vcpu *x)
+{
+}
+bool hw_load_ds(uint16_t sel)
+{
+    return true;
+}
+bool hw_load_es(uint16_t sel)
+{
+    return true;
+}
+bool rdmsr_safe(uint32_t msr, uint64_t *v)
+{
+    fail_msg("the processor's MSR %x is read", msr);
+    return false;
+}
+bool wrmsr_safe(uint32_t msr, uint64_t v)
+{
+    assert_true(msr == 0x49 && v <= 1); /* PRED_CMD and nothing else */
+    return true;
+}
+void mce_exception(const struct guest_regs *r, bool from_guest)
+{
+}
+void pirq_domain_release(struct domain *d)
+{
+}
+void p2m_machine_set(const struct p2m_machine *m)
+{
+}
+int p2m_domain_init(struct domain *d)
+{
+    return 0;
+}
+void p2m_domain_free(struct domain *d)
+{
+}
+int p2m_domain_release(struct domain *d)
+{
+    return 0;
+}
+enum p2m_verdict p2m_fault(struct domain *d, uint64_t gpa, unsigned access)
+{
+    return verdict;
+}
+int p2m_get(struct domain *d, gfn_t g, unsigned want, struct p2m_entry *e)
+{
+    return -ENOENT;
+}
+void p2m_look(struct domain *d, gfn_t g, struct p2m_entry *e)
+{
+    *e = (struct p2m_entry){.mfn = INVALID_MFN, .type = g.n == 5 ? P2M_RAM : P2M_NONE};
+}
+struct walk_cache *walk_cache_alloc(void)
+{
+    return NULL;
+}
+void walk_cache_free(struct walk_cache *c)
+{
+}
+enum copy_result guest_linear_in(struct vcpu *v, const struct guest_paging *p, void *to, uint64_t va,
+                                 size_t n, unsigned access, struct copy_fault *fault)
+{
+    memcpy(to, code, MIN(n, sizeof(code)));
+    return COPY_OK;
+}
+enum copy_result guest_linear_out(struct vcpu *v, const struct guest_paging *p, uint64_t va, const void *from,
+                                  size_t n, unsigned access, struct copy_fault *fault)
+{
+    *fault = (struct copy_fault){.address = va, .error = 2};
+    return va == 0x666 ? COPY_FAULT : COPY_OK;
+}
+bool hvm_copy_in(struct vcpu *v, void *to, gva_t from, size_t n)
+{
+    if (from.a < 65536)
+        return false;
+    memcpy(to, (void *)from.a, n);
+    return true;
+}
+bool hvm_copy_out(struct vcpu *v, gva_t to, const void *from, size_t n)
+{
+    if (to.a < 65536)
+        return false;
+    memcpy((void *)to.a, from, n);
+    return true;
+}
+bool hvm_zero(struct vcpu *v, gva_t to, size_t n)
+{
+    return false;
+}
+struct domain *arch_domain_alloc(void)
+{
+    return calloc(1, sizeof(struct x86_domain));
+}
+void arch_domain_free(struct domain *d)
+{
+    if (d->ops && d->ops->translated)
+        hvm_domain_free(d);
+    free(d);
+}
+struct vcpu *arch_vcpu_alloc(struct domain *d)
+{
+    return calloc(1, sizeof(struct x86_vcpu));
+}
+void arch_vcpu_free(struct vcpu *v)
+{
+    if (x86_vcpu(v)->hvm)
+        hvm_vcpu_free(v);
+    free(x86_vcpu(v)->fpu);
+    free(v);
+}
+int arch_domain_init(struct domain *d, uint32_t flags)
+{
+    x86_domain(d)->policy = &policy;
+    return d->ops && d->ops->translated ? hvm_domain_init(d, flags) : 0;
+}
+int arch_vcpu_init(struct vcpu *v)
+{
+    if (!v->domain->ops || !v->domain->ops->translated)
+        return 0;
+    x86_vcpu(v)->fpu = calloc(1, 1024);
+    return hvm_vcpu_init(v);
+}
+int arch_vcpu_initialise(struct vcpu *v, struct vcpu *caller, gva_t context, bool *online)
+{
+    return hvm_vcpu_initialise(v, caller, context, online);
+}
+
+/* --- guests --- */
+
+static struct domain *ctl, *d;
+static struct vcpu *tool, *v, *second;
+
+static struct domain *domain_new(uint16_t id, const struct guest_ops *ops, unsigned vcpus)
+{
+    struct domain_config c = {.ops = ops,
+                              .privileged = id == 1,
+                              .max_vcpus = vcpus,
+                              .max_evtchn_port = 100,
+                              .max_grant_frames = 4,
+                              .max_maptrack_frames = 2,
+                              .max_frames = 100};
+    struct domain *new;
+    struct vcpu *one;
+
+    assert_int_equal(domain_create(DID(id), &c, &new), 0);
+    for (unsigned i = 0; i < vcpus; i++)
+        assert_int_equal(vcpu_create(new, i, &one), 0);
+    return new;
+}
+
+static void host_cpuid(uint32_t leaf, uint32_t subleaf, struct cpuid_leaf *out)
+{
+    *out = (struct cpuid_leaf){~0u, ~0u, ~0u, ~0u};
+    if (leaf == 0xd && subleaf >= 2)
+        *out = (struct cpuid_leaf){subleaf == 2 ? 256 : 0, subleaf == 2 ? 576 : 0, 0, 0};
+}
+
+static int group_setup(void **state)
+{
+    const struct policy_host h = {.cpuid = host_cpuid,
+                                  .amd = true,
+                                  .max_leaf = 0xd,
+                                  .max_ext_leaf = 0x80000021,
+                                  .xcr0_mask = 7,
+                                  .fsgsbase = true};
+
+    fake_setup(state);
+    policy_build_hvm_max(&h, &policy);
+    domain_subsystem_init();
+    sched_init();
+    hvm_ops = &svm_ops;
+    ctl = domain_new(1, &fake_guest_ops, 1);
+    tool = ctl->vcpu[0];
+    d = domain_new(2, &hvm_guest_ops, 2);
+    v = d->vcpu[0];
+    second = d->vcpu[1];
+    return 0;
+}
+
+static int setup(void **state)
+{
+    hvm_vcpu_reset(v);
+    hvm_vcpu_reset(second);
+    vlapic_mmio_write(v, APIC_SVR, 0x1ff);
+    v->pause_flags = second->pause_flags = VPF_DOWN;
+    v->initialised = second->initialised = false;
+    v->info->evtchn_upcall_pending = 0;
+    hvm_domain(d)->callback_vector = 0;
+    d->shutting_down = d->shut_down = false;
+    d->shutdown_code = SHUTDOWN_CODE_NONE;
+    d->crashed = 0;
+    fake_run_as(v);
+    verdict = P2M_IS_MMIO;
+    return 0;
+}
+
+static void sixty_four(struct vcpu *w)
+{
+    soft(w)->reg[HVM_EFER] = 0xd01;
+    soft(w)->reg[HVM_CR0] = 0x80010033;
+    soft(w)->reg[HVM_CR4] = 0x20;
+    soft(w)->seg[HVM_CS].attr = 0xa9b;
+    soft(w)->reg[HVM_RIP] = 0x1000;
+}
+
+static void leave(struct vcpu *w, struct hvm_exit x)
+{
+    soft(w)->injected.valid = false;
+    hvm_handle_exit(w, &x);
+}
+
+static long control(uint32_t cmd, void (*fill)(struct xen_domctl *op), struct xen_domctl *out,
+                    long (*fn)(struct domctl *c))
+{
+    struct domctl c = {.hc = {.caller = tool}, .d = d, .op = {.cmd = cmd}};
+    long r;
+
+    if (out)
+        c.op = *out;
+    fake_run_as(tool);
+    r = fn(&c);
+    fake_run_as(v);
+    if (out)
+        *out = c.op;
+    return r;
+}
+
+/* --- exits --- */
+
+static void test_hypercall(void **state)
+{
+    struct guest_regs *r = vcpu_regs(v);
+
+    sixty_four(v);
+    r->rax = 63; /* no such */
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_HYPERCALL, .length = 3});
+    assert_int_equal(r->rax, (uint64_t)-ENOSYS);
+    assert_int_equal(f_get(v, HVM_RIP), 0x1003);
+    soft(v)->seg[HVM_SS].attr = 3 << 5; /* from user mode */
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_HYPERCALL, .length = 3});
+    assert_int_equal(r->rax, (uint64_t)-EPERM);
+    soft(v)->seg[HVM_SS].attr = 0;
+    soft(v)->seg[HVM_CS].attr = 0xc9b; /* 32 bits */
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_HYPERCALL, .length = 3});
+    assert_int_equal((uint32_t)r->rax, (uint32_t)-ENOSYS);
+}
+
+static void test_cpuid(void **state)
+{
+    struct guest_regs *r = vcpu_regs(v);
+
+    r->rax = 0x40000000;
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_CPUID, .length = 2});
+    assert_int_equal(r->rbx, XEN_CPUID_SIGNATURE_EBX);
+    r->rax = 0x40000004;
+    r->rcx = 0;
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_CPUID, .length = 2});
+    assert_true(r->rax & XEN_HVM_CPUID_VCPU_ID_PRESENT && r->rbx == 0 && r->rcx == 2);
+    r->rax = 1;
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_CPUID, .length = 2});
+    assert_true(r->rcx & 1u << 31 && r->rcx & 1u << 21);
+    assert_false(r->rcx & 1u << 5); /* no VMX in a guest */
+    r->rax = 0x80000001;
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_CPUID, .length = 2});
+    assert_false(r->rcx & 4); /* nor SVM */
+    for (uint32_t leaf = 0x80000009; leaf < 0x80000020; leaf++) {
+        r->rax = leaf;
+        leave(v, (struct hvm_exit){.kind = HVM_EXIT_CPUID, .length = 2});
+        assert_int_equal(r->rax | r->rbx | r->rcx | r->rdx, 0);
+    }
+}
+
+/* Every MSR, read and written: an exception or nothing, and the processor's own is touched by none. */
+static void test_every_msr(void **state)
+{
+    static const uint32_t first[] = {0, 0x40000000, 0xc0000000, 0xc0010000};
+    static const uint64_t values[] = {0, 1, ~0ull, 0x8000000000000000ull, 0x0007040600070406ull};
+
+    sixty_four(v);
+    for (unsigned k = 0; k < ARRAY_SIZE(first); k++)
+        for (uint32_t msr = first[k]; msr < first[k] + 0x2000; msr++) {
+            struct guest_regs *r = vcpu_regs(v);
+
+            r->rcx = msr;
+            hvm_vcpu(v)->event.valid = false;
+            leave(v, (struct hvm_exit){.kind = HVM_EXIT_RDMSR, .length = 2});
+            for (unsigned i = 0; i < ARRAY_SIZE(values); i++) {
+                r->rax = (uint32_t)values[i];
+                r->rdx = values[i] >> 32;
+                hvm_vcpu(v)->event.valid = false;
+                leave(v, (struct hvm_exit){.kind = HVM_EXIT_WRMSR, .length = 2});
+                assert_false(f_get(v, HVM_EFER) & ~0xd01ull & ~0x4000ull);
+                assert_true(hvm_pat_ok(f_get(v, HVM_PAT)));
+            }
+        }
+    vlapic_reset(v);
+}
+
+static void test_efer(void **state)
+{
+    soft(v)->reg[HVM_EFER] = 0;
+    assert_true(hvm_wrmsr(v, 0xc0000080, 0x901));
+    assert_false(hvm_wrmsr(v, 0xc0000080, 0x1901)); /* SVME */
+    sixty_four(v);
+    assert_false(hvm_wrmsr(v, 0xc0000080, 0x801)); /* LME while paging */
+    assert_true(hvm_wrmsr(v, 0xc0000080, 0x101));
+    assert_int_equal(f_get(v, HVM_EFER), 0x501); /* LMA stays */
+}
+
+static void test_io(void **state)
+{
+    struct guest_regs *r = vcpu_regs(v);
+    struct hvm_exit x = {.kind = HVM_EXIT_IO, .length = 2, .io = {.port = 0x3f8, .bytes = 1, .in = true}};
+
+    sixty_four(v);
+    r->rax = 0x1234567811223300;
+    leave(v, x);
+    assert_int_equal(r->rax, 0x12345678112233ff);
+    x.io.bytes = 4;
+    leave(v, x);
+    assert_int_equal(r->rax, 0xffffffff);
+    x = (struct hvm_exit){.kind = HVM_EXIT_IO,
+                          .length = 2,
+                          .io = {.bytes = 4, .in = true, .string = true, .rep = true, .address_bytes = 8}};
+    r->rcx = 100;
+    r->rdi = 0x10000;
+    leave(v, x);
+    assert_int_equal(r->rcx, 36); /* not all in one exit */
+    leave(v, x);
+    assert_int_equal(r->rcx, 0);
+    assert_int_equal(r->rdi, 0x10000 + 400);
+    r->rcx = 1;
+    r->rdi = 0x666;
+    leave(v, x);
+    assert_true(hvm_vcpu(v)->event.valid && hvm_vcpu(v)->event.vector == 14 && r->rcx == 1);
+    assert_int_equal(f_get(v, HVM_CR2), 0x666);
+}
+
+static void test_apic_page(void **state)
+{
+    struct hvm_exit x = {.kind = HVM_EXIT_MEMORY, .memory = {.gpa = APIC_PAGE + APIC_TPR, .write = true}};
+
+    sixty_four(v);
+    memcpy(code, "\x89\x08", 2); /* mov %ecx, (%rax) */
+    vcpu_regs(v)->rcx = 0x55;
+    leave(v, x);
+    assert_int_equal(vlapic_mmio_read(v, APIC_TPR), 0x55);
+    assert_int_equal(f_get(v, HVM_RIP), 0x1002);
+    memcpy(code, "\x8b\x08", 2);
+    x.memory.write = false;
+    vcpu_regs(v)->rcx = ~0ull;
+    soft(v)->tpr = 5;
+    leave(v, x);
+    assert_int_equal(vcpu_regs(v)->rcx, 0x50 | (vcpu_regs(v)->rcx & 0xf));
+    x.memory.gpa = 0x123456000; /* nobody's */
+    leave(v, x);
+    assert_int_equal(vcpu_regs(v)->rcx, 0xffffffff);
+    memcpy(code, "\x01\x08", 2); /* add: not one of those */
+    leave(v, x);
+    assert_true(hvm_vcpu(v)->event.valid && hvm_vcpu(v)->event.vector == 6);
+    hvm_vcpu(v)->event.valid = false;
+    verdict = P2M_DENIED;
+    leave(v, x);
+    assert_int_equal(hvm_vcpu(v)->event.vector, 13);
+    assert_false(d->crashed);
+    verdict = P2M_IS_MMIO;
+    x.memory.walk = true;
+    leave(v, x);
+    assert_true(d->crashed);
+}
+
+/* --- events --- */
+
+static void deliver(struct vcpu *w)
+{
+    soft(w)->injected.valid = false;
+    hvm_deliver(w);
+}
+
+static void test_interrupts(void **state)
+{
+    vlapic_set_irq(v, 0x41);
+    deliver(v); /* IF is clear */
+    assert_true(!soft(v)->injected.valid && soft(v)->window);
+    soft(v)->reg[HVM_RFLAGS] = 0x202;
+    soft(v)->shadow = true;
+    deliver(v);
+    assert_true(!soft(v)->injected.valid && soft(v)->window);
+    soft(v)->shadow = false;
+    deliver(v);
+    assert_true(soft(v)->injected.valid && soft(v)->injected.vector == 0x41 && !soft(v)->window);
+    assert_int_equal(vlapic_pending(v), -1);
+    /* Left while it was being delivered: delivered again, though the local APIC has forgotten it. */
+    soft(v)->interrupted = soft(v)->injected;
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_NOTHING});
+    deliver(v);
+    assert_true(soft(v)->injected.valid && soft(v)->injected.vector == 0x41);
+}
+
+static void test_callback(void **state)
+{
+    soft(v)->reg[HVM_RFLAGS] = 0x202;
+    v->info->evtchn_upcall_pending = 1;
+    deliver(v);
+    assert_false(soft(v)->injected.valid);
+    hvm_domain(d)->callback_vector = 0xf3;
+    assert_true(hvm_interrupt_pending(v));
+    deliver(v);
+    assert_int_equal(soft(v)->injected.vector, 0xf3);
+    deliver(v); /* as long as the guest has not looked */
+    assert_int_equal(soft(v)->injected.vector, 0xf3);
+    v->info->evtchn_upcall_pending = 0;
+    deliver(v);
+    assert_false(soft(v)->injected.valid);
+    hvm_vcpu(v)->upcall_vector = 0x60;
+    hvm_event_kick(v);
+    assert_int_equal(vlapic_pending(v), 0x60);
+}
+
+static void test_nmi(void **state)
+{
+    assert_int_equal(hvm_vcpu_nmi(v), 0);
+    deliver(v);
+    assert_true(soft(v)->injected.valid && soft(v)->injected.type == HVM_EVENT_NMI && soft(v)->iret);
+    assert_int_equal(hvm_vcpu_nmi(v), 0);
+    deliver(v);
+    assert_false(soft(v)->injected.valid); /* until IRET */
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_IRET});
+    deliver(v);
+    assert_false(soft(v)->injected.valid); /* IRET has not run yet */
+    deliver(v);
+    assert_true(soft(v)->injected.valid);
+}
+
+static void test_double_and_triple_fault(void **state)
+{
+    hvm_exception(v, 13, true, 0);
+    hvm_exception(v, 11, true, 8);
+    assert_int_equal(hvm_vcpu(v)->event.vector, 8);
+    hvm_exception(v, 13, true, 0);
+    assert_true(d->shutting_down);
+    assert_int_equal(d->shutdown_code, SHUTDOWN_reboot);
+}
+
+static void test_halt(void **state)
+{
+    v->pause_flags = second->pause_flags = 0;
+    soft(v)->reg[HVM_RFLAGS] = 0x202;
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_HLT, .length = 1});
+    assert_int_equal(v->pause_flags, VPF_BLOCKED);
+    vlapic_set_irq(v, 0x70);
+    assert_int_equal(v->pause_flags, 0);
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_HLT, .length = 1}); /* something waits */
+    assert_int_equal(v->pause_flags, 0);
+    soft(v)->reg[HVM_RFLAGS] = 2;
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_HLT, .length = 1});
+    assert_int_equal(v->pause_flags, VPF_DOWN);
+    assert_false(d->shutting_down);
+    fake_run_as(second);
+    leave(second, (struct hvm_exit){.kind = HVM_EXIT_HLT, .length = 1}); /* the last one */
+    assert_true(d->shutting_down && d->shutdown_code == SHUTDOWN_poweroff);
+}
+
+/* --- starts --- */
+
+static void test_init_startup(void **state)
+{
+    vlapic_mmio_write(v, APIC_ICR2, 2u << 24);
+    vlapic_mmio_write(v, APIC_ICR, 6u << 8 | 0x12); /* STARTUP alone: nothing */
+    assert_int_equal(second->pause_flags, VPF_DOWN);
+    vlapic_mmio_write(v, APIC_ICR, 5u << 8 | 1u << 14);
+    vlapic_mmio_write(v, APIC_ICR, 6u << 8 | 0x12);
+    assert_int_equal(second->pause_flags, 0);
+    assert_true(second->initialised);
+    assert_int_equal(soft(second)->seg[HVM_CS].base, 0x12000);
+    assert_int_equal(f_get(second, HVM_RIP), 0);
+    vlapic_mmio_write(v, APIC_ICR, 6u << 8 | 0x34); /* a running one is not disturbed */
+    assert_int_equal(soft(second)->seg[HVM_CS].base, 0x12000);
+    vlapic_mmio_write(v, APIC_ICR, 5u << 8 | 1u << 14);
+    assert_true(hvm_vcpu(second)->init_pending);
+    fake_run_as(second);
+    hvm_take_init(second);
+    assert_int_equal(second->pause_flags, VPF_DOWN);
+    /* It still runs here: tried again later. */
+    second->running = true;
+    fake_run_as(v);
+    vlapic_mmio_write(v, APIC_ICR, 6u << 8 | 0x56);
+    assert_int_equal(second->pause_flags, VPF_DOWN);
+    second->running = false;
+    fake_run_until(fake_now + 1000000);
+    assert_int_equal(second->pause_flags, 0);
+    assert_int_equal(soft(second)->seg[HVM_CS].base, 0x56000);
+}
+
+static void test_initialise(void **state)
+{
+    struct vcpu_hvm_context c = {.mode = VCPU_HVM_MODE_64B};
+    bool online;
+
+    c.cpu_regs.x86_64 = (struct vcpu_hvm_x86_64){
+        .rip = 0xffffffff81000000, .cr0 = 0x80000011, .cr4 = 0x20, .efer = 0x500, .rbx = 7};
+    assert_int_equal(hvm_vcpu_initialise(second, v, GVA(&c), &online), 0);
+    assert_int_equal(x86_vcpu(second)->regs.rbx, 7);
+    c.cpu_regs.x86_64.rip = 0x1234567890abcdef;
+    assert_int_equal(hvm_vcpu_initialise(second, v, GVA(&c), &online), -EINVAL);
+    c.cpu_regs.x86_64.rip = 0;
+    c.cpu_regs.x86_64.efer = 0x1500; /* SVME */
+    assert_int_equal(hvm_vcpu_initialise(second, v, GVA(&c), &online), -EINVAL);
+    c.cpu_regs.x86_64.efer = 0x400;
+    assert_int_equal(hvm_vcpu_initialise(second, v, GVA(&c), &online), -EINVAL);
+    c.mode = 2;
+    assert_int_equal(hvm_vcpu_initialise(second, v, GVA(&c), &online), -EINVAL);
+    assert_int_equal(hvm_vcpu_initialise(second, v, GVA(5), &online), -EFAULT);
+    assert_int_equal(hvm_vcpu_initialise(second, tool, GVA(&c), &online), -EOPNOTSUPP);
+    memset(&c, 0, sizeof(c));
+    c.cpu_regs.x86_32 = (struct vcpu_hvm_x86_32){.cs_ar = 0xc9b,
+                                                 .ds_ar = 0xc93,
+                                                 .ss_ar = 0xc93,
+                                                 .es_ar = 0xc93,
+                                                 .tr_ar = 0x8b,
+                                                 .cs_limit = ~0u,
+                                                 .cr0 = 1,
+                                                 .eip = 0x100000};
+    assert_int_equal(hvm_vcpu_initialise(second, v, GVA(&c), &online), 0);
+    c.cpu_regs.x86_32.cs_ar = 0xfc9b;
+    assert_int_equal(hvm_vcpu_initialise(second, v, GVA(&c), &online), -EINVAL);
+    c.cpu_regs.x86_32.cs_ar = 0xc93; /* data */
+    assert_int_equal(hvm_vcpu_initialise(second, v, GVA(&c), &online), -EINVAL);
+}
+
+/* --- contexts --- */
+
+static uint8_t buffer[16384];
+
+static uint32_t get_context(void)
+{
+    struct xen_domctl op = {.cmd = XEN_DOMCTL_gethvmcontext};
+
+    set_xen_guest_handle(op.u.hvmcontext.buffer, buffer);
+    op.u.hvmcontext.size = sizeof(buffer);
+    assert_int_equal(control(0, NULL, &op, hvm_domctl), 0);
+    return op.u.hvmcontext.size;
+}
+
+static long put_context(const void *from, uint32_t size)
+{
+    struct xen_domctl op = {.cmd = XEN_DOMCTL_sethvmcontext};
+
+    set_xen_guest_handle(op.u.hvmcontext.buffer, (uint8_t *)from);
+    op.u.hvmcontext.size = size;
+    return control(0, NULL, &op, hvm_domctl);
+}
+
+/* What the toolstack builds for a PVH guest. */
+struct start {
+    struct hvm_save_descriptor header_d;
+    struct hvm_save_header header;
+    struct hvm_save_descriptor cpu_d;
+    struct hvm_hw_cpu cpu;
+    struct hvm_save_descriptor end_d;
+} __attribute__((packed));
+
+static struct start start_record(void)
+{
+    struct start s;
+
+    memset(&s, 0, sizeof(s));
+    s.header_d = (struct hvm_save_descriptor){.typecode = HVM_SAVE_CODE(HEADER), .length = sizeof(s.header)};
+    s.header = (struct hvm_save_header){.magic = HVM_FILE_MAGIC, .version = HVM_FILE_VERSION};
+    s.cpu_d = (struct hvm_save_descriptor){.typecode = HVM_SAVE_CODE(CPU), .length = sizeof(s.cpu)};
+    s.cpu.cr0 = 0x11;
+    s.cpu.rip = 0x1000370;
+    s.cpu.rbx = 0x5000;
+    s.cpu.cs_arbytes = 0xc9b;
+    s.cpu.ss_arbytes = s.cpu.ds_arbytes = s.cpu.es_arbytes = 0xc93;
+    s.cpu.tr_arbytes = 0x8b;
+    s.cpu.dr6 = 0xffff0ff0;
+    s.cpu.dr7 = 0x400;
+    return s;
+}
+
+static void test_context_start(void **state)
+{
+    struct start s = start_record();
+
+    assert_int_equal(put_context(&s, sizeof(s)), 0);
+    assert_true(v->initialised && !v->pause_flags);
+    assert_int_equal(f_get(v, HVM_RIP), 0x1000370);
+    assert_int_equal(x86_vcpu(v)->regs.rbx, 0x5000);
+    assert_int_equal(soft(v)->seg[HVM_CS].attr, 0xc9b);
+}
+
+static void test_context_round(void **state)
+{
+    struct start s = start_record();
+    static uint8_t copy[sizeof(buffer)];
+    uint32_t size, again;
+
+    assert_int_equal(put_context(&s, sizeof(s)), 0);
+    vlapic_set_irq(v, 0x99);
+    size = get_context();
+    memcpy(copy, buffer, size);
+    vlapic_reset(v);
+    assert_int_equal(put_context(copy, size), 0);
+    assert_int_equal(vlapic_pending(v), 0x99);
+    again = get_context();
+    assert_int_equal(size, again);
+}
+
+static void test_context_hostile(void **state)
+{
+    struct start s = start_record();
+    uint64_t x = 1;
+    uint32_t size;
+
+    s.cpu.msr_efer = 0x1000; /* SVME */
+    assert_int_equal(put_context(&s, sizeof(s)), -EINVAL);
+    s = start_record();
+    s.cpu.cr0 = 0x80000000; /* paging without protection */
+    assert_int_equal(put_context(&s, sizeof(s)), -EINVAL);
+    s = start_record();
+    s.cpu.cr4 = 1ull << 12; /* LA57 */
+    assert_int_equal(put_context(&s, sizeof(s)), -EINVAL);
+    s = start_record();
+    s.cpu.msr_lstar = 0x8000000000000000ull;
+    assert_int_equal(put_context(&s, sizeof(s)), -EINVAL);
+    s = start_record();
+    s.cpu_d.instance = 77;
+    assert_int_equal(put_context(&s, sizeof(s)), -EINVAL);
+    s = start_record();
+    s.cpu_d.length--;
+    assert_int_equal(put_context(&s, sizeof(s)), -EINVAL);
+    s = start_record();
+    s.cpu_d.typecode = HVM_SAVE_CODE(PIT);
+    assert_int_equal(put_context(&s, sizeof(s)), -EOPNOTSUPP);
+    s = start_record();
+    s.header.magic = 0;
+    assert_int_equal(put_context(&s, sizeof(s)), -EINVAL);
+    s = start_record();
+    for (uint32_t n = 0; n < sizeof(s); n++) /* cut anywhere */
+        assert_true(put_context(&s, n) < 0);
+    assert_false(v->initialised);
+    assert_int_equal(put_context((void *)5, 100), -EFAULT);
+    assert_int_equal(put_context(&s, ~0u), -EINVAL);
+    /* Any byte changed: refused or taken, nothing else. */
+    assert_int_equal(put_context(&s, sizeof(s)), 0);
+    size = get_context();
+    for (unsigned i = 0; i < 3000; i++) {
+        uint8_t *one = malloc(size);
+
+        memcpy(one, buffer, size);
+        x = x * 6364136223846793005ull + 1442695040888963407ull;
+        one[(x >> 33) % size] ^= (uint8_t)(x >> 20) | 1;
+        (void)put_context(one, size);
+        free(one);
+        assert_false(f_get(v, HVM_EFER) & ~0x4d01ull);
+        assert_true(hvm_pat_ok(f_get(v, HVM_PAT)));
+        assert_true(hvm_cr4_ok(v, f_get(v, HVM_CR4)));
+    }
+}
+
+/* --- parameters --- */
+
+static long param(struct vcpu *caller, uint32_t op, uint16_t id, uint32_t index, uint64_t *value)
+{
+    struct xen_hvm_param a = {.domid = id, .index = index, .value = *value};
+    long r = fake_hypercall(caller, hvm_op_ops, hvm_op_op_count, 0, op, (uintptr_t)&a, 0, NULL);
+
+    *value = a.value;
+    return r;
+}
+
+static long set_param(struct vcpu *caller, uint16_t id, uint32_t index, uint64_t value)
+{
+    return param(caller, HVMOP_set_param, id, index, &value);
+}
+
+static void test_params(void **state)
+{
+    uint64_t value = 0;
+
+    assert_int_equal(set_param(tool, 2, HVM_PARAM_STORE_PFN, 0xff000), 0);
+    assert_int_equal(set_param(tool, 2, HVM_PARAM_STORE_PFN, 0xff001), -EEXIST);
+    assert_int_equal(param(v, HVMOP_get_param, DOMID_SELF, HVM_PARAM_STORE_PFN, &value), 0);
+    assert_int_equal(value, 0xff000);
+    assert_int_equal(set_param(v, DOMID_SELF, HVM_PARAM_STORE_PFN, 1), -EPERM);
+    assert_int_equal(param(v, HVMOP_get_param, DOMID_SELF, HVM_PARAM_IDENT_PT, &value), -EPERM);
+    assert_int_equal(set_param(v, 1, HVM_PARAM_CALLBACK_IRQ, 1), -EPERM);
+    assert_int_equal(set_param(tool, 1, HVM_PARAM_STORE_PFN, 1), -EINVAL); /* a PV domain */
+    assert_int_equal(set_param(tool, 99, HVM_PARAM_STORE_PFN, 1), -ESRCH);
+    assert_int_equal(set_param(tool, 2, HVM_PARAM_ALTP2M, 0), 0);
+    assert_int_equal(set_param(tool, 2, HVM_PARAM_ALTP2M, 1), -EOPNOTSUPP);
+    assert_int_equal(set_param(tool, 2, HVM_NR_PARAMS, 0), -EINVAL);
+    assert_int_equal(set_param(tool, 2, ~0u, 0), -EINVAL);
+    assert_int_equal(set_param(v, DOMID_SELF, HVM_PARAM_CALLBACK_IRQ, 2ull << 56 | 0xf3), 0);
+    assert_int_equal(hvm_domain(d)->callback_vector, 0xf3);
+    assert_int_equal(set_param(v, DOMID_SELF, HVM_PARAM_CALLBACK_IRQ, 2ull << 56 | 3), -EINVAL);
+    assert_int_equal(set_param(v, DOMID_SELF, HVM_PARAM_CALLBACK_IRQ, 2ull << 56 | 0x1f3), -EINVAL);
+    assert_int_equal(set_param(v, DOMID_SELF, HVM_PARAM_CALLBACK_IRQ, 1ull << 56), -EOPNOTSUPP);
+    for (uint32_t i = 0; i < 64; i++)
+        for (unsigned bit = 0; bit < 64; bit++)
+            (void)set_param(i & 1 ? v : tool, 2, i, 1ull << bit);
+}
+
+#define TEST(f) cmocka_unit_test_setup(f, setup)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_hypercall),
+        TEST(test_cpuid),
+        TEST(test_every_msr),
+        TEST(test_efer),
+        TEST(test_io),
+        TEST(test_apic_page),
+        TEST(test_interrupts),
+        TEST(test_callback),
+        TEST(test_nmi),
+        TEST(test_double_and_triple_fault),
+        TEST(test_halt),
+        TEST(test_init_startup),
+        TEST(test_initialise),
+        TEST(test_context_start),
+        TEST(test_context_round),
+        TEST(test_context_hostile),
+        TEST(test_params),
+    };
+
+    return cmocka_run_group_tests(tests, group_setup, NULL);
+}
