@@ -94,6 +94,11 @@ static void f_set_tpr(struct vcpu *v, uint8_t tpr)
 static void f_nothing(struct vcpu *v)
 {
 }
+static unsigned flushes;
+static void f_flush(struct vcpu *v)
+{
+    flushes++;
+}
 static void f_flag(struct vcpu *v, bool on)
 {
 }
@@ -129,6 +134,7 @@ const struct hvm_ops svm_ops = {.name = "soft",
                                 .tpr = f_tpr,
                                 .set_tpr = f_set_tpr,
                                 .tsc_offset = f_nothing,
+                                .flush = f_flush,
                                 .use_debugregs = f_flag,
                                 .watch_iret = f_iret,
                                 .watch_window = f_window,
@@ -533,6 +539,38 @@ static void test_apic_page(void **state)
     assert_true(d->crashed);
 }
 
+static void test_cr4(void **state)
+{
+    struct hvm_exit x = {.kind = HVM_EXIT_CR4};
+
+    sixty_four(v);
+    memcpy(code, "\x0f\x22\xe1\x90", 4); /* mov %rcx, %cr4 */
+    vcpu_regs(v)->rcx = 0xa0;
+    flushes = 0;
+    leave(v, x);
+    assert_int_equal(f_get(v, HVM_CR4), 0xa0);
+    assert_int_equal(f_get(v, HVM_RIP), 0x1003);
+    assert_int_equal(flushes, 1);        /* PGE */
+    memcpy(code, "\x41\x0f\x22\xe0", 4); /* mov %r8, %cr4 */
+    vcpu_regs(v)->r8 = 0x2a0;
+    leave(v, x);
+    assert_int_equal(f_get(v, HVM_CR4), 0x2a0);
+    assert_int_equal(flushes, 1);
+    for (unsigned bit = 0; bit < 64; bit++) {
+        hvm_vcpu(v)->event.valid = false;
+        vcpu_regs(v)->r8 = 0x20 | 1ull << bit;
+        leave(v, x);
+        assert_true(hvm_cr4_ok(v, f_get(v, HVM_CR4)));
+    }
+    vcpu_regs(v)->r8 = 0; /* PAE stays in long mode */
+    leave(v, x);
+    assert_true(f_get(v, HVM_CR4) & 0x20);
+    hvm_vcpu(v)->event.valid = false;
+    memcpy(code, "\x0f\x20\xe1\x90", 4); /* another instruction: it was changed meanwhile */
+    leave(v, x);
+    assert_int_equal(hvm_vcpu(v)->event.vector, 6);
+}
+
 /* --- events --- */
 
 static void deliver(struct vcpu *w)
@@ -876,6 +914,7 @@ int main(void)
         TEST(test_efer),
         TEST(test_io),
         TEST(test_apic_page),
+        TEST(test_cr4),
         TEST(test_interrupts),
         TEST(test_callback),
         TEST(test_nmi),

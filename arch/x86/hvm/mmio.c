@@ -21,14 +21,18 @@ static unsigned code_bits(const struct vcpu *v, const struct hvm_segment *cs)
 }
 
 /* What lies at the instruction pointer; a page that cannot be read ends it early. */
-static size_t fetch(struct vcpu *v, const struct hvm_segment *cs, uint8_t code[INSN_MAX])
+size_t hvm_fetch(struct vcpu *v, uint8_t code[INSN_MAX])
 {
-    uint64_t at = (hvm_is_64(v) ? 0 : cs->base) + hvm_get(v, HVM_RIP);
-    size_t first = MIN(FRAME_SIZE - (at & (FRAME_SIZE - 1)), (uint64_t)INSN_MAX);
+    struct hvm_segment cs;
+    uint64_t at;
+    size_t first;
     unsigned access = WALK_FETCH | (hvm_ops->cpl(v) == 3 ? WALK_USER : 0);
     struct guest_paging p;
     struct copy_fault f;
 
+    hvm_ops->get_segment(v, HVM_CS, &cs);
+    at = (hvm_is_64(v) ? 0 : cs.base) + hvm_get(v, HVM_RIP);
+    first = MIN(FRAME_SIZE - (at & (FRAME_SIZE - 1)), (uint64_t)INSN_MAX);
     hvm_paging(v, &p);
     if (guest_linear_in(v, &p, code, at, first, access, &f) != COPY_OK)
         return 0;
@@ -48,10 +52,16 @@ static uint64_t *reg_place(struct guest_regs *r, unsigned n)
     return at[n & 15];
 }
 
+uint64_t hvm_read_register(struct vcpu *v, unsigned n)
+{
+    const uint64_t *at = reg_place(vcpu_regs(v), n);
+
+    return at ? *at : hvm_get(v, HVM_RSP);
+}
+
 static uint64_t reg_read(struct vcpu *v, const struct hvm_insn *i)
 {
-    const uint64_t *at = reg_place(vcpu_regs(v), i->reg);
-    uint64_t value = at ? *at : hvm_get(v, HVM_RSP);
+    uint64_t value = hvm_read_register(v, i->reg);
 
     return i->high ? value >> 8 : value;
 }
@@ -115,7 +125,7 @@ static enum hvm_verdict access(struct vcpu *v, uint64_t gpa)
     size_t n;
 
     hvm_ops->get_segment(v, HVM_CS, &cs);
-    n = fetch(v, &cs, code);
+    n = hvm_fetch(v, code);
     if (!n)
         return HVM_RESUME; /* the code has gone meanwhile: the processor finds that out */
     if (!hvm_insn_decode(code, n, code_bits(v, &cs), &i)) {

@@ -48,6 +48,7 @@ enum hvm_exit_kind {
     HVM_EXIT_DEBUGREG, /* DR0-7: the guest begins to use them */
     HVM_EXIT_CACHE,    /* WBINVD, INVD */
     HVM_EXIT_MEMORY,   /* nested page fault */
+    HVM_EXIT_CR4,      /* a write, where the processor has features that no guest is shown */
     HVM_EXIT_RDPMC,
     HVM_EXIT_REFUSED,     /* an instruction that this processor does not have: #UD */
     HVM_EXIT_TASK_SWITCH, /* by hardware task */
@@ -111,6 +112,7 @@ struct hvm_ops {
     uint8_t (*tpr)(const struct vcpu *v); /* CR8 */
     void (*set_tpr)(struct vcpu *v, uint8_t tpr);
     void (*tsc_offset)(struct vcpu *v); /* x->tsc_offset has changed */
+    void (*flush)(struct vcpu *v);      /* no translation of v's own tables from before is used */
     void (*use_debugregs)(struct vcpu *v, bool use);
     void (*watch_iret)(struct vcpu *v, bool on);
     void (*watch_window)(struct vcpu *v, bool on);
@@ -191,6 +193,11 @@ bool hvm_mtrr_set(struct vcpu *v, uint32_t msr, uint64_t value, bool *known);
 enum hvm_verdict hvm_io(struct vcpu *v, const struct hvm_exit *x);
 enum hvm_verdict hvm_hypercall(struct vcpu *v);
 enum hvm_verdict hvm_memory(struct vcpu *v, const struct hvm_exit *x);
+/* The bytes at the instruction pointer, as many as can be read. mmio.c */
+size_t hvm_fetch(struct vcpu *v, uint8_t code[15]);
+/* A general register by its number in instructions. */
+uint64_t hvm_read_register(struct vcpu *v, unsigned n);
+enum hvm_verdict hvm_cr4(struct vcpu *v, const struct hvm_exit *x); /* control.c */
 
 /* --- context.c: records of xen/arch-x86/hvm/save.h --- */
 struct domctl;

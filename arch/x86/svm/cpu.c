@@ -34,7 +34,7 @@ static bool opt_hap = true;
 PARAM_BOOL("hap", opt_hap, "nested paging, without which there are no HVM and PVH guests");
 
 uint64_t svm_iopm_pa, svm_msrpm_pa; /* [boot] */
-bool svm_nrips;                     /* [boot] */
+bool svm_nrips, svm_watch_cr4;      /* [boot] */
 static uint64_t hsave_pa[MAX_CPUS], host_pa[MAX_CPUS];
 
 uint64_t svm_host_pa(unsigned cpu)
@@ -70,6 +70,16 @@ static bool make_maps(void)
     return true;
 }
 
+/* Protection keys, shadow stacks, branch tracking, five levels: bits of CR4 that no guest may set. */
+static bool hidden_features(void)
+{
+    struct cpuid_leaf l = {0};
+
+    if (cpu_features.max_leaf >= 7)
+        l = cpuid(7, 0);
+    return l.c & (1u << 3 | 1u << 7 | 1u << 16) || l.d & 1u << 20;
+}
+
 /* Once, on the boot CPU. */
 bool svm_available(void)
 {
@@ -90,6 +100,7 @@ bool svm_available(void)
     if (l.b < 2 || !make_maps())
         return false;
     svm_nrips = l.d & SVM_NRIPS;
+    svm_watch_cr4 = hidden_features();
     asid_init(l.b);
     log_info("SVM: nested paging, %u address space identifiers%s", l.b, svm_nrips ? ", next RIP" : "");
     return true;
@@ -203,6 +214,12 @@ static void tsc_offset(struct vcpu *v)
     svm_touch(v, SVM_CLEAN_INTERCEPTS);
 }
 
+/* The next entry takes another ASID. */
+static void flush(struct vcpu *v)
+{
+    svm_vcpu(v)->generation = 0;
+}
+
 static void use_debugregs(struct vcpu *v, bool use)
 {
     struct vmcb *c = vmcb_of(v);
@@ -257,6 +274,7 @@ const struct hvm_ops svm_ops = {
     .tpr = tpr,
     .set_tpr = set_tpr,
     .tsc_offset = tsc_offset,
+    .flush = flush,
     .use_debugregs = use_debugregs,
     .watch_iret = watch_iret,
     .watch_window = watch_window,

@@ -31,6 +31,7 @@ static void intercepts(struct vmcb *c)
                   SVM_G2_SKINIT | SVM_G2_WBINVD | SVM_G2_MONITOR | SVM_G2_MWAIT | SVM_G2_MWAIT_ARMED |
                   SVM_G2_XSETBV | SVM_G2_RDPRU;
     c->general3 = SVM_G3_ALL;
+    c->cr_write = svm_watch_cr4 ? 1u << 4 : 0;
 }
 
 int svm_vcpu_init(struct vcpu *v)

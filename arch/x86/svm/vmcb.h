@@ -131,6 +131,7 @@ _Static_assert(sizeof(struct vmcb) == 4096 && offsetof(struct vmcb, iopm) == 0x4
 #define SVM_TLB_ALL          1
 
 /* exit codes */
+#define SVM_EXIT_CR4_WRITE   0x14
 #define SVM_EXIT_DR_READ     0x20
 #define SVM_EXIT_DR_WRITE    0x30
 #define SVM_EXIT_EXCEPTION   0x40
