@@ -167,7 +167,6 @@ static void forget_events(struct hvm_vcpu *h)
 /* AMD APM vol. 2 14.1.3: what INIT leaves as it is (FPU, MTRRs, TSC) stays. */
 void hvm_vcpu_init_reset(struct vcpu *v)
 {
-    struct x86_vcpu *x = x86_vcpu(v);
     uint64_t pat = hvm_get(v, HVM_PAT);
 
     hvm_ops->vcpu_reset(v);
@@ -179,7 +178,6 @@ void hvm_vcpu_init_reset(struct vcpu *v)
     hvm_ops->tsc_offset(v);
     forget_events(hvm_vcpu(v));
     vlapic_init_reset(v);
-    (void)x;
 }
 
 void hvm_vcpu_reset(struct vcpu *v)
@@ -343,9 +341,8 @@ static bool area_write(struct vcpu *v, gva_t to, const void *from, size_t n)
 static uint32_t features(const struct domain *d)
 {
     return 1u << XENFEAT_writable_page_tables | 1u << XENFEAT_auto_translated_physmap |
-           1u << XENFEAT_supervisor_mode_kernel | 1u << XENFEAT_hvm_callback_vector |
-           1u << XENFEAT_hvm_safe_pvclock | 1u << XENFEAT_memory_op_vnode_supported |
-           1u << XENFEAT_hvm_pirqs * 0;
+           1u << XENFEAT_hvm_callback_vector | 1u << XENFEAT_hvm_safe_pvclock |
+           1u << XENFEAT_gnttab_map_avail_bits | 1u << XENFEAT_not_direct_mapped;
 }
 
 static uint64_t virt_start(const struct domain *d)
