@@ -169,7 +169,7 @@ void svm_left(void)
     r->rip = c->rip;
     r->rsp = c->rsp;
     r->rflags = c->rflags;
-    r->cs = c->cs.sel;
+    r->cs = c->cs.sel | 3; /* never taken for Krypton's own */
     r->ss = c->ss.sel;
     r->vector = (uint32_t)c->exit_code;
     svm_decode(c, svm_nrips, &x);
