@@ -28,6 +28,7 @@ void arch_frame_writable(mfn_t m)
 static struct domain *guest, *other;
 static unsigned flushes;
 
+static void (*watch_flush)(void);
 static void (*meanwhile)(void); /* what another CPU does during the next flush */
 
 /* During a flush a CPU may still use what it found: nothing may have been let go yet. */
@@ -38,6 +39,8 @@ static void flush(struct domain *d)
     if (!mfn_eq(watched, INVALID_MFN))
         assert_true(mfn_frame(watched)->count & FRAME_REF_MASK);
     flushes++;
+    if (watch_flush)
+        watch_flush();
     if (meanwhile) {
         void (*fn)(void) = meanwhile;
 
@@ -688,6 +691,111 @@ static void random_operations(void **state)
     model_check();
 }
 
+/* All operations at random, each allocation may fail; a processor that remembers every translation until the next flush. */
+static uint64_t tlb[MODEL]; /* frame + 1 that it may still use */
+
+static void tlb_fill(void)
+{
+    for (uint64_t g = 0; g < MODEL; g++) {
+        struct p2m_entry e = look(g);
+
+        if (e.type != P2M_NONE && e.type != P2M_POD && e.type != P2M_MMIO)
+            tlb[g] = e.mfn.n + 1;
+    }
+}
+static void tlb_check(void)
+{
+    for (uint64_t g = 0; g < MODEL; g++)
+        if (tlb[g]) /* the frame still is somebody's that it was shown to */
+            assert_true(refs(MFN(tlb[g] - 1)) && mfn_frame(MFN(tlb[g] - 1))->owner != FRAME_NO_OWNER);
+}
+static void tlb_flush(void)
+{
+    tlb_check();
+    memset(tlb, 0, sizeof(tlb));
+}
+
+static void random_step(mfn_t lent)
+{
+    unsigned order = rnd(4) ? rnd(4) : 9, size = 1u << order;
+    uint64_t gfn = order == 9 ? rnd(4) * 512 : rnd(MODEL - size);
+    struct p2m_entry e;
+    mfn_t m;
+
+    switch (rnd(14)) {
+    case 0:
+    case 1:
+    case 2:
+        if (frame_alloc_domain(guest, order, 64, 0, &m))
+            break;
+        if (p2m_set(guest, GFN(gfn), m, order, P2M_RAM))
+            for (unsigned i = 0; i < size; i++)
+                if (frame_clear_allocated(mfn_frame(MFN(m.n + i))))
+                    frame_put(mfn_frame(MFN(m.n + i)));
+        break;
+    case 3:
+    case 4:
+        (void)!p2m_release_frames(guest, GFN(gfn), order);
+        break;
+    case 5:
+        (void)!p2m_change_type(guest, GFN(gfn), rnd(2) ? P2M_RAM : P2M_RAM_RO, rnd(2) ? P2M_RAM_DM : P2M_RAM);
+        break;
+    case 6:
+        (void)!p2m_grant_map(guest, gfn << 12, lent, rnd(2));
+        break;
+    case 7:
+        for (uint64_t g = 0; g < MODEL; g++)
+            if (look(g).type == P2M_GRANT || look(g).type == P2M_GRANT_RO)
+                assert_int_equal(p2m_grant_unmap(guest, g << 12, lent, look(g).type == P2M_GRANT_RO), 0);
+        tlb_flush(); /* as the grant room does */
+        break;
+    case 8:
+        (void)!p2m_mmio_map(guest, GFN(gfn), MFN(0x100000 + gfn), size);
+        break;
+    case 9:
+        (void)!p2m_mmio_zap(guest, MFN(0x100000 + gfn), MFN(0x100000 + gfn + 2 * size));
+        break;
+    case 10:
+        (void)!p2m_pod_mark(guest, GFN(gfn), order);
+        break;
+    case 11:
+        (void)!p2m_pod_target(guest, rnd(1500));
+        break;
+    case 12:
+        if (p2m_log_read_some(guest, GFN(gfn & ~7ull), 512, bits, rnd(2)))
+            p2m_flush(guest);
+        break;
+    default:
+        (void)!p2m_fault(guest, gfn << 12, rnd(8));
+        if (!p2m_get(guest, GFN(gfn), rnd(2), &e))
+            frame_put(mfn_frame(e.mfn));
+    }
+}
+
+static void random_everything(void **state)
+{
+    mfn_t lent;
+
+    seed = 4711;
+    assert_int_equal(frame_alloc_domain(other, 0, 64, 0, &lent), 0);
+    memset(tlb, 0, sizeof(tlb));
+    watch_flush = tlb_flush;
+    for (unsigned n = 0; n < 3000; n++) {
+        if (!rnd(6))
+            fake_fail_alloc = 1 + rnd(4);
+        random_step(lent);
+        fake_fail_alloc = 0;
+        if (n % 8 == 0) {
+            tlb_check();
+            tlb_fill();
+        }
+        if (n % 32 == 0)
+            check();
+    }
+    tlb_check();
+    watch_flush = NULL;
+}
+
 #define BOTH(f)                                                                                              \
     {#f " (npt)", f, start_npt, end, NULL},                                                                  \
     {                                                                                                        \
@@ -716,6 +824,7 @@ int main(void)
         BOTH(dirty_memory),
         BOTH(dirty_without_memory),
         BOTH(random_operations),
+        BOTH(random_everything),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
