@@ -168,6 +168,39 @@ static long each_extent(struct hypercall *hc, struct reservation *a, extent_fn f
     return (long)i;
 }
 
+#define RELEASE_BATCH 32u
+
+/* A translated domain's single numbers from i on, as many as one flush serves; how many went. */
+static uint64_t decrease_some(struct reservation *a, uint64_t i, uint64_t *wanted)
+{
+    uint64_t gfn[RELEASE_BATCH], n = MIN(a->r.nr_extents - i, (uint64_t)RELEASE_BATCH);
+
+    if (i * sizeof(gfn[0]) > ~0ull - a->list.a ||
+        guest_read(a->caller, gfn, GVA(a->list.a + i * sizeof(gfn[0])), n * sizeof(gfn[0]))) {
+        n = 1; /* the list may end here */
+        if (guest_read_at(a->caller, gfn, a->list, i, sizeof(gfn[0])))
+            return 0;
+    }
+    *wanted = n;
+    return arch_physmap_release_list(a->d, gfn, (unsigned)n);
+}
+
+static long decrease_list(struct hypercall *hc, struct reservation *a)
+{
+    uint64_t start = (uint64_t)extents_done(hc), i = start, wanted = 0, done = 0;
+
+    while (i < a->r.nr_extents && done == wanted) {
+        if (i != start && preempt_needed()) {
+            hc->arg[0] = (hc->arg[0] & ((1u << MEMOP_EXTENT_SHIFT) - 1)) | i << MEMOP_EXTENT_SHIFT;
+            return HC_AGAIN;
+        }
+        wanted = 1;
+        done = decrease_some(a, i, &wanted);
+        i += done;
+    }
+    return (long)i;
+}
+
 static long reservation_op(struct hypercall *hc, extent_fn fn)
 {
     struct reservation a = {.caller = hc->caller};
@@ -185,7 +218,10 @@ static long reservation_op(struct hypercall *hc, extent_fn fn)
     rc = hc_target(hc, DID(a.r.domid), &a.d);
     if (rc)
         return rc == -ESRCH || done ? done : rc;
-    rc = each_extent(hc, &a, fn);
+    if (fn == decrease_one && a.d->ops->translated && !a.r.extent_order)
+        rc = decrease_list(hc, &a);
+    else
+        rc = each_extent(hc, &a, fn);
     domain_put(a.d);
     return rc;
 }

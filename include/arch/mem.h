@@ -36,6 +36,8 @@ int must_check arch_physmap_remove(struct domain *d, gfn_t g, mfn_t m, unsigned 
 gfn_t arch_mfn_to_gfn(struct domain *d, mfn_t m);
 /* Translated domains only. Empties 2^order numbers; frames of the domain's own leave its reservation. Errors as above. */
 int must_check arch_physmap_release(struct domain *d, gfn_t g, unsigned order);
+/* The same for a list of single numbers: how many went (less than n: the next one cannot). */
+unsigned must_check arch_physmap_release_list(struct domain *d, const uint64_t *gfn, unsigned n);
 /* Translated domains only: another domain's frame appears at g, of the kind the other has it (read-only or not). */
 int must_check arch_physmap_add_foreign(struct domain *d, gfn_t g, struct domain *from, gfn_t there);
 /* Populate on demand (translated domains; others have none). mark: -EINVAL (something is there), -EOPNOTSUPP, -ENOMEM. target: the frames

@@ -313,6 +313,14 @@ weak int arch_physmap_release(struct domain *d, gfn_t g, unsigned order)
     }
     return 0;
 }
+weak unsigned arch_physmap_release_list(struct domain *d, const uint64_t *gfn, unsigned n)
+{
+    unsigned done = 0;
+
+    while (done < n && !arch_physmap_release(d, GFN(gfn[done]), 0))
+        done++;
+    return done;
+}
 weak int arch_physmap_add_foreign(struct domain *d, gfn_t g, struct domain *from, gfn_t there)
 {
     mfn_t m = arch_gfn_to_mfn(from, there);

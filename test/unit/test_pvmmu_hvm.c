@@ -312,6 +312,38 @@ static void reservation(void **state)
     }
 }
 
+/* A balloon driver's list: few flushes, and an end where something is not there. */
+static void a_list_of_numbers(void **state)
+{
+    xen_pfn_t list[100];
+    struct xen_memory_reservation r = {.nr_extents = 100, .domid = 2};
+
+    r.extent_start.p = list;
+    assert_int_equal(populate(0x400, 9), 1);
+    for (unsigned i = 0; i < 100; i++)
+        list[i] = 0x400 + 5 * i;
+    flushes = 0;
+    fake_preempt_every = 1;
+    assert_int_equal(mem(hvm, XENMEM_decrease_reservation, &r), 100);
+    fake_preempt_every = 0;
+    assert_int_equal(flushes, 4);
+    assert_int_equal(hvm->frames, 412);
+    assert_int_equal(mem(hvm, XENMEM_decrease_reservation, &r), 0);
+    list[0] = 0x401;
+    list[1] = 0x402;
+    list[2] = ~0ull;
+    assert_int_equal(mem(hvm, XENMEM_decrease_reservation, &r), 2);
+    assert_int_equal(hvm->frames, 410);
+    list[0] = 0x403;
+    list[1] = 0x403; /* twice */
+    assert_int_equal(mem(hvm, XENMEM_decrease_reservation, &r), 1);
+    fake_fail_copy = 2; /* the list cannot be read at once */
+    list[0] = 0x404;
+    list[1] = 0x406;
+    assert_int_equal(mem(hvm, XENMEM_decrease_reservation, &r), 2);
+    check();
+}
+
 static void numbers_beyond(void **state)
 {
     uint64_t top = 1ull << 28;
@@ -653,6 +685,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(reservation, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_list_of_numbers, setup, teardown),
         cmocka_unit_test_setup_teardown(numbers_beyond, setup, teardown),
         cmocka_unit_test_setup_teardown(spaces, setup, teardown),
         cmocka_unit_test_setup_teardown(foreign_frames, setup, teardown),

@@ -93,6 +93,11 @@ int arch_physmap_release(struct domain *d, gfn_t g, unsigned order)
     return p2m_release_frames(d, g, order);
 }
 
+unsigned arch_physmap_release_list(struct domain *d, const uint64_t *gfn, unsigned n)
+{
+    return p2m_release_list(d, gfn, n);
+}
+
 int arch_physmap_add_foreign(struct domain *d, gfn_t g, struct domain *from, gfn_t there)
 {
     bool readonly = false;

@@ -351,6 +351,40 @@ int p2m_take(struct p2m *p, uint64_t gfn, mfn_t m, uint64_t n, unsigned types, b
     return r;
 }
 
+/* One number of a list. Lock held. */
+static bool release_one(struct p2m *p, uint64_t gfn, struct gone *gone)
+{
+    uint64_t at = gfn;
+    unsigned level;
+    bool done;
+
+    if (gfn > p->max_gfn || !p2m_walk(p, gfn, &level))
+        return false;
+    done = !take_piece(p, &at, gfn + 1, INVALID_MFN, TAKE_GUEST, gone);
+    p2m_prune(p, gfn, gone);
+    return done;
+}
+
+unsigned p2m_release_list(struct domain *d, const uint64_t *gfn, unsigned n)
+{
+    struct p2m *p = p2m_of(d);
+    struct gone gone = {.p = p, .release = true};
+    unsigned done = 0;
+    bool ok = true;
+
+    while (ok && done < n) {
+        spin_lock(&p->lock);
+        while (ok && done < n && gone.count < GONE_BATCH) {
+            ok = release_one(p, gfn[done], &gone);
+            done += ok;
+        }
+        spin_unlock(&p->lock);
+        gone_drop(&gone);
+    }
+    pod_trim(p);
+    return done;
+}
+
 int p2m_remove(struct domain *d, gfn_t g, mfn_t m, unsigned order)
 {
     return p2m_take(p2m_of(d), g.n, m, 1ull << order, TAKE_GUEST, false);

@@ -221,6 +221,8 @@ void walk_cache_free(struct walk_cache *c);
 /* Takes the 2^order numbers from g on out; frames of the domain's own leave its reservation too. -ENOENT: nothing at the first that is
  * left, -EBUSY: a grant or device memory, -ENOMEM: no memory to split a larger entry. What came before is done. */
 int must_check p2m_release_frames(struct domain *d, gfn_t g, unsigned order);
+/* The same for single numbers, with one flush for many; how many went: the next one is as the errors above say. */
+unsigned must_check p2m_release_list(struct domain *d, const uint64_t *gfn, unsigned n);
 /* A grant's frame m appears at the guest-physical address; nothing else may be there. And goes again: not before p2m_machine.flush was
  * called are the translations gone. -EINVAL. */
 int must_check p2m_grant_map(struct domain *d, uint64_t gpa, mfn_t m, bool readonly);
