@@ -501,6 +501,9 @@ static void tables(void **state)
     s.dom = 66;
     assert_int_equal(op(ctl, GNTTABOP_setup_table, &s), 0);
     assert_int_equal(s.status, GNTST_bad_domain);
+    write_lock(&da->grant->lock); /* whoever asks: the limit is grant_grow's */
+    assert_int_equal(grant_grow(da, da->grant->max_frames + 1), -EINVAL);
+    write_unlock(&da->grant->lock);
     assert_int_equal(op_n(da, GNTTABOP_setup_table, &s, 2), -EINVAL);
     assert_int_equal(op(da, GNTTABOP_get_status_frames, &f), 0);
     assert_int_equal(f.status, GNTST_general_error);
@@ -547,8 +550,10 @@ static void transfers(void **state)
     assert_int_equal(arch_physmap_add(db, GFN(5), m, 0), 0);
     grant1(50, GTF_accept_transfer, 3, 77);
     strcpy(arch_frame_va(m), "moving");
+    fake_grant_flushes = 0;
     assert_int_equal(op(db, GNTTABOP_transfer, &t), 0);
     assert_int_equal(t.status, GNTST_okay);
+    assert_int_equal(fake_grant_flushes, 1); /* of db: it must not reach its former frame any more */
     assert_int_equal(flags1(50), GTF_accept_transfer | GTF_transfer_committed | GTF_transfer_completed);
     assert_int_equal(grant_v1(da->grant, 50)->frame, m.n);
     assert_int_equal(db->frames, before - 1);
@@ -565,6 +570,12 @@ static void transfers(void **state)
     assert_int_equal(op(db, GNTTABOP_transfer, &t), 0); /* nobody waits: gone, as the interface says */
     assert_int_equal(t.status, GNTST_general_error);
     assert_int_equal(db->frames, before - 2);
+    grant1(52, GTF_accept_transfer, 1, 79); /* waits for another domain's */
+    t.ref = 52;
+    t.mfn = frame_of(db).n;
+    assert_int_equal(op(db, GNTTABOP_transfer, &t), 0);
+    assert_int_equal(t.status, GNTST_general_error);
+    assert_int_equal(flags1(52), GTF_accept_transfer);
     grant1(51, GTF_accept_transfer, 3, 78);
     t.ref = 51;
     t.mfn = frame_of(db).n;
