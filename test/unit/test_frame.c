@@ -461,6 +461,69 @@ static void claims_are_kept(void **state)
     frame_room_check();
 }
 
+/* --- merging, by exhaustion --- */
+
+#define NEAR 8u /* neighbours; what lies around them stays in use */
+
+static bool heads(uint64_t n)
+{
+    return frame_table[n].flags & FRAME_F_HEAD;
+}
+
+/* `ours`: a bit for each of the neighbours that is not free. Every free one is in one block, and no buddies stay apart. */
+static void check_neighbours(uint64_t base, unsigned ours)
+{
+    for (unsigned i = 0; i < NEAR; i++) {
+        bool is_free = !(ours & (1u << i));
+        unsigned covered = 0;
+
+        assert_true(!(frame_table[base + i].flags & FRAME_F_FREE) == !is_free);
+        for (unsigned h = 0; h <= i; h++)
+            covered += heads(base + h) && h + (1u << frame_table[base + h].order) > i;
+        assert_int_equal(covered, is_free);
+        if (heads(base + i)) {
+            unsigned o = frame_table[base + i].order, buddy = i ^ (1u << o);
+
+            assert_true(o <= 3 && !(i & ((1u << o) - 1)));
+            assert_true(o == 3 || !heads(base + buddy) || frame_table[base + buddy].order != o);
+        }
+    }
+}
+
+/* Frees what is left in every order, whole blocks of it, too; each step is undone by taking single frames out of their blocks. */
+static unsigned free_in_every_order(uint64_t base, unsigned ours)
+{
+    unsigned ways = !ours;
+
+    check_neighbours(base, ours);
+    for (unsigned order = 0; order <= 3; order++)
+        for (unsigned i = 0; i < NEAR; i += 1u << order) {
+            unsigned block = ((1u << (1u << order)) - 1) << i;
+
+            if ((ours & block) != block)
+                continue;
+            frame_free(MFN(base + i), order);
+            ways += free_in_every_order(base, ours & ~block);
+            for (unsigned k = 0; k < 1u << order; k++)
+                assert_true(heap_carve(MFN(base + i + k)) && budget_take(1, 0));
+        }
+    return ways;
+}
+
+static void every_order_of_merging(void **state)
+{
+    uint64_t before = free_now();
+    mfn_t m;
+
+    assert_true(
+        frame_alloc(4, FA_RESERVE, FRAME_ANY_NODE, &m)); /* the upper half keeps the lower one apart */
+    assert_true(free_in_every_order(m.n, (1u << NEAR) - 1) > 40320); /* 8! of single frames alone */
+    frame_room_check();
+    frame_free(m, 4);
+    assert_int_equal(free_now(), before);
+    frame_room_check();
+}
+
 static void every_allocation_may_fail(void **state)
 {
     struct domain *d = fake_domain(7, 100);
@@ -593,6 +656,7 @@ int main(void)
         T(shared_frames),
         T(a_dead_domain_stays_while_others_map_it),
         T(claims_are_kept),
+        T(every_order_of_merging),
         T(every_allocation_may_fail),
         T(model),
     };
