@@ -315,6 +315,20 @@ static uint32_t free_length(const struct slab *s)
     return n;
 }
 
+uint64_t mem_idle_frames(void)
+{
+    uint64_t frames = 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(classes); i++) {
+        struct class *c = &classes[i];
+
+        spin_lock(&c->lock);
+        frames += (uint64_t)c->empty << c->order;
+        spin_unlock(&c->lock);
+    }
+    return frames;
+}
+
 /* What is in use, and the frames that slabs take; debug key 'm'. */
 void slab_dump(void)
 {
@@ -328,8 +342,9 @@ void slab_dump(void)
         frames += (uint64_t)c->slabs << c->order;
         spin_unlock(&c->lock);
     }
-    console_printf("  small objects: %llu in %llu frames\n", (unsigned long long)objects,
-                   (unsigned long long)frames);
+    console_printf("  small objects: %llu in %llu frames, of which %llu are empty\n",
+                   (unsigned long long)objects, (unsigned long long)frames,
+                   (unsigned long long)mem_idle_frames());
 }
 
 void mem_room_check(void)
