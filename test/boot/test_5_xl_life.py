@@ -107,7 +107,7 @@ def check_core(xl, path, mib, text_in_memory=None):
     assert int(xl.run(f"stat -c %s {path}")) >= sections[".xen_pages"][4] + sections[".xen_pages"][5]
     assert b"Xen" in piece(xl, path, sections[".note.Xen"][4], sections[".note.Xen"][5])
     if text_in_memory:
-        assert xl.run(f"LC_ALL=C grep -acm 1 '{text_in_memory}' {path}", 180) == "1"
+        assert int(xl.run(f"LC_ALL=C grep -ac '{text_in_memory}' {path}", 180)) > 0
 
 
 def reported(xl, name, reason, action):
