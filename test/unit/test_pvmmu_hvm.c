@@ -371,6 +371,9 @@ static void spaces(void **state)
 {
     mfn_t m, n;
 
+    /* What another domain called these frames means nothing. */
+    m2p_set(hvm->shared_info_mfn, 1ull << 50);
+    assert_true(arch_mfn_to_gfn(hvm, hvm->shared_info_mfn).n == INVALID_GFN.n);
     assert_int_equal(place(hvm, XENMAPSPACE_shared_info, 0, 10), 0);
     assert_true(mfn_eq(look(hvm, 10).mfn, hvm->shared_info_mfn));
     assert_int_equal(place(hvm, XENMAPSPACE_shared_info, 0, 11), 0);

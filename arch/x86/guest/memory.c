@@ -30,9 +30,12 @@ mfn_t arch_gfn_to_mfn(struct domain *d, gfn_t g)
     return e.type == P2M_MMIO ? INVALID_MFN : e.mfn;
 }
 
+/* A frame that is not in the p2m may still have the number that another domain knew it by. */
 gfn_t arch_mfn_to_gfn(struct domain *d, mfn_t m)
 {
-    return GFN(m2p_get(m));
+    gfn_t g = GFN(m2p_get(m));
+
+    return translated(d) && !mfn_eq(arch_gfn_to_mfn(d, g), m) ? INVALID_GFN : g;
 }
 
 struct frame *arch_gfn_get(struct domain *d, gfn_t g)
