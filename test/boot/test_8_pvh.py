@@ -46,6 +46,27 @@ def test_four_vcpus(xl):
     xl.guest("p4", "for i in 1 2 3 4 5 6; do (for j in $(seq 200); do :; done) & done; wait", 60)
 
 
+def test_disk(xl):
+    """A PV disk: the guest's pages are granted to dom0's back end, what was written is there when read again."""
+    xl.run("truncate -s 16M /root/d.img")
+    pvh(xl, "pd", disk=["format=raw, vdev=xvda, access=rw, target=/root/d.img"])
+    xl.guest("pd", "dd if=/dev/urandom of=/tmp/r bs=64k count=32; dd if=/tmp/r of=/dev/xvda bs=64k conv=fsync", 90)
+    xl.guest("pd", "echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/xvda of=/tmp/s bs=64k count=32; cmp /tmp/r /tmp/s", 90)
+    want = xl.guest("pd", "md5sum </tmp/r")
+    assert xl.run("dd if=/root/d.img bs=64k count=32 2>/dev/null | md5sum") == want
+    xl.run("xl destroy pd; rm /root/d.img", 60)
+
+
+def test_balloon(xl):
+    """Memory given back and taken again; what the guest has is what xl says."""
+    pvh(xl, "pm", memory=160)
+    xl.run("xl mem-set pm 120")
+    xl.until("xl list", r"pm\s+\d+\s+12\d\b", 60)
+    xl.run("xl mem-set pm 160")
+    xl.until("xl list", r"pm\s+\d+\s+1[56]\d\b", 60)
+    assert xl.guest("pm", "echo well") == "well"
+
+
 def test_leaves_nothing(xl):
     xl.settled_free()
     before = xl.in_use()
