@@ -57,6 +57,7 @@ def test_disk(xl):
     xl.run("xl destroy pd; rm /root/d.img", 60)
 
 
+@pytest.mark.long
 def test_balloon(xl):
     """Memory given back and taken again; what the guest has is what xl says."""
     pvh(xl, "pm", memory=160)
@@ -67,6 +68,7 @@ def test_balloon(xl):
     assert xl.guest("pm", "echo well") == "well"
 
 
+@pytest.mark.long
 def test_leaves_nothing(xl):
     xl.settled_free()
     before = xl.in_use()
@@ -82,6 +84,7 @@ def test_shutdown(xl):
     xl.gone("ps")
 
 
+@pytest.mark.long
 def test_triple_fault_ends_only_it(xl):
     """A kernel that ends in a triple fault: that guest goes, another one does not notice."""
     pvh(xl, "pa")
