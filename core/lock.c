@@ -7,8 +7,9 @@
  *  2. (debug) Every lock a CPU holds is in its held list; a lock is taken by waiting only when its rank is
  * above all held ones (spin_lock_second: equal to the highest). So no cycle of waiting CPUs can form.
  *  3. (debug) A lock of rank >= RANK_IRQ_SAFE is held only with interrupts off.
- *  4. rwlock: while readers > 0 no writer is inside; readers pass the writer lock for an instant to come in,
- * so that a waiting writer keeps new readers out.
+ *  4. rwlock: while its count of readers is not 0 no writer is inside. A writer, who holds the writer lock, has marked the count:
+ * readers that see the mark take themselves off again and come in through the writer lock, so that they and other writers are
+ * served in order, and a waiting writer keeps new readers out.
  *
  * A trylock never waits, so it may be taken out of order; it is recorded all the same.
  * The held lists are per CPU and touched by that CPU only: an interrupt in between adds and removes its own
@@ -212,29 +213,41 @@ void rw_init(struct rwlock *l, enum lock_rank rank)
     l->readers = 0;
 }
 
-void read_lock(struct rwlock *l)
+#define WRITER 0x80000000u /* in readers */
+
+/* The writer lock is free of writers when this CPU has it, and so is the count of the mark. */
+static __attribute__((noinline)) void read_lock_in_turn(struct rwlock *l)
 {
-    check_order(&l->writer, false);
+    __atomic_fetch_sub(&l->readers, 1, __ATOMIC_RELAXED);
     acquire(&l->writer);
     __atomic_fetch_add(&l->readers, 1, __ATOMIC_RELAXED);
     release(&l->writer);
+}
+
+void read_lock(struct rwlock *l)
+{
+    check_order(&l->writer, false);
+    if (unlikely(__atomic_fetch_add(&l->readers, 1, __ATOMIC_ACQUIRE) & WRITER))
+        read_lock_in_turn(l);
     note_taken(&l->writer);
 }
 
 void read_unlock(struct rwlock *l)
 {
     note_released(&l->writer);
-    BUG_ON(__atomic_fetch_sub(&l->readers, 1, __ATOMIC_RELEASE) == 0);
+    BUG_ON((__atomic_fetch_sub(&l->readers, 1, __ATOMIC_RELEASE) & ~WRITER) == 0);
 }
 
 void write_lock(struct rwlock *l)
 {
     spin_lock(&l->writer);
-    while (__atomic_load_n(&l->readers, __ATOMIC_ACQUIRE))
+    __atomic_fetch_or(&l->readers, WRITER, __ATOMIC_ACQUIRE);
+    while (__atomic_load_n(&l->readers, __ATOMIC_ACQUIRE) != WRITER)
         arch_cpu_relax();
 }
 
 void write_unlock(struct rwlock *l)
 {
+    __atomic_fetch_and(&l->readers, ~WRITER, __ATOMIC_RELEASE);
     spin_unlock(&l->writer);
 }

@@ -51,6 +51,11 @@ bool work_pending(void)
     return __atomic_load_n(&cpu_work[arch_cpu_id()].pending, __ATOMIC_SEQ_CST) != 0;
 }
 
+const uint32_t *work_word(unsigned cpu)
+{
+    return &cpu_work[cpu].pending;
+}
+
 bool preempt_needed(void)
 {
     return __atomic_load_n(&cpu_work[arch_cpu_id()].pending, __ATOMIC_RELAXED) != 0;

@@ -6,7 +6,7 @@
  *
  * A guest marks a moment by a NOP that no compiler emits: bench/mark.h. Each mark adds a line "mark N name=value ..." to
  * FILE: totals since power-on. With profile=, what the hypervisor executes between the marks FROM and TO is counted per
- * block of code as well and written to FILE.profile: "address instructions" (bench/profile names the functions).
+ * block of code as well and written to FILE.profile: "address instructions executions" (bench/profile names the functions).
  *
  * Counts are per block: a block that is left by a fault counts in full, which makes the figures some hundredths of a per cent
  * too large. One QEMU thread only (thread=single): nothing here is locked.
@@ -28,7 +28,7 @@ static const char *const counter_name[COUNTERS] = {"user", "kernel", "hyp",    "
 #define BLOCKS 262144 /* a power of two; a block of code = a slot */
 static struct {
     uint64_t address;
-    uint64_t base; /* count at the start of the profile */
+    uint64_t base[2]; /* instructions and executions at the start of the profile */
 } block[BLOCKS];
 
 int qemu_plugin_version = 4;
@@ -43,9 +43,15 @@ static qemu_plugin_u64 counter(enum counter c)
 }
 
 /* --- profile --- */
-static qemu_plugin_u64 block_counter(size_t slot)
+/* what: 0 instructions, 1 executions. */
+static qemu_plugin_u64 block_counter(size_t slot, unsigned what)
 {
-    return (qemu_plugin_u64){block_counts, slot * sizeof(uint64_t)};
+    return (qemu_plugin_u64){block_counts, (2 * slot + what) * sizeof(uint64_t)};
+}
+
+static uint64_t block_count(size_t slot, unsigned what)
+{
+    return qemu_plugin_u64_sum(block_counter(slot, what)) - block[slot].base[what];
 }
 
 static size_t block_slot(uint64_t address)
@@ -61,20 +67,17 @@ static size_t block_slot(uint64_t address)
 static void profile_start(void)
 {
     for (size_t i = 0; i < BLOCKS; i++)
-        if (block[i].address)
-            block[i].base = qemu_plugin_u64_sum(block_counter(i));
+        for (unsigned what = 0; block[i].address && what < 2; what++)
+            block[i].base[what] += block_count(i, what);
 }
 
 static void profile_write(void)
 {
     FILE *f = fopen(profile_path, "w");
 
-    for (size_t i = 0; f && i < BLOCKS; i++) {
-        uint64_t n = block[i].address ? qemu_plugin_u64_sum(block_counter(i)) - block[i].base : 0;
-
-        if (n)
-            fprintf(f, "%" PRIx64 " %" PRIu64 "\n", block[i].address, n);
-    }
+    for (size_t i = 0; f && i < BLOCKS; i++)
+        if (block[i].address && block_count(i, 1))
+            fprintf(f, "%" PRIx64 " %" PRIu64 " %" PRIu64 "\n", block[i].address, block_count(i, 0), block_count(i, 1));
     if (f)
         fclose(f);
 }
@@ -173,9 +176,9 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
     size_t n = qemu_plugin_tb_n_insns(tb);
 
     qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(tb, QEMU_PLUGIN_INLINE_ADD_U64, counter(where), n);
-    if (profile_path && where == HYP)
+    for (unsigned what = 0; profile_path && where == HYP && what < 2; what++)
         qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(
-            tb, QEMU_PLUGIN_INLINE_ADD_U64, block_counter(block_slot(qemu_plugin_tb_vaddr(tb))), n);
+            tb, QEMU_PLUGIN_INLINE_ADD_U64, block_counter(block_slot(qemu_plugin_tb_vaddr(tb)), what), what ? 1 : n);
     for (size_t i = 0; i < n; i++)
         instrument_insn(qemu_plugin_tb_get_insn(tb, i), where);
 }
@@ -209,7 +212,7 @@ int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, 
         return -1;
     }
     counters = qemu_plugin_scoreboard_new(COUNTERS * sizeof(uint64_t));
-    block_counts = qemu_plugin_scoreboard_new(profile_path ? BLOCKS * sizeof(uint64_t) : sizeof(uint64_t));
+    block_counts = qemu_plugin_scoreboard_new((profile_path ? BLOCKS : 1) * 2 * sizeof(uint64_t));
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
     return 0;
 }

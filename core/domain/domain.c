@@ -84,16 +84,30 @@ void domain_put(struct domain *d)
     BUG_ON(old <= 1); /* the publication's own is not put */
 }
 
+/* The first id from n on that a domain has, or is about to have. */
+static unsigned next_used(unsigned n)
+{
+    uint64_t w;
+
+    if (n >= DOMID_FIRST_RESERVED)
+        return DOMID_FIRST_RESERVED;
+    w = __atomic_load_n(&ids_used[n / 64], __ATOMIC_ACQUIRE) & ~0ull << (n % 64);
+    while (!w) {
+        n = (n / 64 + 1) * 64;
+        if (n >= DOMID_FIRST_RESERVED)
+            return DOMID_FIRST_RESERVED;
+        w = __atomic_load_n(&ids_used[n / 64], __ATOMIC_ACQUIRE);
+    }
+    return n / 64 * 64 + (unsigned)__builtin_ctzll(w);
+}
+
+/* By the table, not along the list: tools walk over all domains by asking for the next id again and again. */
 struct domain *domain_get_from(did_t id)
 {
-    struct domain *d;
+    struct domain *d = NULL;
 
-    spin_lock(&domain_list_lock);
-    for (d = domain_list; d && d->id.v < id.v;)
-        d = d->next;
-    if (d)
-        domain_ref(d);
-    spin_unlock(&domain_list_lock);
+    for (unsigned n = next_used(id.v); n < DOMID_FIRST_RESERVED && !d; n = next_used(n + 1))
+        d = domain_get(DID(n));
     return d;
 }
 

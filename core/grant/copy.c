@@ -189,10 +189,12 @@ static int copy_batch(struct vcpu *v, gva_t list, uint32_t i, uint32_t count, st
 
 long grant_op_copy(struct hypercall *hc)
 {
-    struct sides s = {.to = {.writable = true}};
+    struct sides s; /* what is not valid has no other fields */
     uint32_t count = hc_u32(hc, 2), i = 0, done = 0;
     int r = 0;
 
+    s.from.valid = s.to.valid = s.from.writable = false;
+    s.to.writable = true;
     while (i < count && !r) {
         if (i && preempt_needed())
             break;

@@ -160,23 +160,34 @@ static void unmap_finish(struct unmap_batch *b)
     b->count = 0;
 }
 
-/* Adds one to the batch; the status is final, though the handle is let go only by unmap_finish. */
-static int unmap_begin(struct unmap_batch *b, const struct unmap *want)
+/* BUSY by us; NULL: no LIVE handle. */
+static struct track *unmap_track(struct unmap_batch *b, uint32_t handle)
 {
+    struct track *k = grant_track(b->v->domain->grant, handle);
+
+    if (!k || grant_track_take(k))
+        return k;
+    /* Perhaps the same handle came earlier in this batch with its other mapping. */
+    if (!b->count)
+        return NULL;
+    unmap_finish(b);
+    return grant_track_take(k) ? k : NULL;
+}
+
+/* Adds the element to the batch; the status is final, though the handle is let go only by unmap_finish. */
+static int unmap_begin(struct unmap_batch *b, const struct gnttab_unmap_grant_ref *op, bool replace)
+{
+    struct track *k = unmap_track(b, op->handle);
     struct unmap *u = &b->item[b->count];
     int r;
 
-    *u = *want;
-    u->track = grant_track(b->v->domain->grant, u->handle);
-    if (!u->track)
+    if (!k)
         return GNTST_bad_handle;
-    if (!grant_track_take(u->track)) {
-        /* Perhaps the same handle came earlier in this batch with its other mapping. */
-        if (!b->count)
-            return GNTST_bad_handle;
-        unmap_finish(b);
-        return unmap_begin(b, want);
-    }
+    *u = (struct unmap){.host_addr = op->host_addr,
+                        .dev_addr = replace ? 0 : op->dev_bus_addr,
+                        .new_addr = replace ? op->dev_bus_addr : 0,
+                        .handle = op->handle,
+                        .track = k};
     r = unmap_remove(b->v, u);
     if (r || !u->done) {
         grant_track_live(u->track);
@@ -200,26 +211,21 @@ _Static_assert(sizeof(struct gnttab_unmap_grant_ref) == sizeof(struct gnttab_unm
 static int unmap_element(struct unmap_batch *b, gva_t list, uint32_t i, bool replace)
 {
     struct gnttab_unmap_grant_ref op;
-    struct unmap u = {0};
 
     if (guest_read_at(b->v, &op, list, i, sizeof(op)))
         return -EFAULT;
-    u.host_addr = op.host_addr;
-    u.handle = op.handle;
-    if (replace)
-        u.new_addr = op.dev_bus_addr;
-    else
-        u.dev_addr = op.dev_bus_addr;
-    op.status = (int16_t)unmap_begin(b, &u);
+    op.status = (int16_t)unmap_begin(b, &op, replace);
     return guest_write_at(b->v, list, i, &op, sizeof(op));
 }
 
 static long unmap_list(struct hypercall *hc, bool replace)
 {
-    struct unmap_batch b = {.v = hc->caller};
+    struct unmap_batch b; /* the items are filled one by one: no need to clear them all */
     uint32_t count = hc_u32(hc, 2), i;
     int r = 0;
 
+    b.v = hc->caller;
+    b.count = 0;
     for (i = 0; i < count && !r; i++) {
         if (i && preempt_needed())
             break;

@@ -55,18 +55,13 @@ void hypercall_init(void)
 
 static bool permitted(const struct vcpu *caller, enum hc_perm perm)
 {
-    switch (perm) {
-    case PERM_ANY:
-    case PERM_TARGET:
+    if (likely(perm == PERM_ANY || perm == PERM_TARGET))
         return true;
-    case PERM_CONTROL:
+    if (perm == PERM_CONTROL)
         return caller->domain->privileged;
-    case PERM_HARDWARE:
-        return caller->domain->hardware;
-    case PERM_PV:
+    if (perm == PERM_PV)
         return !caller->domain->ops->translated;
-    }
-    return false;
+    return perm == PERM_HARDWARE && caller->domain->hardware;
 }
 
 static long not_permitted(enum hc_perm perm)
@@ -133,6 +128,22 @@ static __attribute__((noinline)) void trace_hypercall(const struct hypercall *hc
     trace_record(hc->in_multicall ? TRC_PV_HYPERCALL_SUBCALL : TRC_PV_HYPERCALL_V2, n, words);
 }
 
+static inline long run(struct hypercall *hc, const struct hc_row *e)
+{
+    if (unlikely(!permitted(hc->caller, e->perm)))
+        return not_permitted(e->perm);
+    if (e->fn)
+        return e->fn(hc);
+    return e->ops ? run_op(hc, e) : refuse(e->unknown);
+}
+
+/* Apart, so that dispatching needs no stack frame while nothing is traced. */
+static __attribute__((noinline)) long run_traced(struct hypercall *hc, const struct hc_row *e)
+{
+    trace_hypercall(hc);
+    return run(hc, e);
+}
+
 long hypercall_dispatch(struct hypercall *hc)
 {
     const struct hc_row *e;
@@ -143,28 +154,35 @@ long hypercall_dispatch(struct hypercall *hc)
     nr = array_index(hc->nr, NR_MAX);
     e = &by_number[nr];
     perf_count_in(hypercalls, nr);
-    if (unlikely(trace_mask))
-        trace_hypercall(hc);
-    if (unlikely(!permitted(hc->caller, e->perm)))
-        return not_permitted(e->perm);
-    if (e->fn)
-        return e->fn(hc);
-    return e->ops ? run_op(hc, e) : refuse(e->unknown);
+    return unlikely(trace_mask) ? run_traced(hc, e) : run(hc, e);
 }
 
-int hc_target(struct hypercall *hc, did_t id, struct domain **out)
+int hc_borrow(struct hypercall *hc, did_t id, struct domain **out)
 {
     struct domain *self = hc->caller->domain;
 
-    if (id.v == DOMID_SELF || did_eq(id, self->id)) {
-        domain_ref(self);
-        *out = self;
+    *out = self;
+    if (likely(id.v == DOMID_SELF) || did_eq(id, self->id))
         return 0;
-    }
     if (!self->privileged)
         return -EPERM;
     *out = domain_get(id);
     return *out ? 0 : -ESRCH;
+}
+
+void hc_release(const struct hypercall *hc, struct domain *d)
+{
+    if (d != hc->caller->domain)
+        domain_put(d);
+}
+
+int hc_target(struct hypercall *hc, did_t id, struct domain **out)
+{
+    int r = hc_borrow(hc, id, out);
+
+    if (!r && *out == hc->caller->domain)
+        domain_ref(*out);
+    return r;
 }
 
 /* One entry: HC_AGAIN / HC_NO_RESULT as hypercall_dispatch, else 0 with the result stored, or -EFAULT. */

@@ -107,22 +107,28 @@ void frame_reserve_range(mfn_t start, mfn_t end)
 
 /* --- hypervisor memory --- */
 
-/* The block is ours, invisible to all others: stale translations go, then contents as asked. */
+/* f is not known to be zero. */
+static __attribute__((noinline)) void clean_up(struct frame *f, bool zero, uint64_t *was_dirty)
+{
+    if (zero) {
+        perf_count(frames_scrubbed);
+        arch_frame_zero(frame_mfn(f));
+    }
+    *was_dirty += (f->flags & FRAME_F_STALE) != 0;
+}
+
+/* The block is ours, invisible to all others: stale translations go, then contents as asked. What is STALE is not CLEAN. */
 static void prepare(mfn_t m, unsigned order, bool zero)
 {
+    struct frame *f = mfn_frame(m), *end = f + (1ull << order);
     uint64_t was_dirty = 0;
 
     arch_frame_settle(mfn_frame(m), order);
-    for (uint64_t i = 0; i < 1ull << order; i++) {
-        struct frame *f = mfn_frame(MFN(m.n + i));
-
+    for (; f < end; f++) {
         __atomic_store_n(&f->type, 0, __ATOMIC_RELAXED);
         f->next = f->prev = 0;
-        if (zero && !(f->flags & FRAME_F_CLEAN)) {
-            perf_count(frames_scrubbed);
-            arch_frame_zero(MFN(m.n + i));
-        }
-        was_dirty += (f->flags & FRAME_F_STALE) != 0;
+        if (unlikely(!(f->flags & FRAME_F_CLEAN)))
+            clean_up(f, zero, &was_dirty);
         frame_flags_change(f, FRAME_F_CLEAN | FRAME_F_STALE, 0);
     }
     if (was_dirty)

@@ -128,8 +128,8 @@ static uint64_t take_from(unsigned node, unsigned order, unsigned max_zone)
     if (n) {
         nd->free -= 1ull << order;
         nd->free_zone[zone_of(n)] -= 1ull << order;
-        for (uint64_t i = 0; i < 1ull << order; i++)
-            frame_flags_change(&frame_table[n + i], FRAME_F_FREE, 0);
+        for (struct frame *f = &frame_table[n], *end = f + (1ull << order); f < end; f++)
+            frame_flags_change(f, FRAME_F_FREE, 0);
     }
     spin_unlock(&nd->lock);
     return n;

@@ -174,25 +174,41 @@ static void uncharge(struct domain *d, uint64_t n, uint64_t claimed)
         budget_give(claimed);
 }
 
+/* n frames from f on, linked to each other already, go to the head of d's page list; page_lock held. */
+static void list_add_block(struct domain *d, struct frame *f, uint64_t n)
+{
+    uint32_t first = (uint32_t)frame_mfn(f).n;
+
+    f[0].prev = 0;
+    f[n - 1].next = d->page_list;
+    if (d->page_list)
+        frame_table[d->page_list].prev = (uint32_t)(first + n - 1);
+    d->page_list = first;
+}
+
 /* Publishes 2^order charged private frames as d's. clean: all zero (not for a domain that its builder writes
  * to directly). False when d dies. */
 static bool publish(struct domain *d, mfn_t m, unsigned order, bool clean)
 {
+    struct frame *first = mfn_frame(m), *end = first + (1ull << order);
+    uint8_t set = clean ? FRAME_F_CLEAN : 0;
+    uint32_t next = (uint32_t)m.n + 1;
+    uint16_t id = d->id.v;
     bool ok;
 
     spin_lock(&d->page_lock);
     ok = !domain_is_dying(d);
-    for (uint64_t i = 1ull << order; ok && i--;) {
-        struct frame *f = mfn_frame(MFN(m.n + i));
-
+    for (struct frame *f = first; ok && f < end; f++, next++) {
         /* Guests may name it at any time: they look, and see 0. */
         BUG_ON(__atomic_load_n(&f->count, __ATOMIC_RELAXED) || f->owner != FRAME_NO_OWNER);
-        if (clean)
-            frame_flags_change(f, 0, FRAME_F_CLEAN);
-        __atomic_store_n(&f->owner, d->id.v, __ATOMIC_RELAXED);
-        list_add(&d->page_list, f);
+        frame_flags_change(f, 0, set);
+        __atomic_store_n(&f->owner, id, __ATOMIC_RELAXED);
+        f->next = next;
+        f->prev = next - 2;
         __atomic_store_n(&f->count, FRAME_ALLOCATED | 1, __ATOMIC_RELEASE);
     }
+    if (ok)
+        list_add_block(d, first, 1ull << order);
     spin_unlock(&d->page_lock);
     return ok;
 }

@@ -77,6 +77,10 @@ extern const unsigned arch_hypercall_count;
 /* Target domain of a PERM_TARGET operation: DOMID_SELF, own id, or (privileged callers) any. Reference taken.
  * 0, -ESRCH (no such domain), -EPERM. */
 int must_check hc_target(struct hypercall *hc, did_t id, struct domain **out);
+/* The same for short paths: the caller's own domain, which is there as long as its vCPU runs, comes without a reference. hc_release
+ * gives back what there is to give back. */
+int must_check hc_borrow(struct hypercall *hc, did_t id, struct domain **out);
+void hc_release(const struct hypercall *hc, struct domain *d);
 
 static inline uint32_t hc_u32(const struct hypercall *hc, unsigned i)
 {

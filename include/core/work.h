@@ -21,6 +21,8 @@ void work_register(enum work w, work_fn fn);    /* boot */
 void work_raise(enum work w);                   /* on this CPU; interrupt-safe */
 void work_raise_cpu(unsigned cpu, enum work w); /* with an IPI when it is another CPU */
 bool work_pending(void);                        /* this CPU */
+/* What work_pending looks at on that CPU, for the way back to a guest: something is pending while it is not 0. */
+const uint32_t *work_word(unsigned cpu);
 /* Runs what is pending now, each kind once: loop while work_pending(). Interrupts on, no locks; may not
  * return (sched.h). */
 void work_run(void);

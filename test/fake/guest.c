@@ -214,6 +214,11 @@ weak void m2p_set(mfn_t m, uint64_t pfn)
     if (mfn_valid(m))
         m2p[m.n] = pfn;
 }
+weak void m2p_set_block(mfn_t m, uint64_t pfn, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++)
+        m2p_set(MFN(m.n + i), pfn + i);
+}
 weak mfn_t m2p_frame(unsigned i)
 {
     return MFN(i + 1);

@@ -30,6 +30,7 @@
 #include "core/params.h"
 #include "core/perf.h"
 #include "core/sched.h"
+#include "core/work.h"
 #include "lib/string.h"
 #include "x86/cpu.h"
 #include "x86/hvm.h"
@@ -185,7 +186,8 @@ static enum start_result start_one(unsigned cpu, uint32_t apic)
         log_err("SMP: no memory for the CPU with APIC id %u", apic);
         return SKIPPED;
     }
-    *ci = (struct cpu_info){.cpu = cpu, .current = sched_idle_vcpu(cpu), .perf = perf_cpu_area(cpu)};
+    *ci = (struct cpu_info){
+        .cpu = cpu, .current = sched_idle_vcpu(cpu), .perf = perf_cpu_area(cpu), .work = work_word(cpu)};
     ap_gdt = m.gdt;
     cpu_apic_id[cpu] = apic;
     topology_add_cpu(cpu, apic);

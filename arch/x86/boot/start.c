@@ -18,6 +18,7 @@
 #include "core/params.h"
 #include "core/perf.h"
 #include "core/sched.h"
+#include "core/work.h"
 #include "drivers/uart.h"
 #include "drivers/vga.h"
 #include "lib/string.h"
@@ -139,6 +140,7 @@ void start_c(uint32_t magic, uint32_t info_pa)
 
     memset(cpu_info(), 0, sizeof(struct cpu_info));
     cpu_info()->perf = perf_cpu_area(0);
+    cpu_info()->work = work_word(0);
     mask_8259();
     desc_init_idt();
     desc_init_this(0, (uint64_t)boot_stack, boot_gdt_page);

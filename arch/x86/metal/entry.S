@@ -349,8 +349,7 @@ syscall_common:
 /* --- the way out -------------------------------------------------------------------------------------------------------- */
     .align 16
 exit_to_guest:
-    mov %rsp, %rdi
-    add $8, %rdi
+    lea 8(%rsp), %rdi
     call exit_work              /* returns with interrupts off */
     add $8, %rsp
     SPEC_EXIT

@@ -197,11 +197,13 @@ static __attribute__((noinline)) void exit_work_some(struct guest_regs *r)
     }
 }
 
-/* Every way back to a guest comes through here: the common case needs no stack frame. */
+/* Every way back to a guest comes through here: the common case needs no stack frame. r begins this CPU's cpu_info. */
 void exit_work(struct guest_regs *r)
 {
+    const struct cpu_info *ci = (const struct cpu_info *)r;
+
     hw_cli();
-    if (unlikely(work_pending()) || unlikely(pv_delivery_due(cpu_info()->current)))
+    if (unlikely(__atomic_load_n(ci->work, __ATOMIC_SEQ_CST)) || unlikely(pv_delivery_due(ci->current)))
         exit_work_some(r);
 }
 

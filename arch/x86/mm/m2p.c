@@ -42,6 +42,12 @@ void m2p_set(mfn_t m, uint64_t pfn)
         __atomic_store_n(&m2p_table[m.n], pfn, __ATOMIC_RELAXED);
 }
 
+void m2p_set_block(mfn_t m, uint64_t pfn, uint64_t n)
+{
+    for (uint64_t *e = &m2p_table[m.n], *end = e + n; e < end; e++)
+        __atomic_store_n(e, pfn++, __ATOMIC_RELAXED);
+}
+
 mfn_t m2p_frame(unsigned i)
 {
     const uint64_t *e;

@@ -118,15 +118,29 @@ static void wait_for_answers(void)
         arch_cpu_relax();
 }
 
+/* The CPUs of the set that are online, without this one. False: none. */
+static bool others_of(const struct cpumask *cpus, unsigned self, struct cpumask *others)
+{
+    uint64_t any = 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(others->w); i++) {
+        uint64_t w = cpus->w[i] & cpus_online.w[i];
+
+        if (i == self / 64)
+            w &= ~(1ull << (self % 64));
+        others->w[i] = w;
+        any |= w;
+    }
+    return any;
+}
+
 static void flush(const struct cpumask *cpus, unsigned kind, gva_t va)
 {
     struct cpumask others;
     unsigned self = arch_cpu_id();
     bool mine = cpumask_test(cpus, self);
 
-    cpumask_and(&others, cpus, &cpus_online);
-    others.w[self / 64] &= ~(1ull << (self % 64));
-    if (cpumask_empty(&others)) {
+    if (!others_of(cpus, self, &others)) {
         if (mine)
             serve(kind, va.a);
         return;

@@ -43,60 +43,72 @@ static uint64_t guest_rflags(struct vcpu *v, const struct guest_regs *r, uint8_t
     return f;
 }
 
-static unsigned build_frame(struct vcpu *v, const struct guest_regs *r, const struct pv_bounce *b,
-                            bool from_kernel, uint64_t *w)
+/* The frame ends at `end`; the result is its lowest word. */
+static inline uint64_t *build_frame(struct vcpu *v, const struct guest_regs *r, const struct pv_bounce *b,
+                                    bool from_kernel, uint64_t *end)
 {
     uint8_t masked = upcall_mask(v);
-    unsigned n = 0;
+    uint64_t *w = end - 5;
 
-    w[n++] = r->rcx;
-    w[n++] = r->r11;
-    if (unlikely(b->segments)) {
-        w[n++] = pv_vcpu(v)->ds;
-        w[n++] = pv_vcpu(v)->es;
-        w[n++] = pv_vcpu(v)->fs;
-        w[n++] = pv_vcpu(v)->gs;
-    }
+    w[0] = r->rip;
+    w[1] = (from_kernel ? r->cs & 0xfffc : r->cs & 0xffff) | (uint64_t)masked << 32;
+    w[2] = guest_rflags(v, r, masked);
+    w[3] = r->rsp;
+    w[4] = r->ss & 0xffff;
     if (b->has_error)
-        w[n++] = b->error_code;
-    w[n++] = r->rip;
-    w[n++] = (from_kernel ? r->cs & 0xfffc : r->cs & 0xffff) | (uint64_t)masked << 32;
-    w[n++] = guest_rflags(v, r, masked);
-    w[n++] = r->rsp;
-    w[n++] = r->ss & 0xffff;
-    return n;
+        *--w = b->error_code;
+    if (unlikely(b->segments)) {
+        *--w = pv_vcpu(v)->gs;
+        *--w = pv_vcpu(v)->fs;
+        *--w = pv_vcpu(v)->es;
+        *--w = pv_vcpu(v)->ds;
+    }
+    *--w = r->r11;
+    *--w = r->rcx;
+    return w;
 }
 
-static bool undeliverable(struct vcpu *v, const struct pv_bounce *b, const char *why)
+static __attribute__((noinline)) bool undeliverable(struct vcpu *v, const char *what, const char *why)
 {
-    domain_crash(v->domain, "vCPU %u: %s: %s", v->id, b->what, why);
+    domain_crash(v->domain, "vCPU %u: %s: %s", v->id, what, why);
     return false;
 }
 
-bool pv_bounce(struct vcpu *v, struct guest_regs *r, const struct pv_bounce *b)
+/* Inlined where the kind of frame is known. */
+static inline __attribute__((always_inline)) bool bounce(struct vcpu *v, struct guest_regs *r,
+                                                         const struct pv_bounce *b, bool from_kernel)
 {
-    struct pv_vcpu *pv = pv_vcpu(v);
-    bool from_kernel = pv->kernel_mode;
-    uint64_t words[FRAME_WORDS_MAX], sp;
-    unsigned n;
+    uint64_t words[FRAME_WORDS_MAX], *end = words + FRAME_WORDS_MAX, *w, sp;
 
-    if (!b->address)
-        return undeliverable(v, b, "no handler");
-    n = build_frame(v, r, b, from_kernel, words);
+    if (unlikely(!b->address))
+        return undeliverable(v, b->what, "no handler");
+    w = build_frame(v, r, b, from_kernel, end);
     if (!from_kernel)
         pv_toggle_mode(v);
-    sp = (from_kernel ? r->rsp : pv->kernel_sp) & ~15ull;
-    sp -= n * 8;
-    if (!pv_copy_out(v, GVA(sp), words, n * 8))
-        return undeliverable(v, b, "bad kernel stack");
+    sp = ((from_kernel ? r->rsp : pv_vcpu(v)->kernel_sp) & ~15ull) - (size_t)(end - w) * 8;
+    if (unlikely(!pv_copy_out(v, GVA(sp), w, (size_t)(end - w) * 8)))
+        return undeliverable(v, b->what, "bad kernel stack");
     if (b->mask_events)
         __atomic_store_n(&v->info->evtchn_upcall_mask, 1, __ATOMIC_RELAXED);
     r->rsp = sp;
     r->ss = FLAT_KERNEL_SS;
     r->cs = FLAT_KERNEL_CS;
-    r->rip = b->address;
-    r->rflags = (r->rflags & ~(uint64_t)FLAGS_CLEARED) | EFLAGS_IF | EFLAGS_MBS;
+    /* The frame has what RCX and R11 were; with these the way out from a system call can be SYSRET. */
+    r->rip = r->rcx = b->address;
+    r->rflags = r->r11 = (r->rflags & ~(uint64_t)FLAGS_CLEARED) | EFLAGS_IF | EFLAGS_MBS;
     return true;
+}
+
+bool pv_bounce(struct vcpu *v, struct guest_regs *r, const struct pv_bounce *b)
+{
+    return bounce(v, r, b, pv_vcpu(v)->kernel_mode);
+}
+
+bool pv_bounce_callback(struct vcpu *v, struct guest_regs *r, const struct pv_callback *cb, const char *what)
+{
+    struct pv_bounce b = {.address = cb->eip, .mask_events = cb->mask_events, .what = what};
+
+    return bounce(v, r, &b, false);
 }
 
 static const char *trap_name(uint8_t vector)

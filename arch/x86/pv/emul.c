@@ -454,6 +454,15 @@ static bool uses_memory(const struct pv_insn *i)
     return i->memory || i->op == PVI_INS || i->op == PVI_OUTS;
 }
 
+/* RDMSR of a kernel in its flat code segment, without prefixes: Linux has one in each switch of processes. */
+static bool is_plain_rdmsr(struct vcpu *v, const struct guest_regs *r)
+{
+    uint16_t code;
+
+    return pv_vcpu(v)->kernel_mode && r->cs == FLAT_KERNEL_CS &&
+           pv_copy_in(v, &code, GVA(r->rip), sizeof(code)) && code == 0x320f;
+}
+
 enum pv_verdict pv_emulate_privileged(struct vcpu *v, struct guest_regs *r, struct pv_fault *f)
 {
     struct pv_insn i;
@@ -461,6 +470,12 @@ enum pv_verdict pv_emulate_privileged(struct vcpu *v, struct guest_regs *r, stru
     uint64_t cs_base, base = 0;
     unsigned bits;
 
+    if (is_plain_rdmsr(v, r)) {
+        verdict = rdmsr_insn(v, r);
+        if (verdict == PVE_DONE)
+            pv_insn_done(v, r, 2);
+        return verdict;
+    }
     if (!pv_code_segment(v, r, &bits, &cs_base) || !fetch_and_decode(v, r, bits, cs_base, &i))
         return PVE_NOT_OURS;
     if (uses_memory(&i) && !pv_data_base(v, r, i.seg, bits, &base))

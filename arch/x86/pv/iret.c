@@ -31,21 +31,19 @@ static void load_frame(struct vcpu *v, struct guest_regs *r, const struct iret_c
     }
 }
 
-long do_iret(struct hypercall *hc)
+void pv_iret(struct vcpu *v, struct guest_regs *r)
 {
-    struct vcpu *v = hc->caller;
     struct pv_vcpu *pv = pv_vcpu(v);
-    struct guest_regs *r = vcpu_regs(v);
     struct iret_context c;
 
-    if (guest_read(v, &c, GVA(r->rsp), sizeof(c))) {
+    if (unlikely(!pv_copy_in(v, &c, GVA(r->rsp), sizeof(c)))) {
         domain_crash(v->domain, "vCPU %u: iret frame at %lx cannot be read", v->id, r->rsp);
-        return HC_NO_RESULT;
+        return;
     }
     if ((c.cs & 3) == 3) {
-        if (mfn_eq(pv->root_user, INVALID_MFN)) {
+        if (unlikely(mfn_eq(pv->root_user, INVALID_MFN))) {
             domain_crash(v->domain, "vCPU %u: iret to user mode without user page tables", v->id);
-            return HC_NO_RESULT;
+            return;
         }
         pv_toggle_mode(v);
     }
@@ -55,5 +53,10 @@ long do_iret(struct hypercall *hc)
     /* Whoever rings sets the pending bit and then kicks this CPU: no barrier is needed before the exit path looks. */
     __atomic_store_n(&v->info->evtchn_upcall_mask, !(c.rflags & EFLAGS_IF), __ATOMIC_RELEASE);
     pv->nmi_masked = false;
+}
+
+long do_iret(struct hypercall *hc)
+{
+    pv_iret(hc->caller, vcpu_regs(hc->caller));
     return HC_NO_RESULT;
 }

@@ -41,6 +41,8 @@ struct pv_bounce {
 };
 /* Switches v (current) into its kernel as the frame says. False: the domain was crashed. */
 bool pv_bounce(struct vcpu *v, struct guest_regs *r, const struct pv_bounce *b);
+/* A system call of v's user space. */
+bool pv_bounce_callback(struct vcpu *v, struct guest_regs *r, const struct pv_callback *cb, const char *what);
 /* Trap through the trap table. */
 bool pv_bounce_trap(struct vcpu *v, struct guest_regs *r, uint8_t vector, uint32_t error_code,
                     bool has_error);
@@ -115,6 +117,7 @@ long do_get_debugreg(struct hypercall *hc);
 long do_update_descriptor(struct hypercall *hc);
 long do_set_segment_base(struct hypercall *hc);
 long do_iret(struct hypercall *hc);
+void pv_iret(struct vcpu *v, struct guest_regs *r); /* the same; r: v's, which is current */
 extern const struct hc_op callback_ops[];
 extern const unsigned callback_op_count;
 extern const struct hc_op nmi_ops[];

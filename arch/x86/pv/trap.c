@@ -178,7 +178,16 @@ static void write_back(const struct hypercall *hc, struct guest_regs *r)
     r->rip -= 2; /* the two bytes of SYSCALL: runs again with rax unchanged */
 }
 
-static void hypercall(struct vcpu *v, struct guest_regs *r)
+/*
+ * HYPERVISOR_iret is every second hypercall of a kernel, has no arguments, and any kernel may use it (its row says so to those who
+ * come by a multicall): it goes past the table, unless somebody wants to see it in a trace.
+ */
+static bool is_plain_iret(const struct guest_regs *r)
+{
+    return r->rax == __HYPERVISOR_iret && likely(!trace_mask);
+}
+
+static __attribute__((noinline)) void hypercall(struct vcpu *v, struct guest_regs *r)
 {
     struct hypercall hc = {
         .caller = v, .nr = (uint32_t)r->rax, .arg = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}};
@@ -191,18 +200,11 @@ static void hypercall(struct vcpu *v, struct guest_regs *r)
         r->rax = (uint64_t)result;
 }
 
-static void callback(struct vcpu *v, struct guest_regs *r, const struct pv_callback *cb, const char *what)
-{
-    struct pv_bounce b = {.address = cb->eip, .mask_events = cb->mask_events, .what = what};
-
-    pv_bounce(v, r, &b);
-}
-
 /* SYSCALL of user space. A kernel that has not said where it wants it: as if the instruction did not exist. */
 static void user_syscall(struct vcpu *v, struct guest_regs *r, const struct pv_callback *cb, const char *what)
 {
     if (cb->eip) {
-        callback(v, r, cb, what);
+        pv_bounce_callback(v, r, cb, what);
         return;
     }
     r->rip -= 2;
@@ -213,10 +215,14 @@ void pv_syscall_entry(struct guest_regs *r)
 {
     struct vcpu *v = arch_current();
 
-    if (pv_vcpu(v)->kernel_mode)
-        hypercall(v, r);
-    else
+    if (!pv_vcpu(v)->kernel_mode) {
         user_syscall(v, r, &pv_vcpu(v)->syscall, "syscall callback");
+    } else if (is_plain_iret(r)) {
+        perf_count_in(hypercalls, __HYPERVISOR_iret);
+        pv_iret(v, r);
+    } else {
+        hypercall(v, r);
+    }
 }
 
 /* SYSENTER leaves no return address: the frame carries none, kernels find it by their vDSO convention. */
@@ -228,7 +234,7 @@ void pv_sysenter_entry(struct guest_regs *r)
     if (pv_vcpu(v)->kernel_mode || !cb->eip)
         pv_bounce_trap(v, r, TRAP_GP, 0, true);
     else
-        callback(v, r, cb, "sysenter callback");
+        pv_bounce_callback(v, r, cb, "sysenter callback");
 }
 
 /* A kernel that runs 32-bit code and makes system calls gets what its user space without callback gets. */

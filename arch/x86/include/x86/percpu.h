@@ -20,7 +20,7 @@ struct cpu_info {
         hyp_cr3; /* ... and the vCPU's root, loaded on entry. Valid while a guest is loaded and xpti_active() */
     uint64_t last_domain; /* serial of the domain whose vCPU ran here last (IBPB) */
     uint32_t *perf;       /* this CPU's counters (core/perf.h) */
-    uint64_t pad;
+    const uint32_t *work; /* core/work.h: work_word of this CPU */
     uint64_t scratch[2]; /* [0]: the guest's rsp while the SYSCALL stub runs */
 };
 _Static_assert((sizeof(struct cpu_info) - sizeof(struct guest_regs)) % 16 == 0,

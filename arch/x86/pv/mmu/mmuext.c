@@ -222,11 +222,14 @@ static long run_ops(struct ext_call *c, gva_t list, uint32_t count, uint32_t *do
 /* args: 0 list, 1 count, 2 pdone, 3 foreign domain */
 long pv_mmuext_op(struct hypercall *hc)
 {
-    struct ext_call c = {.v = hc->caller, .d = hc->caller->domain, .pending = &pv_vcpu(hc->caller)->pending};
+    struct ext_call c; /* c.op is read before it is used */
     uint32_t count = hc_u32(hc, 1), before = hc_cursor(hc, 1), done;
     gva_t pdone = GVA(hc->arg[2]);
     long r;
 
+    c.v = hc->caller;
+    c.d = hc->caller->domain;
+    c.pending = &pv_vcpu(hc->caller)->pending;
     if (pending_settle_put(c.pending))
         return HC_AGAIN;
     r = target_frames(hc, (uint16_t)hc->arg[3], &c.pg_owner);
@@ -237,7 +240,7 @@ long pv_mmuext_op(struct hypercall *hc)
         return -EPERM;
     }
     r = run_ops(&c, GVA(hc->arg[0]), count, &done);
-    domain_put(c.pg_owner);
+    hc_release(hc, c.pg_owner);
     if (r == HC_AGAIN) {
         hc->arg[0] += (uint64_t)done * sizeof(struct mmuext_op);
         hc->arg[1] = count - done;

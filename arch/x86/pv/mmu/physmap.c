@@ -13,8 +13,7 @@ void pv_physmap_add(struct domain *d, gfn_t g, mfn_t m, unsigned order)
     uint64_t last = g.n + (1ull << order) - 1, *max = &x86_domain(d)->p2m_max_pfn;
     uint64_t was = __atomic_load_n(max, __ATOMIC_RELAXED);
 
-    for (uint64_t i = 0; i < 1ull << order; i++)
-        m2p_set(MFN(m.n + i), g.n + i);
+    m2p_set_block(m, g.n, 1ull << order);
     while (was < last &&
            !__atomic_compare_exchange_n(max, &was, last, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         ;
@@ -37,9 +36,9 @@ void arch_frame_settle(struct frame *f, unsigned order)
 {
     uint32_t newest = 0, now = tlb_stamp();
 
-    for (uint64_t i = 0; i < 1ull << order; i++)
-        if (f[i].stamp <= now)
-            newest = MAX(newest, f[i].stamp);
+    for (const struct frame *end = f + (1ull << order); f < end; f++)
+        if (f->stamp > newest && f->stamp <= now)
+            newest = f->stamp;
     if (newest || !now)
         tlb_flush_older(&cpus_online, newest);
 }

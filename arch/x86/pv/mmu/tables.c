@@ -19,24 +19,35 @@ static uint64_t entry_read(const uint64_t *e)
     return __atomic_load_n(e, __ATOMIC_RELAXED);
 }
 
-static uint64_t four(const uint64_t *e)
+static inline bool eight_empty(const uint64_t *e)
 {
-    return entry_read(e) | entry_read(e + 1) | entry_read(e + 2) | entry_read(e + 3);
+    uint64_t any = entry_read(e) | entry_read(e + 1) | entry_read(e + 2) | entry_read(e + 3) | entry_read(e + 4) |
+                   entry_read(e + 5) | entry_read(e + 6) | entry_read(e + 7);
+
+    return !(any & PTE_P);
 }
 
-/* Most entries of most tables are empty. Skips some that are, upwards from i ... */
+/* Most entries of most tables are empty: eight are looked at at once. The first present one from i on, PT_ENTRIES: none. */
 static unsigned skip_up(const uint64_t *t, unsigned i)
 {
-    while (i + 4 <= PT_ENTRIES && !(four(&t[i]) & PTE_P))
-        i += 4;
-    return i;
+    for (; i < PT_ENTRIES; i++) {
+        while (!(i % 8) && i < PT_ENTRIES && eight_empty(&t[i]))
+            i += 8;
+        if (i < PT_ENTRIES && entry_read(&t[i]) & PTE_P)
+            break;
+    }
+    return MIN(i, PT_ENTRIES);
 }
 
-/* ... and downwards from below i. */
+/* The last present one below i, plus 1; 0: none. */
 static unsigned skip_down(const uint64_t *t, unsigned i)
 {
-    while (i >= 4 && !(four(&t[i - 4]) & PTE_P))
-        i -= 4;
+    for (; i; i--) {
+        while (!(i % 8) && i && eight_empty(&t[i - 8]))
+            i -= 8;
+        if (!i || entry_read(&t[i - 1]) & PTE_P)
+            break;
+    }
     return i;
 }
 

@@ -14,7 +14,7 @@ int target_frames(struct hypercall *hc, uint16_t id, struct domain **out)
         *out = dom_xen;
         break;
     default:
-        return hc_target(hc, DID(id), out);
+        return hc_borrow(hc, DID(id), out);
     }
     domain_ref(*out);
     return 0;

@@ -116,31 +116,41 @@ void arch_frame_writable(mfn_t m)
                                       __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
+/* The first reference, of which word x knew none. 1: it is another word by now. Not inlined: the others need no stack frame. */
+static __attribute__((noinline)) int type_ref_first(struct frame *f, uint64_t x, uint64_t type, struct domain *by)
+{
+    const struct cpumask *cpus = holders(f, x, by);
+    uint64_t kept = pgt_type(x) == type ? x & PGT_FOREIGN : 0, was = x;
+
+    if (unlikely(!type_possible(f, type)))
+        return -EINVAL;
+    if (unlikely(changes_type(x, type) && !may_flush()))
+        return -EBUSY;
+    if (!type_swap(f, &x, type | 1 | kept | foreign_bit(f, type, by)))
+        return 1;
+    begin_type(f, was, type, cpus);
+    return 0;
+}
+
 static int type_ref_once(struct frame *f, uint64_t type, struct domain *by)
 {
     uint64_t x = type_word(f), foreign = foreign_bit(f, type, by);
 
     for (;;) {
-        if (likely(pgt_count(x))) {
-            if (pgt_type(x) != type)
-                return -EINVAL;
-            if (unlikely(pgt_count(x) >= PGT_COUNT_MASK - 1))
-                return -EBUSY;
-            if (type_swap(f, &x, (x + 1) | foreign))
-                return 0;
-        } else {
-            const struct cpumask *cpus = holders(f, x, by);
-            uint64_t kept = pgt_type(x) == type ? x & PGT_FOREIGN : 0;
+        if (unlikely(!pgt_count(x))) {
+            int r = type_ref_first(f, x, type, by);
 
-            if (unlikely(!type_possible(f, type)))
-                return -EINVAL;
-            if (unlikely(changes_type(x, type) && !may_flush()))
-                return -EBUSY;
-            if (type_swap(f, &x, type | 1 | kept | foreign)) {
-                begin_type(f, x, type, cpus);
-                return 0;
-            }
+            if (r <= 0)
+                return r;
+            x = type_word(f);
+            continue;
         }
+        if (pgt_type(x) != type)
+            return -EINVAL;
+        if (unlikely(pgt_count(x) >= PGT_COUNT_MASK - 1))
+            return -EBUSY;
+        if (type_swap(f, &x, (x + 1) | foreign))
+            return 0;
     }
 }
 

@@ -183,7 +183,7 @@ mfn_t walk_root(struct vcpu *v);
 
 /* --- target.c: whose tables, whose frames
  * ----------------------------------------------------------------------------- */
-/* Domain whose frames are meant, referenced. DOMID_IO for all, DOMID_XEN for the privileged, else hc_target. */
+/* Domain whose frames are meant, until hc_release. DOMID_IO for all, DOMID_XEN for the privileged, else hc_borrow. */
 int must_check target_frames(struct hypercall *hc, uint16_t id, struct domain **out);
 /* Are the numbers of that domain's frames those of a p2m? (DOMID_IO and DOMID_XEN: no) */
 static inline bool frames_translated(const struct domain *pg_owner)

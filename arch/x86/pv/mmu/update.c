@@ -304,7 +304,7 @@ static long run_requests(struct pt_change *c, struct request_reader *q, uint32_t
 static int targets(struct hypercall *hc, struct domain **pt_owner, struct domain **pg_owner)
 {
     uint32_t fd = hc_u32(hc, 3);
-    int r = hc_target(hc, DID(fd >> 16 ? (fd >> 16) - 1 : DOMID_SELF), pt_owner);
+    int r = hc_borrow(hc, DID(fd >> 16 ? (fd >> 16) - 1 : DOMID_SELF), pt_owner);
 
     if (r)
         return r;
@@ -315,18 +315,22 @@ static int targets(struct hypercall *hc, struct domain **pt_owner, struct domain
     else
         r = target_frames(hc, (uint16_t)fd, pg_owner);
     if (r)
-        domain_put(*pt_owner);
+        hc_release(hc, *pt_owner);
     return r;
 }
 
 long pv_mmu_update(struct hypercall *hc)
 {
     struct pt_change c = {.pending = &pv_vcpu(hc->caller)->pending};
-    struct request_reader q = {.v = hc->caller, .list = GVA(hc->arg[0]), .count = hc_u32(hc, 1)};
+    struct request_reader q; /* of its requests, `have` say what counts: no need to clear them all */
     uint32_t before = hc_cursor(hc, 1), done;
     gva_t pdone = GVA(hc->arg[2]);
     long r;
 
+    q.v = hc->caller;
+    q.list = GVA(hc->arg[0]);
+    q.count = hc_u32(hc, 1);
+    q.first = q.have = 0;
     if (pending_settle_put(c.pending))
         return HC_AGAIN;
     r = targets(hc, &c.d, &c.pg_owner);
@@ -334,8 +338,8 @@ long pv_mmu_update(struct hypercall *hc)
         return r;
     c.translated = frames_translated(c.pg_owner);
     r = run_requests(&c, &q, &done);
-    domain_put(c.pg_owner);
-    domain_put(c.d);
+    hc_release(hc, c.pg_owner);
+    hc_release(hc, c.d);
     if (r == HC_AGAIN) {
         hc->arg[0] += (uint64_t)done * sizeof(mmu_update_t);
         hc->arg[1] = q.count - done;

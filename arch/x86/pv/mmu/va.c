@@ -65,6 +65,6 @@ long pv_update_va_mapping_otherdomain(struct hypercall *hc)
     if (r)
         return r;
     r = update_va(hc->caller, GVA(hc->arg[0]), hc->arg[1], hc->arg[2], pg_owner);
-    domain_put(pg_owner);
+    hc_release(hc, pg_owner);
     return r;
 }

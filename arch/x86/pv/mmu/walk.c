@@ -15,20 +15,24 @@ mfn_t walk_root(struct vcpu *v)
 
 /* Entry for va at `level` under an L4; false when the way there is not present. *all: AND of the flags on the
  * way. */
-static bool entry_at(mfn_t table, gva_t va, unsigned level, uint64_t *e, uint64_t *all)
+static inline __attribute__((always_inline)) bool entry_at(mfn_t table, gva_t va, unsigned level, uint64_t *e,
+                                                           uint64_t *all)
 {
     *all = ~0ull;
-    for (unsigned l = 4;; l--) {
+#pragma GCC unroll 4
+    for (unsigned l = 4; l > level; l--) {
         if (!mfn_valid(table))
             return false;
         *e = __atomic_load_n((uint64_t *)arch_frame_va(table) + pt_index(va.a, l), __ATOMIC_RELAXED);
-        if (l == level)
-            return true;
         if (!(*e & PTE_P))
             return false;
         *all &= *e;
         table = pte_mfn(*e);
     }
+    if (!mfn_valid(table))
+        return false;
+    *e = __atomic_load_n((uint64_t *)arch_frame_va(table) + pt_index(va.a, level), __ATOMIC_RELAXED);
+    return true;
 }
 
 bool address_is_guests(gva_t va)
