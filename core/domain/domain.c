@@ -42,7 +42,9 @@ static struct bucket {
     struct domain *first;
 } buckets[BUCKETS];
 
-static uint64_t ids_used[DOMID_FIRST_RESERVED / 64 + 1]; /* [a] */
+#define ID_WORDS (DOMID_FIRST_RESERVED / 64 + 1)
+static uint64_t ids_used[ID_WORDS];           /* [a] */
+static uint64_t ids_words[ID_WORDS / 64 + 1]; /* [a] words of ids_used that were ever other than 0 */
 
 struct domain *domain_list;
 struct spinlock domain_list_lock = SPINLOCK_INIT(RANK_DOMAIN_LIST);
@@ -84,21 +86,27 @@ void domain_put(struct domain *d)
     BUG_ON(old <= 1); /* the publication's own is not put */
 }
 
+static unsigned next_bit(const uint64_t *map, unsigned bits, unsigned from)
+{
+    for (; from < bits; from = (from / 64 + 1) * 64) {
+        uint64_t w = __atomic_load_n(&map[from / 64], __ATOMIC_ACQUIRE) & ~0ull << (from % 64);
+
+        if (w)
+            return MIN(bits, from / 64 * 64 + (unsigned)__builtin_ctzll(w));
+    }
+    return bits;
+}
+
 /* The first id from n on that a domain has, or is about to have. */
 static unsigned next_used(unsigned n)
 {
-    uint64_t w;
+    for (unsigned i = n / 64; (i = next_bit(ids_words, ID_WORDS, i)) < ID_WORDS; i++) {
+        unsigned end = (i + 1) * 64, used = next_bit(ids_used, end, MAX(n, i * 64));
 
-    if (n >= DOMID_FIRST_RESERVED)
-        return DOMID_FIRST_RESERVED;
-    w = __atomic_load_n(&ids_used[n / 64], __ATOMIC_ACQUIRE) & ~0ull << (n % 64);
-    while (!w) {
-        n = (n / 64 + 1) * 64;
-        if (n >= DOMID_FIRST_RESERVED)
-            return DOMID_FIRST_RESERVED;
-        w = __atomic_load_n(&ids_used[n / 64], __ATOMIC_ACQUIRE);
+        if (used < end)
+            return used;
     }
-    return n / 64 * 64 + (unsigned)__builtin_ctzll(w);
+    return DOMID_FIRST_RESERVED;
 }
 
 /* By the table, not along the list: tools walk over all domains by asking for the next id again and again. */
@@ -114,8 +122,10 @@ struct domain *domain_get_from(did_t id)
 static bool id_take(did_t id)
 {
     uint64_t bit = 1ull << (id.v % 64);
+    unsigned word = id.v / 64;
 
-    return !(__atomic_fetch_or(&ids_used[id.v / 64], bit, __ATOMIC_ACQUIRE) & bit);
+    __atomic_fetch_or(&ids_words[word / 64], 1ull << (word % 64), __ATOMIC_RELAXED);
+    return !(__atomic_fetch_or(&ids_used[word], bit, __ATOMIC_ACQUIRE) & bit);
 }
 
 static void id_give(did_t id)

@@ -175,7 +175,9 @@ int grant_use_begin(struct grant_use *u)
     read_lock(&t->lock);
     if (u->ref < grant_refs(t)) {
         u->ref = (uint32_t)array_index(u->ref, grant_refs(t));
-        a = grant_active_make(t, u->ref);
+        a = grant_active(t, u->ref);
+        if (unlikely(!a))
+            a = grant_active_make(t, u->ref);
         if (a) {
             spin_lock(&a->lock);
             r = pin(t, u, a);

@@ -53,19 +53,10 @@ uint32_t *grant_header(const struct grant_table *t, uint32_t ref)
     return (uint32_t *)&((grant_entry_v2_t *)t->shared[ref / V2_PER_FRAME])[ref % V2_PER_FRAME];
 }
 
-struct active *grant_active(const struct grant_table *t, uint32_t ref)
-{
-    struct active *chunk = __atomic_load_n(&t->active[ref / ACTIVE_PER_CHUNK], __ATOMIC_ACQUIRE);
-
-    return chunk ? &chunk[ref % ACTIVE_PER_CHUNK] : NULL;
-}
-
 struct active *grant_active_make(struct grant_table *t, uint32_t ref)
 {
     struct active *none = NULL, *chunk;
 
-    if (likely(__atomic_load_n(&t->active[ref / ACTIVE_PER_CHUNK], __ATOMIC_ACQUIRE)))
-        return grant_active(t, ref);
     chunk = frame_alloc_va(0);
     if (!chunk)
         return NULL;

@@ -80,7 +80,12 @@ static inline grant_status_t *grant_status_word(const struct grant_table *t, uin
     return &t->status[ref / STATUS_PER_FRAME][ref % STATUS_PER_FRAME];
 }
 /* The active entry if it was ever used, else NULL; _make allocates (NULL: no memory). */
-struct active *grant_active(const struct grant_table *t, uint32_t ref);
+static inline struct active *grant_active(const struct grant_table *t, uint32_t ref)
+{
+    struct active *chunk = __atomic_load_n(&t->active[ref / ACTIVE_PER_CHUNK], __ATOMIC_ACQUIRE);
+
+    return chunk ? &chunk[ref % ACTIVE_PER_CHUNK] : NULL;
+}
 struct active *grant_active_make(struct grant_table *t, uint32_t ref);
 /* At least n shared frames. -EINVAL beyond the limit or dying, -ENOMEM. Lock written. */
 int must_check grant_grow(struct domain *d, unsigned n);

@@ -61,7 +61,8 @@ int must_check arch_grant_map(struct vcpu *v, uint64_t addr, mfn_t m, unsigned f
 /* Removes exactly that mapping (PTE must still point to m, else -EINVAL / GNTST_general_error); new_addr for unmap_and_replace or 0. */
 int must_check arch_grant_unmap(struct vcpu *v, uint64_t addr, mfn_t m, unsigned flags, bool readonly,
                                 uint64_t new_addr);
-/* Takes/drops the references a mapping of owner's frame needs (writable: also a writable type). False: not allowed now. */
+/* Takes/drops the references a mapping of owner's frame needs (writable: also a writable type). False: not allowed now, or m, which
+ * may be any number, is no frame of owner's. */
 bool must_check arch_grant_pin(struct domain *owner, mfn_t m, bool readonly);
 void arch_grant_unpin(mfn_t m, bool readonly);
 /* Somebody who had a writable pin of d's frame is done: it counts as written. */

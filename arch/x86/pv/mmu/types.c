@@ -154,7 +154,7 @@ static int type_ref_once(struct frame *f, uint64_t type, struct domain *by)
     }
 }
 
-int type_ref(struct frame *f, uint64_t type, struct domain *by)
+static __attribute__((noinline)) int type_ref_any(struct frame *f, uint64_t type, struct domain *by)
 {
     int r = type_ref_once(f, type, by);
 
@@ -163,6 +163,17 @@ int type_ref(struct frame *f, uint64_t type, struct domain *by)
         f->owner == by->id.v && ldt_unmap_all(by))
         r = type_ref_once(f, type, by);
     return r;
+}
+
+/* The frequent case, one more of what it is already, without a stack frame. */
+int type_ref(struct frame *f, uint64_t type, struct domain *by)
+{
+    uint64_t x = type_word(f), foreign = foreign_bit(f, type, by);
+
+    while (likely(pgt_count(x) && pgt_type(x) == type && pgt_count(x) < PGT_COUNT_MASK - 1))
+        if (likely(type_swap(f, &x, (x + 1) | foreign)))
+            return 0;
+    return type_ref_any(f, type, by);
 }
 
 /* --- validating
@@ -278,7 +289,7 @@ int frame_get_typed(mfn_t m, struct domain *owner, uint64_t type, struct domain 
     if (!f || !frame_get(f, owner))
         return -EINVAL;
     r = type_ref(f, type, by);
-    if (!r) {
+    if (likely(!r) && unlikely(!(type_word(f) & PGT_VALIDATED))) {
         r = type_finish(f, owner, false);
         if (r)
             type_unref_now(f);

@@ -50,9 +50,20 @@ static long update_va(struct vcpu *v, gva_t va, uint64_t value, uint64_t flags, 
     return r ? r : flush_after(v, va, flags);
 }
 
+/*
+ * An earlier request that was refused may have left a table half dropped, which a preemption stopped: the guest was told that nothing
+ * is held any more, so that goes first.
+ */
+static bool still_dropping(struct hypercall *hc)
+{
+    return pending_settle_put(&pv_vcpu(hc->caller)->pending);
+}
+
 /* args: 0 address, 1 entry, 2 UVMF_* */
 long pv_update_va_mapping(struct hypercall *hc)
 {
+    if (unlikely(still_dropping(hc)))
+        return HC_AGAIN;
     return update_va(hc->caller, GVA(hc->arg[0]), hc->arg[1], hc->arg[2], hc->caller->domain);
 }
 
@@ -60,8 +71,11 @@ long pv_update_va_mapping(struct hypercall *hc)
 long pv_update_va_mapping_otherdomain(struct hypercall *hc)
 {
     struct domain *pg_owner;
-    long r = target_frames(hc, (uint16_t)hc->arg[3], &pg_owner);
+    long r;
 
+    if (unlikely(still_dropping(hc)))
+        return HC_AGAIN;
+    r = target_frames(hc, (uint16_t)hc->arg[3], &pg_owner);
     if (r)
         return r;
     r = update_va(hc->caller, GVA(hc->arg[0]), hc->arg[1], hc->arg[2], pg_owner);
