@@ -124,6 +124,7 @@ static void prepare(mfn_t m, unsigned order, bool zero)
     uint64_t was_dirty = 0;
 
     arch_frame_settle(mfn_frame(m), order);
+#pragma GCC unroll 4
     for (; f < end; f++) {
         __atomic_store_n(&f->type, 0, __ATOMIC_RELAXED);
         f->next = f->prev = 0;

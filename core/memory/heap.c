@@ -128,6 +128,7 @@ static uint64_t take_from(unsigned node, unsigned order, unsigned max_zone)
     if (n) {
         nd->free -= 1ull << order;
         nd->free_zone[zone_of(n)] -= 1ull << order;
+#pragma GCC unroll 4
         for (struct frame *f = &frame_table[n], *end = f + (1ull << order); f < end; f++)
             frame_flags_change(f, FRAME_F_FREE, 0);
     }

@@ -198,7 +198,8 @@ static bool publish(struct domain *d, mfn_t m, unsigned order, bool clean)
 
     spin_lock(&d->page_lock);
     ok = !domain_is_dying(d);
-    for (struct frame *f = first; ok && f < end; f++, next++) {
+#pragma GCC unroll 4
+    for (struct frame *f = ok ? first : end; f < end; f++, next++) {
         /* Guests may name it at any time: they look, and see 0. */
         BUG_ON(__atomic_load_n(&f->count, __ATOMIC_RELAXED) || f->owner != FRAME_NO_OWNER);
         frame_flags_change(f, 0, set);

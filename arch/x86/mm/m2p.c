@@ -44,6 +44,7 @@ void m2p_set(mfn_t m, uint64_t pfn)
 
 void m2p_set_block(mfn_t m, uint64_t pfn, uint64_t n)
 {
+#pragma GCC unroll 4
     for (uint64_t *e = &m2p_table[m.n], *end = e + n; e < end; e++)
         __atomic_store_n(e, pfn++, __ATOMIC_RELAXED);
 }

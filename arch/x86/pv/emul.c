@@ -20,6 +20,7 @@
 #include "x86/pte.h"
 #include "x86/tlb.h"
 #include "../metal/asm.h"
+#include "../metal/bases.h"
 #include "../metal/pvregs.h"
 
 #define STRING_PIECE 128
@@ -365,6 +366,10 @@ static enum pv_verdict rdmsr_insn(struct vcpu *v, struct guest_regs *r)
 {
     uint64_t value = 0;
 
+    if (likely((uint32_t)r->rcx == MSR_KERNEL_GS_BASE)) { /* its user space's, at each switch of processes */
+        set_rax_rdx(r, hw_gs_shadow());
+        return PVE_DONE;
+    }
     /* A kernel that has no #GP handler yet gets zero rather than a crash (xen/arch-x86/xen.h, at
      * set_trap_table). */
     if (!pv_rdmsr(v, (uint32_t)r->rcx, &value) && pv_has_trap(v, TRAP_GP))

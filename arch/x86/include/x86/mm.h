@@ -37,7 +37,7 @@ bool m2p_present(mfn_t m);                /* is there memory behind the entry? *
 uint64_t m2p_get(mfn_t m);                /* M2P_INVALID also for frames that are not RAM */
 void m2p_set(mfn_t m, uint64_t pfn);      /* no-op for frames that are not RAM */
 void m2p_set_block(mfn_t m, uint64_t pfn, uint64_t n); /* n frames, all of them RAM: pfn, pfn + 1, ... */
-extern uint64_t m2p_entries;              /* first mfn beyond the table */
+extern uint64_t m2p_entries;                           /* first mfn beyond the table */
 /* Frames of the M2P table itself: for XENMEM_machphys_mfn_list; entry i covers 2 MiB of the table.
  * INVALID_MFN: a hole. */
 mfn_t m2p_frame(unsigned i);

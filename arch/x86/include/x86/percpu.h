@@ -21,7 +21,7 @@ struct cpu_info {
     uint64_t last_domain; /* serial of the domain whose vCPU ran here last (IBPB) */
     uint32_t *perf;       /* this CPU's counters (core/perf.h) */
     const uint32_t *work; /* core/work.h: work_word of this CPU */
-    uint64_t scratch[2]; /* [0]: the guest's rsp while the SYSCALL stub runs */
+    uint64_t scratch[2];  /* [0]: the guest's rsp while the SYSCALL stub runs */
 };
 _Static_assert((sizeof(struct cpu_info) - sizeof(struct guest_regs)) % 16 == 0,
                "the processor aligns rsp0: regs must end there");

@@ -236,7 +236,7 @@ long pv_mmuext_op(struct hypercall *hc)
     if (r)
         return r;
     if (frames_translated(c.pg_owner)) { /* no operation of this kind is for them */
-        domain_put(c.pg_owner);
+        hc_release(hc, c.pg_owner);
         return -EPERM;
     }
     r = run_ops(&c, GVA(hc->arg[0]), count, &done);

@@ -36,6 +36,7 @@ void arch_frame_settle(struct frame *f, unsigned order)
 {
     uint32_t newest = 0, now = tlb_stamp();
 
+#pragma GCC unroll 4
     for (const struct frame *end = f + (1ull << order); f < end; f++)
         if (f->stamp > newest && f->stamp <= now)
             newest = f->stamp;

@@ -21,8 +21,8 @@ static uint64_t entry_read(const uint64_t *e)
 
 static inline bool eight_empty(const uint64_t *e)
 {
-    uint64_t any = entry_read(e) | entry_read(e + 1) | entry_read(e + 2) | entry_read(e + 3) | entry_read(e + 4) |
-                   entry_read(e + 5) | entry_read(e + 6) | entry_read(e + 7);
+    uint64_t any = entry_read(e) | entry_read(e + 1) | entry_read(e + 2) | entry_read(e + 3) |
+                   entry_read(e + 4) | entry_read(e + 5) | entry_read(e + 6) | entry_read(e + 7);
 
     return !(any & PTE_P);
 }

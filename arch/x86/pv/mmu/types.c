@@ -117,7 +117,8 @@ void arch_frame_writable(mfn_t m)
 }
 
 /* The first reference, of which word x knew none. 1: it is another word by now. Not inlined: the others need no stack frame. */
-static __attribute__((noinline)) int type_ref_first(struct frame *f, uint64_t x, uint64_t type, struct domain *by)
+static __attribute__((noinline)) int type_ref_first(struct frame *f, uint64_t x, uint64_t type,
+                                                    struct domain *by)
 {
     const struct cpumask *cpus = holders(f, x, by);
     uint64_t kept = pgt_type(x) == type ? x & PGT_FOREIGN : 0, was = x;
