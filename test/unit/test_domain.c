@@ -138,6 +138,14 @@ static void ids_are_unique_and_ordered(void **state)
     assert_ptr_equal(d, e);
     domain_put(d);
     assert_null(domain_get_from(DID(72)));
+    d = start(5000, 1); /* far from the others */
+    assert_ptr_equal(domain_get_from(DID(72)), d);
+    domain_put(d);
+    assert_ptr_equal(domain_get_from(DID(5000)), d);
+    domain_put(d);
+    assert_null(domain_get_from(DID(5001)));
+    end(d);
+    assert_null(domain_get_from(DID(72)));
     end(a); /* 7 and 71 share a bucket */
     assert_true(exists(71));
     end(e);
