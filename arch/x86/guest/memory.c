@@ -70,7 +70,7 @@ bool arch_gfn_pin(struct domain *d, gfn_t g, bool readonly, mfn_t *m)
     if (translated(d))
         return gfn_pin_translated(d, g, readonly, m);
     *m = arch_gfn_to_mfn(d, g);
-    return mfn_valid(*m) && arch_grant_pin(d, *m, readonly);
+    return arch_grant_pin(d, *m, readonly); /* which looks whether there is such a frame */
 }
 
 /* --- what is where --- */
