@@ -179,7 +179,7 @@ static void write_back(const struct hypercall *hc, struct guest_regs *r)
 }
 
 /*
- * HYPERVISOR_iret is every second hypercall of a kernel, has no arguments, and any kernel may use it (its row says so to those who
+ * HYPERVISOR_iret is every second hypercall of a kernel, has no arguments, and any PV kernel may use it (its row says so to those who
  * come by a multicall): it goes past the table, unless somebody wants to see it in a trace.
  */
 static bool is_plain_iret(const struct guest_regs *r)
