@@ -9,6 +9,9 @@ import subprocess
 import machine as m
 
 
+OUR_GUESTS = os.path.join(m.TOP, "build/guest/")
+
+
 def cpio(files):
     """A cpio archive ("newc") of {absolute path: contents}; directories are there already."""
     out = b""
@@ -22,13 +25,15 @@ def cpio(files):
 
 
 def with_files(name, base, files):
-    """Path of a ramdisk: build/dom0/BASE.img and these files ({path in dom0: path here}, debugging information left out)."""
+    """Path of a ramdisk: build/dom0/BASE.img and these files ({path in dom0: path here}; of our own guests without debugging information)."""
     os.makedirs(m.LOGS, exist_ok=True)
     out = os.path.join(m.LOGS, f"{name}.ramdisk")
     contents = {}
     for there, here in files.items():
-        subprocess.run(["strip", "-o", out, here], check=True)
-        with open(out, "rb") as f:
+        if here.startswith(OUR_GUESTS):
+            subprocess.run(["strip", "-o", out, here], check=True)
+            here = out
+        with open(here, "rb") as f:
             contents[there] = f.read()
     with open(os.path.join(m.TOP, "build/dom0", f"{base}.img"), "rb") as f:
         image = f.read()
