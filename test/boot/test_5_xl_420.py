@@ -27,6 +27,7 @@ def test_life(xl):
     xl.run("xl vcpu-pin g 0 1; xl sched-credit2 -d g -w 512 -c 60; xl pause g; xl unpause g")
     assert re.search(r"^g +\d+ +512 +60$", xl.run("xl sched-credit2 -d g"), re.M)
     xl.run("xl shutdown -w g", 120)
+    xl.gone("g")  # its own xl process takes it away a moment later
     assert list(xl.list()) == ["Domain-0"]
 
 
