@@ -34,6 +34,7 @@ def files(scratch):
     return {"/root/pvgrub": grub, "/root/disk.img": disk}
 
 
+@pytest.mark.long
 def test_boots_by_grub(xl_ramdisk, files):
     xl = xl_ramdisk("xl-pvgrub", files)
     xl.config("g", kernel="/root/pvgrub", ramdisk=None, extra=None, memory=128, disk=["format=raw, vdev=xvda, access=rw, target=/root/disk.img"])
