@@ -187,7 +187,7 @@ static uint64_t root_of(const struct guest_paging *gp)
 static enum walk_result walk_once(struct walk *w, bool *changed)
 {
     unsigned bits = w->narrow ? 10 : 9, level = w->narrow ? 2 : w->gp->mode & GP_LONG ? 4 : 3;
-    uint64_t table = root_of(w->gp), rights = PTE_RW | PTE_US, at[LEVELS], e;
+    uint64_t table = root_of(w->gp), rights = PTE_RW | PTE_US, at[LEVELS] = {0}, e;
     enum walk_result r;
 
     for (w->steps = 0;; level--) {
