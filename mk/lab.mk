@@ -39,11 +39,11 @@ lab-images: install-deps
 	@$(MAKE) --no-print-directory FLAVOUR=release all
 	@tools/lab/dom0-image
 
-test-boot: lab-images guest-images
+test-boot: lab-images
 	@$(PYTEST) test/boot -m "not soak and not long" $(BOOT_ARGS)
 
 test-xl: lab-images guest-images
-	@$(PYTEST) test/boot/test_5_xl_*.py test/boot/test_6_shares.py test/boot/test_7_hostile.py -m "long or not soak" $(BOOT_ARGS)
+	@$(PYTEST) test/boot -m "long and not soak" $(BOOT_ARGS)
 
 soak: lab-images
 	@tools/lab/guest-images

@@ -6,7 +6,7 @@ import pytest
 
 import machine as m
 
-pytestmark = pytest.mark.krypton
+pytestmark = [pytest.mark.krypton, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ import machine as m
 import tiny
 from xl import DISK
 
+pytestmark = pytest.mark.long
+
 @pytest.fixture(scope="module")
 def xl(xl_lives):
     return xl_lives

@@ -13,6 +13,8 @@ import pytest
 import machine as m
 import xl as tools
 
+pytestmark = pytest.mark.long
+
 long = pytest.mark.long
 
 ADDRESS = "10.0.2.50"

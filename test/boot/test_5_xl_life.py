@@ -15,6 +15,8 @@ import machine as m
 import tiny
 from xl import DISK
 
+pytestmark = pytest.mark.long
+
 EIGHT = [f"p{i}" for i in range(8)]
 
 

@@ -9,6 +9,8 @@ import pytest
 
 import machine as m
 
+pytestmark = pytest.mark.long
+
 ROOT = os.path.join(m.TOP, "build/dom0/root.img")
 PVGRUB = "/usr/lib/grub-xen/grub-x86_64-xen.bin"
 CONFIG = """set timeout=0

@@ -13,6 +13,8 @@ import pytest
 
 import machine as m
 
+pytestmark = pytest.mark.long
+
 long = pytest.mark.long
 
 WEIGHTS = {"a": 256, "b": 512, "c": 1024}
