@@ -6,7 +6,7 @@
 ## make dom0-image       the control domain's images in build/dom0
 ## make guest-images     a Debian guest's disk and Debian 13's toolstack in build/dom0/guests
 ## make test-boot        boot whole machines and check them (BOOT_ARGS="-k reboot ..." for pytest)
-## make test-xl          all tests of guests under xl, the long ones too
+## make test-xl          the long tests of guests under xl
 ## make soak             the long runs: 1 GiB file, 10 minutes of clock, 3 minutes of stress-ng
 
 RUN_ARGS  ?=
