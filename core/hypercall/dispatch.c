@@ -161,9 +161,11 @@ int hc_borrow(struct hypercall *hc, did_t id, struct domain **out)
 {
     struct domain *self = hc->caller->domain;
 
-    *out = self;
-    if (likely(id.v == DOMID_SELF) || did_eq(id, self->id))
+    *out = NULL; /* a caller may release what is there, whatever this returns */
+    if (likely(id.v == DOMID_SELF) || did_eq(id, self->id)) {
+        *out = self;
         return 0;
+    }
     if (!self->privileged)
         return -EPERM;
     *out = domain_get(id);

@@ -75,7 +75,7 @@ extern const struct hc_entry *const arch_hypercalls;
 extern const unsigned arch_hypercall_count;
 
 /* Target domain of a PERM_TARGET operation: DOMID_SELF, own id, or (privileged callers) any. Reference taken.
- * 0, -ESRCH (no such domain), -EPERM. */
+ * 0, -ESRCH (no such domain), -EPERM; *out is NULL then. */
 int must_check hc_target(struct hypercall *hc, did_t id, struct domain **out);
 /* The same for short paths: the caller's own domain, which is there as long as its vCPU runs, comes without a reference. hc_release
  * gives back what there is to give back. */
