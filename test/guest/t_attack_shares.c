@@ -134,7 +134,7 @@ static uint64_t beats_in(uint64_t ns)
 }
 
 /*
- * The healthy domain wakes at least a quarter as often as alone, in one of five looks: where processors are emulated one may
+ * The healthy domain wakes at least a quarter as often as alone, in one of twenty looks: where processors are emulated one may
  * stand still for a while, and whom an attack starves sees nothing in all of them.
  */
 static void beside(const struct attack *life)
@@ -148,7 +148,7 @@ static void beside(const struct attack *life)
     if (!begin(&u, life))
         return;
     sleep_ns(20000000);
-    for (unsigned i = 0; i < 5 && (best < alone / 4 || !best); i++) {
+    for (unsigned i = 0; i < 20 && (best < alone / 4 || !best); i++) {
         with = beats_in(200000000);
         best = with > best ? with : best;
     }
