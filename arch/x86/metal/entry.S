@@ -96,16 +96,6 @@
     pop %rdi
     .endm
 
-/* A place that is off unless the plan has one of `bits`: a jump, which metal/speculation.c makes a NOP. */
-    .macro SPEC_PLACE bits, skip
-771: .byte 0xe9
-    .long \skip - 772f
-772:
-    .pushsection krypton_spec, "a", @progbits
-    .quad 771b, \bits
-    .popsection
-    .endm
-
 /* Entry from a guest; rsp = cpu_info. LFENCE: nobody arrives here by a mispredicted branch on the saved CS. Clobbers
    rax, rcx, rdx. */
     .macro SPEC_ENTRY

@@ -19,16 +19,6 @@
 
 #define HOST_PA (INFO_SCRATCH + 8)
 
-    /* As in metal/entry.S: off unless the plan has one of `bits`. */
-    .macro SPEC_PLACE bits, skip
-771: .byte 0xe9
-    .long \skip - 772f
-772:
-    .pushsection krypton_spec, "a", @progbits
-    .quad 771b, \bits
-    .popsection
-    .endm
-
     .text
 svm_verw_selector:
     .word SEL_HYP_DS

@@ -15,7 +15,19 @@
 #define CPUF_ROOT_STALE                                                                                      \
     1 /* xpti: the CPU's copy of the guest's L4 is to be made anew before the guest runs */
 
-#ifndef __ASSEMBLER__
+#ifdef __ASSEMBLER__
+/* clang-format off */
+/* A place that is off unless the plan has one of `bits`: a jump, which metal/speculation.c makes a NOP. */
+    .macro SPEC_PLACE bits, skip
+771: .byte 0xe9
+    .long \skip - 772f
+772:
+    .pushsection krypton_spec, "a", @progbits
+    .quad 771b, \bits
+    .popsection
+    .endm
+/* clang-format on */
+#else
 #include "core/types.h"
 #include "x86/cpu.h"
 
