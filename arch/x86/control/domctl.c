@@ -127,47 +127,24 @@ static long gettscinfo(struct domctl *c)
     return 0;
 }
 
-/* Operations on what only a PV guest has, or that are not there for the others yet. */
-static bool pv_only(uint32_t cmd)
-{
-    switch (cmd) {
-    case XEN_DOMCTL_set_address_size:
-    case XEN_DOMCTL_hypercall_init:
-    case XEN_DOMCTL_getvcpucontext:
-    case XEN_DOMCTL_get_ext_vcpucontext:
-    case XEN_DOMCTL_set_ext_vcpucontext:
-    case XEN_DOMCTL_getvcpuextstate:
-    case XEN_DOMCTL_setvcpuextstate:
-    case XEN_DOMCTL_get_vcpu_msrs:
-    case XEN_DOMCTL_set_vcpu_msrs:
-    case XEN_DOMCTL_setdebugging:
-    case XEN_DOMCTL_gdbsx_guestmemio:
-    case XEN_DOMCTL_gdbsx_pausevcpu:
-    case XEN_DOMCTL_gdbsx_unpausevcpu:
-    case XEN_DOMCTL_gdbsx_domstatus:
-        return true;
-    default:
-        return false;
-    }
-}
-
 long arch_domctl(struct hypercall *hc)
 {
     struct domctl *c = domctl_of(hc);
+    bool pv =
+        !c->d->ops
+             ->translated; /* what only a PV guest has, or what is not there for the others yet: EOPNOTSUPP */
 
-    if (c->d->ops->translated && pv_only(c->op.cmd))
-        return -EOPNOTSUPP;
     switch (c->op.cmd) {
     case XEN_DOMCTL_gethvmcontext:
     case XEN_DOMCTL_sethvmcontext:
     case XEN_DOMCTL_gethvmcontext_partial:
-        return c->d->ops->translated ? hvm_domctl(c) : -EINVAL;
+        return pv ? -EINVAL : hvm_domctl(c);
     case XEN_DOMCTL_set_address_size:
-        return set_address_size(c);
+        return pv ? set_address_size(c) : -EOPNOTSUPP;
     case XEN_DOMCTL_get_address_size:
         return get_address_size(c);
     case XEN_DOMCTL_hypercall_init:
-        return init_hypercall_page(c);
+        return pv ? init_hypercall_page(c) : -EOPNOTSUPP;
     case XEN_DOMCTL_getpageframeinfo3:
         return getpageframeinfo3(c);
     case XEN_DOMCTL_settscinfo:
@@ -186,13 +163,13 @@ long arch_domctl(struct hypercall *hc)
     case XEN_DOMCTL_setvcpuextstate:
     case XEN_DOMCTL_get_vcpu_msrs:
     case XEN_DOMCTL_set_vcpu_msrs:
-        return control_vcpu(c);
+        return pv ? control_vcpu(c) : -EOPNOTSUPP;
     case XEN_DOMCTL_setdebugging:
     case XEN_DOMCTL_gdbsx_guestmemio:
     case XEN_DOMCTL_gdbsx_pausevcpu:
     case XEN_DOMCTL_gdbsx_unpausevcpu:
     case XEN_DOMCTL_gdbsx_domstatus:
-        return control_debug(c);
+        return pv ? control_debug(c) : -EOPNOTSUPP;
     case XEN_DOMCTL_irq_permission:
     case XEN_DOMCTL_gsi_permission:
     case XEN_DOMCTL_ioport_permission:
