@@ -90,28 +90,32 @@ static inline const struct hc_op *op_find(const struct hc_op *ops, unsigned coun
     return NULL;
 }
 
-long hc_op_choose(const struct vcpu *caller, const struct hc_op *ops, unsigned count, uint32_t nr,
-                  const struct hc_op **out)
+/* 0 and the row, or the refusal; unknown: of a number that no row has. */
+static inline long choose(const struct vcpu *caller, const struct hc_op *ops, unsigned count, uint32_t nr,
+                          int unknown, const struct hc_op **out)
 {
     const struct hc_op *op = op_find(ops, count, nr);
 
     if (!op)
-        return -ENOSYS;
+        return refuse(unknown);
     if (!permitted(caller, op->perm))
-        return -EPERM;
+        return not_permitted(op->perm);
     *out = op;
     return op->fn ? 0 : refuse(op->refused);
 }
 
+long hc_op_choose(const struct vcpu *caller, const struct hc_op *ops, unsigned count, uint32_t nr,
+                  const struct hc_op **out)
+{
+    return choose(caller, ops, count, nr, ENOSYS, out);
+}
+
 static long run_op(struct hypercall *hc, const struct hc_row *e)
 {
-    const struct hc_op *op = op_find(e->ops, e->op_count, hc_u32(hc, 0) & e->op_mask);
+    const struct hc_op *op;
+    long r = choose(hc->caller, e->ops, e->op_count, hc_u32(hc, 0) & e->op_mask, e->unknown, &op);
 
-    if (!op)
-        return refuse(e->unknown);
-    if (!permitted(hc->caller, op->perm))
-        return not_permitted(op->perm);
-    return op->fn ? op->fn(hc) : refuse(op->refused);
+    return r ? r : op->fn(hc);
 }
 
 /* TRC_PV_HYPERCALL_V2: the number, and the first arguments in 64 bits each, whether the call has them or not. */
