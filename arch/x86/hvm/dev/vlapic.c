@@ -59,6 +59,14 @@ static uint32_t x2_id(const struct vcpu *v)
     return v->id * 2;
 }
 
+/* SDM vol. 3 11.12.10.2: clusters of 16. */
+static uint32_t x2_ldr(const struct vcpu *v)
+{
+    uint32_t id = x2_id(v);
+
+    return id >> 4 << 16 | 1u << (id & 15);
+}
+
 uint32_t vlapic_id(const struct vcpu *v)
 {
     return vlapic_x2(v) ? x2_id(v) : reg_get(vlapic_of(v), APIC_ID) >> 24;
@@ -171,10 +179,10 @@ void vlapic_set_tpr(struct vcpu *v, uint8_t cr8)
 static bool logical_match(const struct vcpu *v, uint32_t dest)
 {
     const struct vlapic *l = vlapic_of(v);
-    uint32_t ldr, id = x2_id(v);
+    uint32_t ldr;
 
     if (vlapic_x2(v)) {
-        ldr = id >> 4 << 16 | 1u << (id & 15);
+        ldr = x2_ldr(v);
         return ldr >> 16 == dest >> 16 && (ldr & dest & 0xffff);
     }
     ldr = reg_get(l, APIC_LDR) >> 24;
@@ -265,6 +273,11 @@ static bool is_vector_register(uint32_t offset)
     return offset >= APIC_ISR && offset < APIC_ESR;
 }
 
+static bool is_lvt(uint32_t offset)
+{
+    return offset >= APIC_LVT_TIMER && offset <= APIC_LVT_ERROR && !(offset & 0xf);
+}
+
 /* There is a register at this offset; others read as 0 and note an error. */
 static bool known(uint32_t offset)
 {
@@ -281,31 +294,24 @@ static bool known(uint32_t offset)
     case APIC_ESR:
     case APIC_ICR:
     case APIC_ICR2:
-    case APIC_LVT_TIMER:
-    case APIC_LVT_THERMAL:
-    case APIC_LVT_PERF:
-    case APIC_LVT_LINT0:
-    case APIC_LVT_LINT1:
-    case APIC_LVT_ERROR:
     case APIC_TIMER_INITIAL:
     case APIC_TIMER_CURRENT:
     case APIC_TIMER_DIVIDE:
         return true;
     default:
-        return is_vector_register(offset);
+        return is_lvt(offset) || is_vector_register(offset);
     }
 }
 
 static uint32_t read_register(struct vcpu *v, uint32_t offset)
 {
     struct vlapic *l = vlapic_of(v);
-    uint32_t id = x2_id(v);
 
     switch (offset) {
     case APIC_ID:
-        return vlapic_x2(v) ? id : reg_get(l, APIC_ID);
+        return vlapic_x2(v) ? x2_id(v) : reg_get(l, APIC_ID);
     case APIC_LDR:
-        return vlapic_x2(v) ? id >> 4 << 16 | 1u << (id & 15) : reg_get(l, APIC_LDR);
+        return vlapic_x2(v) ? x2_ldr(v) : reg_get(l, APIC_LDR);
     case APIC_PPR:
         return ppr(l);
     case APIC_TIMER_CURRENT:
@@ -322,7 +328,7 @@ static uint32_t lvt_bits(uint32_t offset)
 {
     switch (offset) {
     case APIC_LVT_TIMER:
-        return 0x700ff & ~0u;
+        return 0x700ff;
     case APIC_LVT_LINT0:
     case APIC_LVT_LINT1:
         return 0x1a7ff;
@@ -348,14 +354,11 @@ static void write_lvt(struct vcpu *v, uint32_t offset, uint32_t value)
 /* Software disable masks every LVT entry for good. */
 static void write_svr(struct vlapic *l, uint32_t value)
 {
-    static const uint16_t lvt[] = {APIC_LVT_TIMER, APIC_LVT_THERMAL, APIC_LVT_PERF,
-                                   APIC_LVT_LINT0, APIC_LVT_LINT1,   APIC_LVT_ERROR};
-
     reg_set(l, APIC_SVR, value & SVR_BITS);
     if (value & SVR_ON)
         return;
-    for (unsigned i = 0; i < ARRAY_SIZE(lvt); i++)
-        reg_set(l, lvt[i], reg_get(l, lvt[i]) | LVT_MASKED);
+    for (uint32_t at = APIC_LVT_TIMER; at <= APIC_LVT_ERROR; at += 0x10)
+        reg_set(l, at, reg_get(l, at) | LVT_MASKED);
 }
 
 static void write_register(struct vcpu *v, uint32_t offset, uint32_t value)
@@ -375,22 +378,15 @@ static void write_register(struct vcpu *v, uint32_t offset, uint32_t value)
     case APIC_ESR:
         reg_set(l, APIC_ESR, __atomic_exchange_n(&l->esr_pending, 0, __ATOMIC_SEQ_CST));
         break;
-    case APIC_LVT_TIMER:
-    case APIC_LVT_THERMAL:
-    case APIC_LVT_PERF:
-    case APIC_LVT_LINT0:
-    case APIC_LVT_LINT1:
-    case APIC_LVT_ERROR:
-        write_lvt(v, offset, value);
-        break;
     case APIC_TIMER_INITIAL:
         vlapic_timer_start(v, value);
         break;
     case APIC_TIMER_DIVIDE:
         vlapic_timer_divide(v, value & 0xb);
         break;
-    default: /* read-only */
-        break;
+    default: /* else read-only */
+        if (is_lvt(offset))
+            write_lvt(v, offset, value);
     }
 }
 
@@ -493,17 +489,11 @@ static bool x2_writable(uint32_t offset)
     case APIC_EOI:
     case APIC_SVR:
     case APIC_ESR:
-    case APIC_LVT_TIMER:
-    case APIC_LVT_THERMAL:
-    case APIC_LVT_PERF:
-    case APIC_LVT_LINT0:
-    case APIC_LVT_LINT1:
-    case APIC_LVT_ERROR:
     case APIC_TIMER_INITIAL:
     case APIC_TIMER_DIVIDE:
         return true;
     default:
-        return false;
+        return is_lvt(offset);
     }
 }
 
