@@ -73,10 +73,12 @@ static uint32_t line_add(struct console_line *l, const char *buf, uint32_t n, st
     return n;
 }
 
-static void guest_write_text(struct domain *d, const char *buf, uint32_t n)
+void console_guest_text(struct domain *d, const char *buf, uint32_t n)
 {
     struct console_line out;
 
+    if (!log_guest_text_wanted())
+        return;
     while (n) {
         uint32_t took = n;
 
@@ -110,8 +112,8 @@ static long console_write(struct hypercall *hc)
             return -EFAULT;
         if (own)
             console_emit(buf, n, false, true);
-        else if (log_guest_text_wanted())
-            guest_write_text(hc->caller->domain, buf, n);
+        else
+            console_guest_text(hc->caller->domain, buf, n);
         left -= n;
         hc->arg[1] = left;
         hc->arg[2] += n;

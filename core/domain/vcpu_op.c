@@ -65,15 +65,11 @@ static long op_up(struct hypercall *hc)
     return 0;
 }
 
-/* The last vCPU that goes down takes the domain with it. */
-static long op_down(struct hypercall *hc)
+void vcpu_go_down(struct vcpu *v)
 {
-    struct vcpu *v = target(hc);
-    struct domain *d = hc->caller->domain;
+    struct domain *d = v->domain;
     bool others = false;
 
-    if (!v)
-        return -ENOENT;
     spin_lock(&d->lock);
     for_each_vcpu(d, o)
     {
@@ -87,6 +83,15 @@ static long op_down(struct hypercall *hc)
         vcpu_sleep_nosync(v);
     else
         domain_shutdown(d, SHUTDOWN_poweroff);
+}
+
+static long op_down(struct hypercall *hc)
+{
+    struct vcpu *v = target(hc);
+
+    if (!v)
+        return -ENOENT;
+    vcpu_go_down(v);
     return 0;
 }
 

@@ -15,8 +15,7 @@ struct guest_ops {
     bool (*copy_in)(struct vcpu *v, void *to, gva_t from, size_t n); /* false = fault */
     bool (*copy_out)(struct vcpu *v, gva_t to, const void *from, size_t n);
     bool (*zero)(struct vcpu *v, gva_t to, size_t n);
-    void (*kick)(struct vcpu *v);    /* extra work beyond the IPI when events arrive; may be NULL */
-    void (*crashed)(struct vcpu *v); /* dump its registers into the log; may be NULL */
+    void (*kick)(struct vcpu *v); /* extra work beyond the IPI when events arrive; may be NULL */
     /* Something beside pending events keeps v from blocking; may be NULL */
     bool (*awake)(struct vcpu *v);
     const struct arch_guest_ops *arch;

@@ -176,6 +176,8 @@ int must_check vcpu_create(struct domain *d, unsigned id, struct vcpu **out);
 int must_check domain_kill(struct domain *d);
 /* Stops d and tells dom0 (VIRQ_DOM_EXC). The first call counts; a latched code wins. Domain lock not held. */
 void domain_shutdown(struct domain *d, uint8_t code);
+/* VCPUOP_down, HLT for good: v stops being up. The last vCPU that goes down takes the domain with it. d->lock not held. */
+void vcpu_go_down(struct vcpu *v);
 /* Undoes domain_shutdown (after a suspend that was cancelled). Domain lock not held. -EINVAL if d is not shut
  * down. */
 int must_check domain_resume(struct domain *d);

@@ -29,14 +29,6 @@
 #include <xen/hvm/save.h>
 
 #define CONTEXT_MAX (1u << 20)
-#define CR0_PE      0x1ull
-#define CR0_ET      0x10ull
-#define CR0_NW      (1ull << 29)
-#define CR0_CD      (1ull << 30)
-#define CR0_PG      (1ull << 31)
-#define CR4_PAE     0x20ull
-#define EFER_LME    0x100ull
-#define EFER_LMA    0x400ull
 #define FPU_LEGACY  512u
 #define MXCSR       24u
 
@@ -234,7 +226,15 @@ static int build(struct domain *d, struct writer *w)
     return w->at ? 0 : -ENOMEM;
 }
 
-long hvm_get_context(struct domctl *c)
+/* n bytes into the caller's buffer of `room`; without a buffer it only wants to know how many. */
+static int hand_over(struct domctl *c, gva_t buffer, uint64_t room, const void *from, uint32_t n)
+{
+    if (!buffer.a)
+        return 0;
+    return room < n ? -ENOSPC : guest_write(c->hc.caller, buffer, from, n);
+}
+
+static long get_context(struct domctl *c)
 {
     struct xen_domctl_hvmcontext *op = &c->op.u.hvmcontext;
     struct writer w;
@@ -246,17 +246,14 @@ long hvm_get_context(struct domctl *c)
     if (r)
         return r;
     c->write_back = true;
-    if (HANDLE(op->buffer).a && op->size < w.used)
-        r = -ENOSPC;
-    else if (HANDLE(op->buffer).a)
-        r = guest_write(c->hc.caller, HANDLE(op->buffer), w.at, w.used);
+    r = hand_over(c, HANDLE(op->buffer), op->size, w.at, (uint32_t)w.used);
     op->size = (uint32_t)w.used;
     mem_free(w.at);
     return r;
 }
 
 /* One record, without its descriptor. */
-long hvm_get_context_partial(struct domctl *c)
+static long get_context_partial(struct domctl *c)
 {
     struct xen_domctl_hvmcontext_partial *op = &c->op.u.hvmcontext_partial;
     struct hvm_save_descriptor head;
@@ -273,11 +270,7 @@ long hvm_get_context_partial(struct domctl *c)
         memcpy(&head, w.at + at, sizeof(head));
         if (head.typecode != op->type || head.instance != op->instance)
             continue;
-        r = 0;
-        if (HANDLE(op->buffer).a && op->bufsz < head.length)
-            r = -ENOSPC;
-        else if (HANDLE(op->buffer).a)
-            r = guest_write(c->hc.caller, HANDLE(op->buffer), w.at + at + sizeof(head), head.length);
+        r = hand_over(c, HANDLE(op->buffer), op->bufsz, w.at + at + sizeof(head), head.length);
         op->bufsz = head.length;
         c->write_back = !r;
     }
@@ -309,9 +302,7 @@ static bool modes_ok(struct vcpu *v, const struct hvm_hw_cpu *c)
 {
     bool paging = c->cr0 & CR0_PG, lme = c->msr_efer & EFER_LME;
 
-    if (c->cr0 >> 32 || (paging && !(c->cr0 & CR0_PE)) || ((c->cr0 & CR0_NW) && !(c->cr0 & CR0_CD)))
-        return false;
-    if (!hvm_cr4_ok(v, c->cr4) || !hvm_efer_ok(v, c->msr_efer))
+    if (!hvm_cr0_ok(c->cr0) || !hvm_cr4_ok(v, c->cr4) || !hvm_efer_ok(v, c->msr_efer))
         return false;
     return !(paging && lme) || (c->cr4 & CR4_PAE);
 }
@@ -478,7 +469,7 @@ static void cpu_in(struct vcpu *v, const struct hvm_hw_cpu *c)
 
     hvm_set(v, HVM_RSP, c->rsp);
     hvm_set(v, HVM_RIP, c->rip);
-    hvm_set(v, HVM_RFLAGS, (c->rflags & 0x3f7fd5) | EFLAGS_MBS);
+    hvm_set(v, HVM_RFLAGS, hvm_rflags(c->rflags));
     hvm_set(v, HVM_CR0, c->cr0 | CR0_ET);
     hvm_set(v, HVM_CR2, c->cr2);
     hvm_set(v, HVM_CR3, c->cr3);
@@ -562,7 +553,7 @@ static int load(struct domain *d, const uint8_t *from, size_t size)
     return r;
 }
 
-long hvm_set_context(struct domctl *c)
+static long set_context(struct domctl *c)
 {
     const struct xen_domctl_hvmcontext *op = &c->op.u.hvmcontext;
     uint8_t *copy;
@@ -586,11 +577,11 @@ long hvm_domctl(struct domctl *c)
 {
     switch (c->op.cmd) {
     case XEN_DOMCTL_gethvmcontext:
-        return hvm_get_context(c);
+        return get_context(c);
     case XEN_DOMCTL_sethvmcontext:
-        return hvm_set_context(c);
+        return set_context(c);
     case XEN_DOMCTL_gethvmcontext_partial:
-        return hvm_get_context_partial(c);
+        return get_context_partial(c);
     default:
         return -EOPNOTSUPP;
     }

@@ -5,14 +5,7 @@
 #include "private.h"
 #include "x86/regs.h"
 
-#define CR4_PSE     0x10ull
-#define CR4_PAE     0x20ull
-#define CR4_PGE     0x80ull
-#define CR4_PCIDE   (1ull << 17)
-#define CR4_SMEP    (1ull << 20)
 #define CR4_FLUSHES (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP)
-#define CR0_PG      (1ull << 31)
-#define EFER_LMA    0x400ull
 
 /* MOV to CR4: 0f 22, ModRM with 4 in its middle; REX before it names the upper registers. */
 static bool decode(struct vcpu *v, uint64_t *value, unsigned *length)

@@ -5,8 +5,7 @@
 #include "x86/platform.h"
 #include "x86/policy.h"
 
-#define CR4_OSXSAVE (1ull << 18)
-#define LEAF1_APIC  (1u << 9)
+#define LEAF1_APIC (1u << 9)
 
 void hvm_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_leaf *out)
 {

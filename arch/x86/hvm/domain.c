@@ -264,15 +264,7 @@ void hvm_join_tsc(struct vcpu *v)
 
 /* --- how it translates addresses now --- */
 
-#define CR0_WP   0x10000ull
-#define CR0_PG   0x80000000ull
-#define CR4_PSE  0x10ull
-#define CR4_PAE  0x20ull
-#define CR4_SMEP (1ull << 20)
-#define CR4_SMAP (1ull << 21)
-#define EFER_LMA 0x400ull
-#define EFER_NXE 0x800ull
-#define PAGE1GB  (1u << 26)
+#define PAGE1GB (1u << 26)
 
 static uint32_t flag(bool is, uint32_t bit)
 {
@@ -374,11 +366,6 @@ const struct arch_guest_ops hvm_arch_ops = {
     .virt_start = virt_start,
 };
 
-static void crashed(struct vcpu *v)
-{
-    hvm_vcpu_dump(v);
-}
-
 const struct guest_ops hvm_guest_ops = {
     .name = "hvm",
     .translated = true,
@@ -386,7 +373,6 @@ const struct guest_ops hvm_guest_ops = {
     .copy_out = hvm_copy_out,
     .zero = hvm_zero,
     .kick = hvm_event_kick,
-    .crashed = crashed,
     .awake = hvm_interrupt_pending,
     .arch = &hvm_arch_ops,
 };

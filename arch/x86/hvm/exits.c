@@ -22,10 +22,7 @@
 #include "../metal/pvregs.h"
 #include <xen/hvm/params.h>
 
-#define CS_LONG     (1u << 9)
-#define EFER_LMA    0x400ull
-#define CR4_OSXSAVE (1ull << 18)
-#define CR4_PCE     (1ull << 8)
+#define CS_LONG (1u << 9)
 
 /* --- ends --- */
 
@@ -35,27 +32,6 @@ void hvm_triple_fault(struct vcpu *v)
 
     log_guest(v->domain->id, LOG_WARN, "vCPU %u: triple fault at %lx", v->id, hvm_get(v, HVM_RIP));
     domain_shutdown(v->domain, (uint8_t)code);
-}
-
-/* With interrupts off for good. The last vCPU takes the domain with it. */
-static void go_down(struct vcpu *v)
-{
-    struct domain *d = v->domain;
-    bool others = false;
-
-    spin_lock(&d->lock);
-    for_each_vcpu(d, o)
-    {
-        if (o != v && !(__atomic_load_n(&o->pause_flags, __ATOMIC_RELAXED) & VPF_DOWN))
-            others = true;
-    }
-    if (others)
-        __atomic_fetch_or(&v->pause_flags, VPF_DOWN, __ATOMIC_SEQ_CST);
-    spin_unlock(&d->lock);
-    if (others)
-        work_raise(WORK_SCHEDULE);
-    else
-        domain_shutdown(d, SHUTDOWN_poweroff);
 }
 
 /* --- handlers --- */
@@ -113,7 +89,7 @@ static enum hvm_verdict hlt(struct vcpu *v, const struct hvm_exit *x)
     if (hvm_get(v, HVM_RFLAGS) & EFLAGS_IF)
         vcpu_block(v);
     else if (!__atomic_load_n(&hvm_vcpu(v)->nmi_pending, __ATOMIC_RELAXED))
-        go_down(v);
+        vcpu_go_down(v); /* with interrupts off for good */
     return HVM_NEXT;
 }
 

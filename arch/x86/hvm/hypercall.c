@@ -6,22 +6,12 @@
 #include "core/abi.h"
 #include "core/hypercall.h"
 #include "core/perf.h"
-
-static void write_back(const struct hypercall *hc, struct guest_regs *r)
-{
-    r->rdi = hc->arg[0];
-    r->rsi = hc->arg[1];
-    r->rdx = hc->arg[2];
-    r->r10 = hc->arg[3];
-    r->r8 = hc->arg[4];
-    r->r9 = hc->arg[5];
-}
+#include "x86/guest.h"
 
 enum hvm_verdict hvm_hypercall(struct vcpu *v)
 {
     struct guest_regs *r = vcpu_regs(v);
-    struct hypercall hc = {
-        .caller = v, .nr = (uint32_t)r->rax, .arg = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}};
+    struct hypercall hc = hypercall_of(v, r);
     long result;
 
     if (hvm_ops->cpl(v)) {
@@ -35,7 +25,7 @@ enum hvm_verdict hvm_hypercall(struct vcpu *v)
     result = hypercall_dispatch(&hc);
     if (unlikely(result == HC_AGAIN)) {
         perf_count(hypercalls_again);
-        write_back(&hc, r);
+        hypercall_write_back(&hc, r);
         return HVM_RESUME;
     }
     if (result != HC_NO_RESULT)

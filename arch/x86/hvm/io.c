@@ -1,46 +1,28 @@
 /*
  * Ports. A guest without emulated devices finds nothing at any port: reads give all ones, writes go nowhere. But port 0xe9, where
- * early code of many systems writes text: it goes to the log, a line at a time.
+ * early code of many systems writes text: it goes where CONSOLEIO_write's goes.
  */
 #include "private.h"
-#include "core/log.h"
+#include "core/console_io.h"
 
 #define PORT_TEXT     0xe9
 #define STRING_BUDGET 64u /* elements per exit */
-
-static void say(struct domain *d, uint8_t c)
-{
-    struct hvm_domain *h = hvm_domain(d);
-
-    spin_lock(&d->lock);
-    if (c >= ' ' && c < 0x7f)
-        h->line[h->line_length++] = (char)c;
-    if (c == '\n' || h->line_length == sizeof(h->line) - 1) {
-        h->line[h->line_length] = 0;
-        h->line_length = 0;
-        log_guest(d->id, LOG_INFO, "%s", h->line);
-    }
-    spin_unlock(&d->lock);
-}
 
 static enum hvm_verdict plain(struct vcpu *v, const struct hvm_exit *x)
 {
     struct guest_regs *r = vcpu_regs(v);
 
     if (!x->io.in) {
+        const char c = (char)r->rax;
+
         if (x->io.port == PORT_TEXT && x->io.bytes == 1)
-            say(v->domain, (uint8_t)r->rax);
+            console_guest_text(v->domain, &c, 1);
     } else if (x->io.bytes == 4) {
         r->rax = 0xffffffff;
     } else {
         r->rax |= x->io.bytes == 2 ? 0xffff : 0xff;
     }
     return HVM_NEXT;
-}
-
-static uint64_t mask_of(unsigned bytes)
-{
-    return bytes == 8 ? ~0ull : (1ull << (8 * bytes)) - 1;
 }
 
 static void set_masked(uint64_t *reg, uint64_t value, uint64_t mask)
@@ -73,7 +55,7 @@ static bool store_ones(struct vcpu *v, uint64_t offset, unsigned bytes)
 static enum hvm_verdict string(struct vcpu *v, const struct hvm_exit *x)
 {
     struct guest_regs *r = vcpu_regs(v);
-    uint64_t mask = mask_of(x->io.address_bytes), count = x->io.rep ? r->rcx & mask : 1;
+    uint64_t mask = hvm_mask(x->io.address_bytes), count = x->io.rep ? r->rcx & mask : 1;
     uint64_t *index = x->io.in ? &r->rdi : &r->rsi;
     uint64_t step = hvm_get(v, HVM_RFLAGS) & EFLAGS_DF ? -(uint64_t)x->io.bytes : x->io.bytes;
 

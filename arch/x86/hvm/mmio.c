@@ -66,19 +66,14 @@ static uint64_t reg_read(struct vcpu *v, const struct hvm_insn *i)
     return i->high ? value >> 8 : value;
 }
 
-static uint64_t mask_of(unsigned bytes)
-{
-    return bytes == 8 ? ~0ull : (1ull << (8 * bytes)) - 1;
-}
-
 /* A 32-bit result clears the upper half, shorter ones leave the rest. */
 static void reg_write(struct vcpu *v, const struct hvm_insn *i, uint64_t value)
 {
-    uint64_t *at = reg_place(vcpu_regs(v), i->reg), mask = mask_of(i->reg_bytes), old;
+    uint64_t *at = reg_place(vcpu_regs(v), i->reg), mask = hvm_mask(i->reg_bytes), old;
 
-    value &= mask_of(i->bytes);
+    value &= hvm_mask(i->bytes);
     if (i->sign && value >> (8 * i->bytes - 1))
-        value |= ~mask_of(i->bytes);
+        value |= ~hvm_mask(i->bytes);
     old = at ? *at : hvm_get(v, HVM_RSP);
     if (i->high)
         value = (old & ~0xff00ull) | (value & 0xff) << 8;
@@ -137,7 +132,7 @@ static enum hvm_verdict access(struct vcpu *v, uint64_t gpa)
     if (i.load)
         reg_write(v, &i, device_read(v, gpa, i.bytes));
     if (i.store)
-        device_write(v, gpa, i.bytes, value & mask_of(i.bytes));
+        device_write(v, gpa, i.bytes, value & hvm_mask(i.bytes));
     hvm_advance(v, i.length);
     return HVM_RESUME;
 }

@@ -22,12 +22,6 @@
 #include "lib/string.h"
 #include "../metal/asm.h"
 
-#define CR0_PG           (1ull << 31)
-#define EFER_SCE         0x1ull
-#define EFER_LME         0x100ull
-#define EFER_LMA         0x400ull
-#define EFER_NXE         0x800ull
-#define EFER_FFX         0x4000ull
 #define E1D(bit)         (1u << (bit))
 
 #define MSR_TSC          0x10u
@@ -39,7 +33,7 @@
 #define MTRRCAP_VALUE    0x508ull /* write combining, fixed ranges, 8 variable ones */
 #define MTRR_VARIABLES   16u
 
-/* --- EFER, CR4, PAT --- */
+/* --- EFER, CR0, RFLAGS, CR4, PAT --- */
 
 static uint64_t efer_bits(const struct vcpu *v)
 {
@@ -64,6 +58,17 @@ static bool write_efer(struct vcpu *v, uint64_t value)
         return false;
     hvm_set(v, HVM_EFER, (value & ~EFER_LMA) | (now & EFER_LMA));
     return true;
+}
+
+bool hvm_cr0_ok(uint64_t value)
+{
+    return !(value >> 32) && (value & CR0_PE || !(value & CR0_PG)) && (value & CR0_CD || !(value & CR0_NW));
+}
+
+/* Of a value from outside: the bits that there are. */
+uint64_t hvm_rflags(uint64_t value)
+{
+    return (value & 0x3f7fd5) | EFLAGS_MBS;
 }
 
 /* CR4 bits that are there: the architecture's old ones, and those of features that CPUID shows. */

@@ -8,6 +8,27 @@
 struct cpuid_leaf;
 struct hypercall;
 
+/* Bits of control registers and EFER (AMD APM vol. 2 ch. 3). */
+#define CR0_PE      0x1ull
+#define CR0_ET      0x10ull
+#define CR0_WP      (1ull << 16)
+#define CR0_NW      (1ull << 29)
+#define CR0_CD      (1ull << 30)
+#define CR0_PG      (1ull << 31)
+#define CR4_PSE     (1ull << 4)
+#define CR4_PAE     (1ull << 5)
+#define CR4_PGE     (1ull << 7)
+#define CR4_PCIDE   (1ull << 17)
+#define CR4_OSXSAVE (1ull << 18)
+#define CR4_SMEP    (1ull << 20)
+#define CR4_SMAP    (1ull << 21)
+#define EFER_SCE    0x1ull
+#define EFER_LME    0x100ull
+#define EFER_LMA    0x400ull
+#define EFER_NXE    0x800ull
+#define EFER_SVME   (1ull << 12)
+#define EFER_FFX    (1ull << 14)
+
 /* --- the vendor's side --- */
 
 enum hvm_reg {
@@ -91,8 +112,7 @@ enum hvm_verdict {
 };
 
 struct hvm_ops {
-    const char *name; /* "SVM" */
-    bool nested_1g;
+    const char *name;     /* "SVM" */
     void (*cpu_on)(void); /* this CPU, interrupts off; memory for it exists (cpu_prepare) */
     bool (*cpu_prepare)(unsigned cpu);
 
@@ -144,6 +164,12 @@ static inline void hvm_set(struct vcpu *v, enum hvm_reg r, uint64_t value)
     hvm_ops->set(v, r, value);
 }
 
+/* The bits of 1, 2, 4 or 8 bytes. */
+static inline uint64_t hvm_mask(unsigned bytes)
+{
+    return bytes == 8 ? ~0ull : (1ull << (8 * bytes)) - 1;
+}
+
 /* --- domain.c --- */
 int hvm_domain_init(struct domain *d, uint32_t flags);
 void hvm_domain_free(struct domain *d);
@@ -186,6 +212,8 @@ void hvm_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_lea
 bool hvm_rdmsr(struct vcpu *v, uint32_t msr, uint64_t *value);
 bool hvm_wrmsr(struct vcpu *v, uint32_t msr, uint64_t value);
 bool hvm_efer_ok(const struct vcpu *v, uint64_t value);
+bool hvm_cr0_ok(uint64_t value);
+uint64_t hvm_rflags(uint64_t value);
 bool hvm_cr4_ok(const struct vcpu *v, uint64_t value);
 bool hvm_pat_ok(uint64_t value);
 uint64_t hvm_mtrr_get(const struct vcpu *v, uint32_t msr, bool *known);
@@ -198,11 +226,5 @@ size_t hvm_fetch(struct vcpu *v, uint8_t code[15]);
 /* A general register by its number in instructions. */
 uint64_t hvm_read_register(struct vcpu *v, unsigned n);
 enum hvm_verdict hvm_cr4(struct vcpu *v, const struct hvm_exit *x); /* control.c */
-
-/* --- context.c: records of xen/arch-x86/hvm/save.h --- */
-struct domctl;
-long hvm_get_context(struct domctl *c);
-long hvm_set_context(struct domctl *c);
-long hvm_get_context_partial(struct domctl *c);
 
 #endif

@@ -21,14 +21,6 @@
 
 #define STARTUP_RETRY_NS 100000u
 
-#define CR0_PE           0x1ull
-#define CR0_NW           (1ull << 29)
-#define CR0_CD           (1ull << 30)
-#define CR0_PG           (1ull << 31)
-#define CR0_ET           0x10ull
-#define CR4_PAE          0x20ull
-#define EFER_LME         0x100ull
-#define EFER_LMA         0x400ull
 #define ATTR_S           0x10u
 #define ATTR_P           0x80u
 #define ATTR_CODE        0x8u
@@ -189,9 +181,7 @@ static bool modes_ok(const struct vcpu *v, const struct start *s)
 {
     bool paging = s->cr0 & CR0_PG;
 
-    if (s->cr0 >> 32 || (paging && !(s->cr0 & CR0_PE)) || ((s->cr0 & CR0_NW) && !(s->cr0 & CR0_CD)))
-        return false;
-    if (!hvm_cr4_ok(v, s->cr4) || !hvm_efer_ok(v, s->efer & ~EFER_LMA))
+    if (!hvm_cr0_ok(s->cr0) || !hvm_cr4_ok(v, s->cr4) || !hvm_efer_ok(v, s->efer & ~EFER_LMA))
         return false;
     if (s->efer & EFER_LMA && (!(s->efer & EFER_LME) || !paging || !(s->cr4 & CR4_PAE)))
         return false;
@@ -211,7 +201,7 @@ static void apply(struct vcpu *v, const struct start *s)
     x86_vcpu(v)->regs = s->regs;
     hvm_set(v, HVM_RSP, s->rsp);
     hvm_set(v, HVM_RIP, s->rip);
-    hvm_set(v, HVM_RFLAGS, (s->rflags & 0x3f7fd5) | EFLAGS_MBS);
+    hvm_set(v, HVM_RFLAGS, hvm_rflags(s->rflags));
     hvm_set(v, HVM_CR0, s->cr0 | CR0_ET);
     hvm_set(v, HVM_CR3, s->cr3);
     hvm_set(v, HVM_CR4, s->cr4);

@@ -3,11 +3,6 @@
 #include "x86/guest.h"
 #include "../metal/pvregs.h"
 
-static void crashed(struct vcpu *v)
-{
-    pv_vcpu_dump(v);
-}
-
 const struct arch_guest_ops pv_arch_ops = {
     .domain_init = pv_domain_init,
     .domain_free = pv_domain_free,
@@ -33,6 +28,5 @@ const struct guest_ops pv_guest_ops = {
     .copy_in = pv_copy_in,
     .copy_out = pv_copy_out,
     .zero = pv_zero,
-    .crashed = crashed,
     .arch = &pv_arch_ops,
 };

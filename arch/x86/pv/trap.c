@@ -19,6 +19,7 @@
 #include "core/perf.h"
 #include "core/trace.h"
 #include "arch/cpu.h"
+#include "x86/guest.h"
 #include "../metal/pvregs.h"
 
 static bool has_error_code(uint32_t vector)
@@ -167,17 +168,6 @@ void pv_int80(struct guest_regs *r)
 
 /* --- system calls --- */
 
-static void write_back(const struct hypercall *hc, struct guest_regs *r)
-{
-    r->rdi = hc->arg[0];
-    r->rsi = hc->arg[1];
-    r->rdx = hc->arg[2];
-    r->r10 = hc->arg[3];
-    r->r8 = hc->arg[4];
-    r->r9 = hc->arg[5];
-    r->rip -= 2; /* the two bytes of SYSCALL: runs again with rax unchanged */
-}
-
 /*
  * HYPERVISOR_iret is every second hypercall of a kernel, has no arguments, and any PV kernel may use it (its row says so to those who
  * come by a multicall): it goes past the table, unless somebody wants to see it in a trace.
@@ -189,15 +179,16 @@ static bool is_plain_iret(const struct guest_regs *r)
 
 static __attribute__((noinline)) void hypercall(struct vcpu *v, struct guest_regs *r)
 {
-    struct hypercall hc = {
-        .caller = v, .nr = (uint32_t)r->rax, .arg = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}};
+    struct hypercall hc = hypercall_of(v, r);
     long result = hypercall_dispatch(&hc);
 
     if (unlikely(result == HC_AGAIN)) {
         perf_count(hypercalls_again);
-        write_back(&hc, r);
-    } else if (result != HC_NO_RESULT)
+        hypercall_write_back(&hc, r);
+        r->rip -= 2; /* the two bytes of SYSCALL: runs again with rax unchanged */
+    } else if (result != HC_NO_RESULT) {
         r->rax = (uint64_t)result;
+    }
 }
 
 /* SYSCALL of user space. A kernel that has not said where it wants it: as if the instruction did not exist. */

@@ -17,7 +17,6 @@
 #include "x86/msr.h"
 #include "../metal/asm.h"
 
-#define EFER_SVME        (1ull << 12)
 #define MSR_VM_CR        0xc0010114u
 #define MSR_VM_HSAVE_PA  0xc0010117u
 #define VM_CR_SVMDIS     (1ull << 4)

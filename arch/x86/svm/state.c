@@ -14,8 +14,6 @@
 #include "lib/string.h"
 #include "x86/cpu.h"
 
-#define EFER_SVME   (1ull << 12)
-#define CR0_ET      0x10ull
 #define DR6_DEFAULT 0xffff0ff0ull
 #define DR7_DEFAULT 0x400ull
 #define PAT_RESET   0x0007040600070406ull

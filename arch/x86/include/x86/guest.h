@@ -6,6 +6,7 @@
 #define X86_GUEST_H
 
 #include "arch/guest_ops.h"
+#include "core/hypercall.h"
 #include "x86/vcpu.h"
 
 struct arch_guest_ops {
@@ -38,6 +39,23 @@ extern const struct arch_guest_ops pv_arch_ops, hvm_arch_ops;
 static inline const struct arch_guest_ops *guest_kind(const struct domain *d)
 {
     return d->ops->arch;
+}
+
+/* --- hypercall arguments in 64-bit registers: xen/arch-x86/xen-x86_64.h --- */
+static inline struct hypercall hypercall_of(struct vcpu *v, const struct guest_regs *r)
+{
+    return (struct hypercall){
+        .caller = v, .nr = (uint32_t)r->rax, .arg = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}};
+}
+/* Those that a preempted one has moved on. */
+static inline void hypercall_write_back(const struct hypercall *hc, struct guest_regs *r)
+{
+    r->rdi = hc->arg[0];
+    r->rsi = hc->arg[1];
+    r->rdx = hc->arg[2];
+    r->r10 = hc->arg[3];
+    r->r8 = hc->arg[4];
+    r->r9 = hc->arg[5];
 }
 
 /* --- arch/x86/guest/fpu.c: the whole XSAVE state of a vCPU, eager; interrupts off --- */

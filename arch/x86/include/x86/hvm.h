@@ -39,8 +39,6 @@ struct hvm_domain {
     uint8_t callback_vector;    /* [a] 0: none */
     uint32_t emulation_flags;   /* [c] XEN_X86_EMU_* */
     uint32_t p2m_epoch;         /* [a] counts flushes of the p2m: ASIDs of an older one are not used again */
-    char line[80];              /* [d] what it wrote to port 0xe9 since the last line's end */
-    unsigned line_length;
 };
 
 /* What is delivered to the guest when it is entered next. */
