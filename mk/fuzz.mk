@@ -1,8 +1,9 @@
 # Fuzzers over the host library: test/fuzz. With libFuzzer in build/fuzz; as programs that only replay inputs (any compiler) in $(H).
-## make fuzz       runs each fuzz target for FUZZ_SECONDS (60), corpus in build/fuzz/corpus (FUZZ=name for one target)
+## make fuzz       runs each fuzz target for FUZZ_SECONDS (60), corpus in build/fuzz/corpus (FUZZ=name for one target, FUZZ_SEED=n)
 ## make fuzz-replay  runs the inputs in test/fuzz/corpus through the targets
 
 FUZZ_SECONDS ?= 60
+FUZZ_SEED ?= 0
 FUZZ ?=
 FUZZ_WORLD := memory evtchn grant sched life hypercall mmu all
 FUZZ_PURE  := $(patsubst test/fuzz/pure_%.c,%,$(sort $(wildcard test/fuzz/pure_*.c)))
@@ -51,7 +52,7 @@ fuzz-build: $(FUZZ_NAMES:%=$(H)/fuzz_%)
 fuzz-clang:
 	@$(MAKE) --no-print-directory $(FUZZ_CLANG) FUZZ="$(FUZZ)" fuzz-build
 fuzz: fuzz-clang
-	@tools/test-fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_NAMES)
+	@tools/test-fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) $(FUZZ_NAMES)
 fuzz-replay: fuzz-build
 	@for t in $(FUZZ_NAMES); do echo "  REPLAY  $$t: $$($(H)/fuzz_$$t test/fuzz/corpus/$$t)" || exit 1; done
 

@@ -104,6 +104,8 @@ uint64_t pick_pointer(struct step *s, size_t bytes);
 /* As the guest would: through what its CPU may write. False: it cannot. */
 bool guest_store(struct step *s, mfn_t m, unsigned index, uint64_t value);
 extern bool guest_scribbled; /* somebody wrote over grant entries in use */
+/* A guest is about to write to this frame, itself or through a hypercall that stores where it is told. */
+void may_write(uint64_t m);
 
 /* Which checks a target runs after each step. All run at the end of an input. */
 enum {

@@ -50,6 +50,7 @@ static void op_mmu_update(struct step *s)
 
         u[i].ptr = m << FRAME_SHIFT | index_of(s, level) * 8 | (b < 220 ? 0 : b & 3);
         u[i].val = pick_entry(s, level);
+        may_write(m);
     }
     (void)call_n(s, __HYPERVISOR_mmu_update, u, in_u8(s->in) == 255 ? in_u32(s->in) : n, 0, foreign(s));
 }
@@ -74,6 +75,8 @@ static void op_mmuext(struct step *s)
         op[i].cmd = in_u8(s->in) % 22u;
         op[i].arg1.mfn = in_u8(s->in) & 7 ? pick_frame(s) : pick_va(s);
         op[i].arg2.src_mfn = op[i].cmd == MMUEXT_SET_LDT ? in_number(s->in) : pick_frame(s);
+        if (op[i].cmd == MMUEXT_CLEAR_PAGE || op[i].cmd == MMUEXT_COPY_PAGE)
+            may_write(op[i].arg1.mfn);
     }
     (void)call_n(s, __HYPERVISOR_mmuext_op, op, n, 0, foreign(s));
 }
@@ -176,6 +179,7 @@ static void op_update_descriptor(struct step *s)
                     : b < 120 ? 0x0000890000000067
                               : in_u64(s->in);
 
+    may_write(m);
     (void)call_n(s, __HYPERVISOR_update_descriptor, m << FRAME_SHIFT | in_u16(s->in) % 512 * 8, desc, 0, 0);
 }
 

@@ -146,12 +146,17 @@ uint64_t pick_pointer(struct step *s, size_t bytes)
     return (uint64_t)(uintptr_t)p;
 }
 
+void may_write(uint64_t m)
+{
+    if (m < frame_count && mfn_valid(MFN(m)) && mfn_frame(MFN(m))->count & FRAME_SPECIAL)
+        guest_scribbled = true;
+}
+
 bool guest_store(struct step *s, mfn_t m, unsigned index, uint64_t value)
 {
     if (!tlb_can_write(fake_cpu, m))
         return false;
-    if (mfn_frame(m)->count & FRAME_SPECIAL)
-        guest_scribbled = true;
+    may_write(m.n);
     ((uint64_t *)arch_frame_va(m))[index % 512] = value;
     return true;
 }

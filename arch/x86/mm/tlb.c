@@ -124,7 +124,7 @@ static bool others_of(const struct cpumask *cpus, unsigned self, struct cpumask 
     uint64_t any = 0;
 
     for (unsigned i = 0; i < ARRAY_SIZE(others->w); i++) {
-        uint64_t w = cpus->w[i] & cpus_online.w[i];
+        uint64_t w = cpumask_word(cpus, i) & cpumask_word(&cpus_online, i);
 
         if (i == self / 64)
             w &= ~(1ull << (self % 64));
