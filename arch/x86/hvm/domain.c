@@ -87,6 +87,11 @@ int hvm_domain_init(struct domain *d, uint32_t flags)
     x86_domain(d)->hvm = h;
     h->emulation_flags = flags;
     h->param[HVM_PARAM_TRIPLE_FAULT_REASON] = SHUTDOWN_reboot;
+    h->bus = mem_new(struct hvm_bus);
+    if (!h->bus)
+        return -ENOMEM;
+    hvm_bus_add(d, &vlapic_device);
+    hvm_bus_add(d, &text_device);
     return p2m_domain_init(d);
 }
 
@@ -95,6 +100,7 @@ void hvm_domain_free(struct domain *d)
     if (!hvm_domain(d))
         return;
     p2m_domain_free(d);
+    mem_free(hvm_domain(d)->bus);
     mem_free(hvm_domain(d));
     x86_domain(d)->hvm = NULL;
 }

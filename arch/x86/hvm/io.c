@@ -1,55 +1,86 @@
 /*
- * Ports. A guest without emulated devices finds nothing at any port: reads give all ones, writes go nowhere. But port 0xe9, where
- * early code of many systems writes text: it goes where CONSOLEIO_write's goes.
+ * IN, OUT, INS, OUTS: from the exit to accesses (access.c) and back into registers or memory.
  */
 #include "private.h"
-#include "core/console_io.h"
+#include "dev/bus.h"
 
-#define PORT_TEXT     0xe9
 #define STRING_BUDGET 64u /* elements per exit */
-
-static enum hvm_verdict plain(struct vcpu *v, const struct hvm_exit *x)
-{
-    struct guest_regs *r = vcpu_regs(v);
-
-    if (!x->io.in) {
-        const char c = (char)r->rax;
-
-        if (x->io.port == PORT_TEXT && x->io.bytes == 1)
-            console_guest_text(v->domain, &c, 1);
-    } else if (x->io.bytes == 4) {
-        r->rax = 0xffffffff;
-    } else {
-        r->rax |= x->io.bytes == 2 ? 0xffff : 0xff;
-    }
-    return HVM_NEXT;
-}
 
 static void set_masked(uint64_t *reg, uint64_t value, uint64_t mask)
 {
     *reg = mask == 0xffffffff ? (uint32_t)value : (*reg & ~mask) | (value & mask);
 }
 
-/* INS: the element read from a port without a device goes to ES:rDI. */
-static bool store_ones(struct vcpu *v, uint64_t offset, unsigned bytes)
+static enum hvm_verdict plain(struct vcpu *v, const struct hvm_exit *x)
 {
-    static const uint32_t ones = ~0u;
+    struct guest_regs *r = vcpu_regs(v);
+    struct hvm_access a = {
+        .space = HVM_PORT, .address = x->io.port, .bytes = x->io.bytes, .write = !x->io.in, .value = r->rax};
+
+    if (!hvm_access(v, &a))
+        return HVM_RESUME;
+    if (x->io.in)
+        set_masked(&r->rax, a.value, hvm_mask(x->io.bytes));
+    return HVM_NEXT;
+}
+
+/* --- strings --- */
+
+/* OUTS may have a prefix for its source; not every processor tells. */
+static enum hvm_seg source_segment(struct vcpu *v)
+{
+    static const uint8_t prefix[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65}; /* in the order of numbers */
+    enum hvm_seg s = HVM_DS;
+    uint8_t code[15];
+    size_t n = hvm_fetch(v, code);
+
+    for (size_t i = 0; i < n && code[i] != 0x6e && code[i] != 0x6f; i++)
+        for (unsigned k = 0; k < ARRAY_SIZE(prefix); k++)
+            if (code[i] == prefix[k])
+                s = (enum hvm_seg)k;
+    return s;
+}
+
+/* Between memory (INS: ES:rDI, OUTS: rSI) and *value. HVM_NEXT: done; else what to do instead. */
+static enum hvm_verdict memory(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg s, uint64_t offset,
+                               uint64_t *value)
+{
+    unsigned user = hvm_ops->cpl(v) == 3 ? WALK_USER : 0;
+    struct hvm_segment seg;
     struct guest_paging p;
     struct copy_fault f;
-    struct hvm_segment es;
+    enum copy_result r;
 
-    hvm_ops->get_segment(v, HVM_ES, &es);
+    hvm_ops->get_segment(v, s, &seg);
     hvm_paging(v, &p);
-    switch (guest_linear_out(v, &p, (hvm_is_64(v) ? 0 : es.base) + offset, &ones, bytes,
-                             hvm_ops->cpl(v) == 3 ? WALK_USER : 0, &f)) {
-    case COPY_OK:
-        return true;
-    case COPY_FAULT:
+    if (!hvm_is_64(v) || s == HVM_FS || s == HVM_GS)
+        offset += seg.base;
+    if (x->io.in)
+        r = guest_linear_out(v, &p, offset, value, x->io.bytes, user, &f);
+    else
+        r = guest_linear_in(v, &p, value, offset, x->io.bytes, user, &f);
+    if (r == COPY_FAULT) {
         hvm_page_fault(v, f.address, f.error);
-        return false;
-    default:
-        return true; /* into another hole */
+        return HVM_RESUME;
     }
+    if (r != COPY_OK && !x->io.in)
+        *value = ~0ull; /* from one hole into another */
+    return HVM_NEXT;
+}
+
+static enum hvm_verdict element(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg s, uint64_t offset)
+{
+    struct hvm_access a = {
+        .space = HVM_PORT, .address = x->io.port, .bytes = x->io.bytes, .write = !x->io.in};
+    enum hvm_verdict verdict = HVM_NEXT;
+
+    if (!x->io.in)
+        verdict = memory(v, x, s, offset, &a.value);
+    if (verdict == HVM_NEXT && !hvm_access(v, &a))
+        verdict = HVM_RESUME;
+    if (verdict == HVM_NEXT && x->io.in)
+        verdict = memory(v, x, s, offset, &a.value);
+    return verdict;
 }
 
 static enum hvm_verdict string(struct vcpu *v, const struct hvm_exit *x)
@@ -58,10 +89,13 @@ static enum hvm_verdict string(struct vcpu *v, const struct hvm_exit *x)
     uint64_t mask = hvm_mask(x->io.address_bytes), count = x->io.rep ? r->rcx & mask : 1;
     uint64_t *index = x->io.in ? &r->rdi : &r->rsi;
     uint64_t step = hvm_get(v, HVM_RFLAGS) & EFLAGS_DF ? -(uint64_t)x->io.bytes : x->io.bytes;
+    enum hvm_seg s = x->io.in ? HVM_ES : source_segment(v);
 
     for (unsigned i = 0; count && i < STRING_BUDGET; i++, count--) {
-        if (x->io.in && !store_ones(v, *index & mask, x->io.bytes))
-            return HVM_RESUME;
+        enum hvm_verdict verdict = element(v, x, s, *index & mask);
+
+        if (verdict != HVM_NEXT)
+            return verdict;
         set_masked(index, *index + step, mask);
         if (x->io.rep)
             set_masked(&r->rcx, count - 1, mask);

@@ -1,13 +1,13 @@
 /*
- * Nested page faults: memory that is not there yet goes to the p2m; the local APIC's page is Krypton's; other holes have no device:
- * reads give all ones, writes go nowhere.
+ * Nested page faults: memory that is not there yet goes to the p2m; for other holes the instruction is executed here, its accesses
+ * take the way of access.c.
  *
  * Invariants
  *  1. An instruction is executed here only as far as hvm_insn_decode knows it; any other one that touches a hole is #UD.
  */
 #include "private.h"
 #include "insn.h"
-#include "dev/vlapic.h"
+#include "dev/bus.h"
 #include "core/log.h"
 #include "x86/regs.h"
 
@@ -85,38 +85,12 @@ static void reg_write(struct vcpu *v, const struct hvm_insn *i, uint64_t value)
         hvm_set(v, HVM_RSP, value);
 }
 
-/* --- what is there --- */
-
-static bool is_apic(const struct vcpu *v, uint64_t gpa)
-{
-    return (gpa & ~(FRAME_SIZE - 1)) == APIC_PAGE && vlapic_xapic_on(v);
-}
-
-/* Parts of a register can be read; written is a register as a whole. */
-static uint64_t device_read(struct vcpu *v, uint64_t gpa, unsigned bytes)
-{
-    uint32_t offset = (uint32_t)(gpa & (FRAME_SIZE - 1));
-    unsigned shift = (offset & 3) * 8;
-
-    if (!is_apic(v, gpa))
-        return ~0ull;
-    if (shift + bytes * 8 > 32 || (offset & 0xf) > 3)
-        return 0;
-    return vlapic_mmio_read(v, offset & ~3u) >> shift;
-}
-
-static void device_write(struct vcpu *v, uint64_t gpa, unsigned bytes, uint64_t value)
-{
-    if (is_apic(v, gpa) && bytes == 4)
-        vlapic_mmio_write(v, (uint32_t)(gpa & (FRAME_SIZE - 1)), (uint32_t)value);
-}
-
 static enum hvm_verdict access(struct vcpu *v, uint64_t gpa)
 {
     uint8_t code[INSN_MAX];
     struct hvm_segment cs;
+    struct hvm_access a = {.space = HVM_MEMORY, .address = gpa}, b;
     struct hvm_insn i;
-    uint64_t value;
     size_t n;
 
     hvm_ops->get_segment(v, HVM_CS, &cs);
@@ -128,11 +102,14 @@ static enum hvm_verdict access(struct vcpu *v, uint64_t gpa)
                   hvm_get(v, HVM_RIP), gpa);
         return HVM_UD;
     }
-    value = i.constant ? i.value : reg_read(v, &i);
+    a.bytes = i.bytes;
+    b = a;
+    b.write = true;
+    b.value = i.constant ? i.value : reg_read(v, &i);
+    if ((i.load && !hvm_access(v, &a)) || (i.store && !hvm_access(v, &b)))
+        return HVM_RESUME;
     if (i.load)
-        reg_write(v, &i, device_read(v, gpa, i.bytes));
-    if (i.store)
-        device_write(v, gpa, i.bytes, value & hvm_mask(i.bytes));
+        reg_write(v, &i, a.value);
     hvm_advance(v, i.length);
     return HVM_RESUME;
 }

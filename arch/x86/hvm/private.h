@@ -2,6 +2,7 @@
 #ifndef HVM_PRIVATE_H
 #define HVM_PRIVATE_H
 
+#include "dev/bus.h"
 #include "x86/hvm.h"
 #include "x86/p2m.h"
 
@@ -164,11 +165,9 @@ static inline void hvm_set(struct vcpu *v, enum hvm_reg r, uint64_t value)
     hvm_ops->set(v, r, value);
 }
 
-/* The bits of 1, 2, 4 or 8 bytes. */
-static inline uint64_t hvm_mask(unsigned bytes)
-{
-    return bytes == 8 ? ~0ull : (1ull << (8 * bytes)) - 1;
-}
+/* --- access.c --- */
+/* False: the vCPU waits for a device model; the handler comes back at once with HVM_RESUME and is called again, from its beginning. */
+bool must_check hvm_access(struct vcpu *v, struct hvm_access *a);
 
 /* --- domain.c --- */
 int hvm_domain_init(struct domain *d, uint32_t flags);

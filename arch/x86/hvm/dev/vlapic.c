@@ -10,6 +10,7 @@
  *  3. In x2APIC mode the id is the vCPU's and LDR follows from it; base never has X2 without ON.
  * Locks: none.
  */
+#include "bus.h"
 #include "vlapic_private.h"
 #include "core/abi.h"
 #include "core/domain.h"
@@ -641,3 +642,27 @@ int vlapic_set_regs(struct vcpu *v, const struct hvm_hw_lapic_regs *r)
     vlapic_timer_restore(v);
     return 0;
 }
+
+/* --- its page --- */
+
+/* Parts of a register can be read; written is a register as a whole. */
+static bool page_access(struct vcpu *v, struct hvm_access *a)
+{
+    uint32_t offset = (uint32_t)(a->address - APIC_PAGE);
+    unsigned shift = (offset & 3) * 8;
+
+    if (!vlapic_xapic_on(v))
+        return false;
+    if (a->write) {
+        if (a->bytes == 4)
+            vlapic_mmio_write(v, offset, (uint32_t)a->value);
+    } else if (shift + a->bytes * 8u > 32 || (offset & 0xf) > 3) {
+        a->value = 0;
+    } else {
+        a->value = vlapic_mmio_read(v, offset & ~3u) >> shift;
+    }
+    return true;
+}
+
+const struct hvm_device vlapic_device = {"local APIC", HVM_MEMORY, APIC_PAGE, APIC_PAGE + FRAME_SIZE - 1,
+                                         page_access};

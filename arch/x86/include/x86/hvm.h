@@ -9,6 +9,7 @@
 
 struct svm_vcpu;
 struct vlapic;
+struct hvm_bus;
 struct hvm_ops;
 
 /* Registers of segments, in the processor's order of numbers. */
@@ -38,6 +39,7 @@ struct hvm_domain {
     uint64_t param[HVM_PARAMS]; /* [d] xen/hvm/params.h; read without */
     uint8_t callback_vector;    /* [a] 0: none */
     uint32_t emulation_flags;   /* [c] XEN_X86_EMU_* */
+    struct hvm_bus *bus;        /* [c] Krypton's own devices: hvm/dev/bus.h */
     uint32_t p2m_epoch;         /* [a] counts flushes of the p2m: ASIDs of an older one are not used again */
 };
 

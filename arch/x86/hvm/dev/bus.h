@@ -1,0 +1,51 @@
+/*
+ * Accesses of HVM guests to what is no memory, and the devices that Krypton itself has for them: arch/x86/hvm/dev/bus.c. One way for
+ * all of them, arch/x86/hvm/access.c: Krypton's devices in the order of this table, then device models, then nothing (all ones).
+ */
+#ifndef HVM_BUS_H
+#define HVM_BUS_H
+
+#include "core/types.h"
+
+struct vcpu;
+struct domain;
+
+enum hvm_space { HVM_PORT, HVM_MEMORY };
+
+/* One access, made by the current vCPU. */
+struct hvm_access {
+    uint64_t address; /* port, guest-physical address */
+    uint64_t value;   /* write: no bits beyond the bytes; read: the device's answer */
+    uint8_t space;    /* enum hvm_space */
+    uint8_t bytes;    /* 1, 2, 4, 8; ports 1, 2, 4 */
+    bool write;
+};
+
+struct hvm_device {
+    const char *name;
+    enum hvm_space space;
+    uint64_t first, last; /* asked only for accesses that lie wholly inside */
+    /* Does all of the access, and answers for all bytes of a read. False: not there now (switched off, moved): the next one is asked. */
+    bool (*access)(struct vcpu *v, struct hvm_access *a);
+};
+
+#define HVM_BUS_MAX 24u
+struct hvm_bus { /* in struct hvm_domain */
+    unsigned count;
+    const struct hvm_device *device[HVM_BUS_MAX]; /* [c] once the domain has run */
+};
+
+/* While the domain is being made. Panics when the table is full: it is as long as Krypton has devices. */
+void hvm_bus_add(struct domain *d, const struct hvm_device *dev);
+/* False: no device of Krypton's is there. */
+bool hvm_bus_access(struct vcpu *v, struct hvm_access *a);
+
+/* The bits of 1, 2, 4 or 8 bytes. */
+static inline uint64_t hvm_mask(unsigned bytes)
+{
+    return bytes >= 8 ? ~0ull : (1ull << (8 * bytes)) - 1;
+}
+
+extern const struct hvm_device vlapic_device, text_device;
+
+#endif
