@@ -27,7 +27,7 @@ def test_life(xl):
     xl.run("xl vcpu-pin g 0 1; xl sched-credit2 -d g -w 512 -c 60; xl pause g; xl unpause g")
     assert re.search(r"^g +\d+ +512 +60$", xl.run("xl sched-credit2 -d g"), re.M)
     xl.run("xl shutdown -w g", 120)
-    xl.gone("g")  # its own xl process takes it away a moment later
+    xl.gone("g")  # `-w` waits for the shutdown; the guest's own xl process then takes its devices away and destroys it
     assert list(xl.list()) == ["Domain-0"]
 
 

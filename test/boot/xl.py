@@ -88,9 +88,10 @@ class Xl:
         return self.list()[name][0]
 
     def gone(self, name, timeout=60):
-        """Waits until the domain is not there any more."""
-        self.run(f"for i in $(seq {int(timeout * m.SLOW)}); do xl domid {name} >/dev/null 2>&1 || break; sleep 1; done; "
-                 f"! xl domid {name} 2>/dev/null", timeout + 30)
+        """Waits until the domain is not there any more. Its name goes first, when libxl has taken its devices away and tells the
+        hypervisor to destroy it: for that moment xl lists "(null)"."""
+        there = f"xl list | grep -qE '^({name}|\\(null\\)) '"
+        self.run(f"for i in $(seq {int(timeout * m.SLOW)}); do {there} || break; sleep 1; done; ! {there}", timeout + 30)
 
     def until(self, command, want, timeout=30):
         """Runs a command until its output matches; the output."""
