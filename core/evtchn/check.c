@@ -58,7 +58,7 @@ void evtchn_room_check(const struct domain *d)
 {
     struct evtchn_domain *e = (struct evtchn_domain *)&d->evtchn;
     unsigned long flags;
-    uint32_t open = 0;
+    uint32_t open = 0, own = 0;
 
     if (!e->bucket)
         return;
@@ -69,8 +69,10 @@ void evtchn_room_check(const struct domain *d)
 
         check_port(d, c, port);
         open += c->state != EVT_FREE;
+        own += c->own;
+        BUG_ON(c->own && c->state != EVT_UNBOUND && c->state != EVT_INTERDOMAIN);
     }
-    BUG_ON(open != e->active);
+    BUG_ON(open != e->active || own != e->own);
     for (uint32_t w = 0; w < e->first_free; w++)
         BUG_ON(e->free[w]);
     for_each_vcpu(d, v)

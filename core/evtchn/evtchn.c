@@ -86,7 +86,7 @@ static void unlock_ports(struct evtchn *c1, struct evtchn *c2)
 /* RESERVED -> an open state for a port that needs no second one. The dying check of allocation is repeated
  * because the lock was left in between (invariant 6). */
 static int port_open(struct domain *d, struct evtchn *c, uint32_t port, enum evtchn_state state,
-                     uint32_t what, uint16_t vcpu)
+                     uint32_t what, uint16_t vcpu, bool own)
 {
     unsigned long flags = spin_lock_irq(&d->evtchn.lock);
     int r = 0;
@@ -100,6 +100,8 @@ static int port_open(struct domain *d, struct evtchn *c, uint32_t port, enum evt
             c->remote_id = (uint16_t)what;
         else
             c->virq = what;
+        c->own = own;
+        d->evtchn.own += own;
         __atomic_store_n(&c->notify_vcpu, vcpu, __ATOMIC_RELAXED);
         evtchn_state_set(c, state);
     }
@@ -110,7 +112,7 @@ static int port_open(struct domain *d, struct evtchn *c, uint32_t port, enum evt
 
 /* --- opening --- */
 
-int evtchn_alloc_unbound(struct domain *d, did_t remote, port_t *out)
+static int open_unbound(struct domain *d, did_t remote, uint16_t vcpu, bool own, port_t *out)
 {
     struct evtchn *c;
     uint32_t port;
@@ -118,10 +120,20 @@ int evtchn_alloc_unbound(struct domain *d, did_t remote, port_t *out)
 
     if (r)
         return r;
-    r = port_open(d, c, port, EVT_UNBOUND, remote.v, 0);
+    r = port_open(d, c, port, EVT_UNBOUND, remote.v, vcpu, own);
     if (!r)
         *out = PORT(port);
     return r;
+}
+
+int evtchn_alloc_unbound(struct domain *d, did_t remote, port_t *out)
+{
+    return open_unbound(d, remote, 0, false, out);
+}
+
+int evtchn_own_open(struct domain *d, did_t remote, unsigned vcpu, port_t *out)
+{
+    return open_unbound(d, remote, (uint16_t)vcpu, true, out);
 }
 
 /* Both domain locks held, lc RESERVED. */
@@ -227,7 +239,7 @@ int evtchn_bind_ipi(struct domain *d, uint32_t vcpu, port_t *out)
     r = evtchn_port_alloc(d, &c, &port);
     if (r)
         return r;
-    r = port_open(d, c, port, EVT_IPI, 0, (uint16_t)vcpu);
+    r = port_open(d, c, port, EVT_IPI, 0, (uint16_t)vcpu, false);
     if (!r)
         *out = PORT(port);
     return r;
@@ -307,10 +319,10 @@ static void close_alone(struct domain *d, struct evtchn *c, uint32_t port)
 }
 
 /* -EINVAL: no open port; -EBUSY: another CPU is opening or closing it; -EAGAIN: it changed under our hands. */
-static int close_once(struct domain *d, struct evtchn *c, uint32_t port)
+static int close_once(struct domain *d, struct evtchn *c, uint32_t port, bool own)
 {
     unsigned long flags = spin_lock_irq(&d->evtchn.lock);
-    unsigned state = c->state == EVT_PIRQ && c->remote ? EVT_RESERVED : c->state;
+    unsigned state = c->state == EVT_PIRQ && c->remote ? EVT_RESERVED : c->own && !own ? EVT_FREE : c->state;
 
     switch (state) {
     case EVT_FREE:
@@ -330,7 +342,8 @@ static int close_once(struct domain *d, struct evtchn *c, uint32_t port)
     }
 }
 
-int evtchn_close(struct domain *d, uint32_t port)
+/* own: Krypton's own too. */
+static int close_port(struct domain *d, uint32_t port, bool own)
 {
     struct evtchn *c = evtchn_find(d, port);
     int r = -EAGAIN;
@@ -339,11 +352,25 @@ int evtchn_close(struct domain *d, uint32_t port)
         return -EINVAL;
     /* A peer can change the port a few times meanwhile; whoever makes it change forever gets -EAGAIN. */
     for (unsigned tries = 0; r == -EAGAIN && tries < 16; tries++)
-        r = close_once(d, c, port);
+        r = close_once(d, c, port, own);
     return r;
 }
 
-int evtchn_close_all(struct domain *d, uint32_t *from)
+int evtchn_close(struct domain *d, uint32_t port)
+{
+    return close_port(d, port, false);
+}
+
+/* A far side that changes its end for ever is the only one to be surprised by a port that stays. */
+void evtchn_own_close(struct domain *d, port_t port)
+{
+    const struct evtchn *c = evtchn_find(d, port.v);
+
+    if (c && __atomic_load_n(&c->own, __ATOMIC_RELAXED))
+        (void)close_port(d, port.v, true);
+}
+
+int evtchn_close_all(struct domain *d, uint32_t *from, bool own)
 {
     uint32_t start = *from;
 
@@ -355,7 +382,7 @@ int evtchn_close_all(struct domain *d, uint32_t *from)
             return -EAGAIN;
         if (__atomic_load_n(&c->state, __ATOMIC_RELAXED) == EVT_FREE)
             continue;
-        if (evtchn_close(d, port) == -EAGAIN)
+        if (close_port(d, port, own) == -EAGAIN)
             return -EAGAIN;
     }
     return 0;
@@ -376,7 +403,7 @@ int evtchn_domain_close(struct domain *d)
         return 0;
     flags = spin_lock_irq(&e->lock);
     spin_unlock_irq(&e->lock, flags);
-    r = evtchn_close_all(d, &e->close_next);
+    r = evtchn_close_all(d, &e->close_next, true);
     if (r)
         return r;
     flags = spin_lock_irq(&e->lock);
@@ -409,8 +436,9 @@ int evtchn_bind_vcpu(struct domain *d, uint32_t port, uint32_t vcpu)
     spin_lock(&c->lock);
     state = c->state;
     pirq = c->pirq;
-    moves = state == EVT_UNBOUND || state == EVT_INTERDOMAIN || state == EVT_PIRQ ||
-            (state == EVT_VIRQ && virq_is_global(c->virq));
+    moves = !c->own;
+    moves &= state == EVT_UNBOUND || state == EVT_INTERDOMAIN || state == EVT_PIRQ ||
+             (state == EVT_VIRQ && virq_is_global(c->virq));
     if (moves)
         __atomic_store_n(&c->notify_vcpu, (uint16_t)v->id, __ATOMIC_RELAXED);
     spin_unlock(&c->lock);

@@ -192,7 +192,7 @@ int evtchn_fifo_leave(struct domain *d)
     struct evtchn_fifo_domain *f;
     unsigned long flags = spin_lock_irq(&d->evtchn.lock);
 
-    if (d->evtchn.active) {
+    if (d->evtchn.active != d->evtchn.own) {
         spin_unlock_irq(&d->evtchn.lock, flags);
         return -EAGAIN;
     }

@@ -124,10 +124,14 @@ static long op_status(struct hypercall *hc)
     if (r)
         return r;
     c = d->system ? NULL : evtchn_find(d, a.port);
-    if (c)
+    if (!c)
+        r = -EINVAL;
+    else if (c->own)
+        r = -EACCES;
+    else
         evtchn_status(d, c, &a);
     domain_put(d);
-    return c ? guest_write(hc->caller, ARG(hc), &a, sizeof(a)) : -EINVAL;
+    return r ? r : guest_write(hc->caller, ARG(hc), &a, sizeof(a));
 }
 
 static long op_bind_vcpu(struct hypercall *hc)
@@ -164,7 +168,7 @@ static long op_reset(struct hypercall *hc)
         return r;
     if (d->system || (d != hc->caller->domain && !d->controller_pauses)) {
         r = -EINVAL;
-    } else if (evtchn_close_all(d, &from)) {
+    } else if (evtchn_close_all(d, &from, false)) {
         hc_set_cursor(hc, 0, from);
         domain_put(d);
         return HC_AGAIN;

@@ -33,6 +33,7 @@ struct evtchn {
     uint8_t priority;      /* [a] */
     uint8_t last_priority; /* [q] */
     uint8_t unsent;        /* [a] FIFO: pending, but the guest has not given the event word yet */
+    bool own;              /* [s] Krypton's end, UNBOUND or INTERDOMAIN */
 };
 /* Who walks over all ports reads it without a lock, and looks again under one. */
 static inline void evtchn_state_set(struct evtchn *c, enum evtchn_state s)
@@ -109,10 +110,11 @@ static inline bool virq_is_global(uint32_t virq)
 int must_check evtchn_bind_interdomain(struct domain *ld, struct domain *rd, uint32_t rport, port_t *out);
 int must_check evtchn_bind_virq(struct domain *d, uint32_t virq, uint32_t vcpu, port_t *out);
 int must_check evtchn_bind_ipi(struct domain *d, uint32_t vcpu, port_t *out);
+/* A guest's: Krypton's own ports are not there for it (-EINVAL). */
 int must_check evtchn_close(struct domain *d, uint32_t port);
 int must_check evtchn_bind_vcpu(struct domain *d, uint32_t port, uint32_t vcpu);
-/* Closes what is open from *from on; 0 at the end, -EAGAIN: preempted, *from says where to go on. */
-int must_check evtchn_close_all(struct domain *d, uint32_t *from);
+/* Closes what is open from *from on, Krypton's own if `own`; 0 at the end, -EAGAIN: preempted, *from says where to go on. */
+int must_check evtchn_close_all(struct domain *d, uint32_t *from, bool own);
 void evtchn_status(struct domain *d, const struct evtchn *c, struct evtchn_status *out);
 
 /* --- port.c: numbers; evtchn.lock held, interrupts off --- */

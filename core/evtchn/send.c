@@ -78,10 +78,23 @@ static void level2_set_pending(struct domain *d, struct evtchn *c, uint32_t port
     evtchn_wake_pollers(d, port);
 }
 
+/* Krypton hears at once. */
+static void hear(struct domain *d, const struct evtchn *c)
+{
+    struct vcpu *v = domain_vcpu(d, __atomic_load_n(&c->notify_vcpu, __ATOMIC_RELAXED));
+
+    if (v)
+        vcpu_device_done(v);
+}
+
 void evtchn_set_pending(struct domain *d, struct evtchn *c, uint32_t port)
 {
     struct evtchn_fifo_domain *f = evtchn_fifo(d);
 
+    if (unlikely(c->own)) {
+        hear(d, c);
+        return;
+    }
     if (f)
         fifo_set_pending(d, f, c, port);
     else
@@ -140,8 +153,7 @@ static void level2_unmask(struct domain *d, struct evtchn *c, uint32_t port)
 
 /* --- who rings --- */
 
-/* EVTCHNOP_send. -EINVAL: not a port one can send through. An unbound port swallows the event. */
-int evtchn_send(struct domain *d, port_t port)
+static int send(struct domain *d, port_t port, bool own)
 {
     struct evtchn *c = evtchn_find(d, port.v), *far;
     unsigned long flags;
@@ -151,7 +163,7 @@ int evtchn_send(struct domain *d, port_t port)
         return -EINVAL;
     perf_count(event_sends);
     flags = spin_lock_irq(&c->lock);
-    switch (c->state) {
+    switch (likely(c->own == own) ? c->state : EVT_FREE) {
     case EVT_INTERDOMAIN:
         far = evtchn_find(c->remote, c->remote_port);
         evtchn_set_pending(c->remote, far, c->remote_port);
@@ -166,6 +178,17 @@ int evtchn_send(struct domain *d, port_t port)
     }
     spin_unlock_irq(&c->lock, flags);
     return r;
+}
+
+/* EVTCHNOP_send. -EINVAL: not a port one can send through. An unbound port swallows the event. */
+int evtchn_send(struct domain *d, port_t port)
+{
+    return send(d, port, false);
+}
+
+void evtchn_own_send(struct domain *d, port_t port)
+{
+    (void)send(d, port, true);
 }
 
 void evtchn_notify(struct domain *d, port_t port)
@@ -284,7 +307,7 @@ int evtchn_unmask(struct domain *d, uint32_t port)
     if (!c)
         return r;
     flags = spin_lock_irq(&c->lock);
-    if (c->state > EVT_RESERVED) {
+    if (c->state > EVT_RESERVED && !c->own) {
         r = 0;
         f = evtchn_fifo(d);
         if (f)

@@ -82,7 +82,7 @@ void runstate_set(struct vcpu *v, int state, uint64_t now)
 /* Of a vCPU that is not runnable. */
 static int resting_state(const struct vcpu *v)
 {
-    return __atomic_load_n(&v->pause_flags, __ATOMIC_RELAXED) & (VPF_BLOCKED | VPF_POLLING)
+    return __atomic_load_n(&v->pause_flags, __ATOMIC_RELAXED) & (VPF_BLOCKED | VPF_POLLING | VPF_DEVICE)
                ? RUNSTATE_blocked
                : RUNSTATE_offline;
 }
@@ -191,6 +191,18 @@ void vcpu_unblock(struct vcpu *v)
         __atomic_fetch_and(&v->domain->evtchn.poll_mask[v->id / 64], ~(1ull << (v->id % 64)),
                            __ATOMIC_SEQ_CST);
     if (old & (VPF_BLOCKED | VPF_POLLING))
+        vcpu_wake(v);
+}
+
+void vcpu_device_wait(struct vcpu *v)
+{
+    __atomic_fetch_or(&v->pause_flags, VPF_DEVICE, __ATOMIC_SEQ_CST);
+    work_raise(WORK_SCHEDULE);
+}
+
+void vcpu_device_done(struct vcpu *v)
+{
+    if (__atomic_fetch_and(&v->pause_flags, ~(uint32_t)VPF_DEVICE, __ATOMIC_SEQ_CST) & VPF_DEVICE)
         vcpu_wake(v);
 }
 

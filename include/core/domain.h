@@ -94,6 +94,7 @@ enum vcpu_pause_flag {
     VPF_DOWN = 2,
     VPF_POLLING = 4,
     VPF_BROKEN = 8,
+    VPF_DEVICE = 16, /* in the middle of an instruction: for a device model's answer */
 };
 
 struct vcpu {

@@ -27,6 +27,7 @@ struct evtchn_domain {      /* in struct domain */
     uint32_t valid_ports;   /* [lock; read without, acquire] ports with a struct: [0, valid_ports) */
     uint32_t max_port;      /* [c] highest port number, given at creation */
     uint32_t active;        /* [lock] open ports */
+    uint32_t own;           /* [lock] those of them that are Krypton's */
     uint32_t close_next;    /* [lock] where evtchn_domain_close goes on */
     struct evtchn_fifo_domain *fifo;        /* [lock; read without, acquire] NULL: 2-level */
     uint32_t *pirq_page[EVTCHN_PIRQ_PAGES]; /* [appear once] port by PIRQ, 0 = not bound; entries: lock */
@@ -62,6 +63,14 @@ bool evtchn_is_pending(struct domain *d, port_t port, bool *valid);
 int must_check evtchn_alloc_unbound(struct domain *d, did_t remote, port_t *out);
 /* The far side of `port` (which d owns) as a hypercall of d would: EVTCHNOP_send. */
 int must_check evtchn_send(struct domain *d, port_t port);
+/*
+ * A port of d at which Krypton itself is this end, not the guest: to be bound by `remote`. Nothing that the guest does reaches it. What
+ * the far side rings ends the wait of vCPU `vcpu` for a device (vcpu_device_done); evtchn_own_send rings the far side.
+ */
+int must_check evtchn_own_open(struct domain *d, did_t remote, unsigned vcpu, port_t *out);
+void evtchn_own_send(struct domain *d, port_t port);
+void evtchn_own_close(struct domain *d, port_t port); /* also if it has gone with a dying d */
+
 /* The vCPU has events that it did not see (used when its callback becomes deliverable): sets upcall_pending,
  * unblocks, kicks. */
 void vcpu_mark_events_pending(struct vcpu *v);

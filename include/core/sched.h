@@ -34,6 +34,10 @@ void vcpu_sleep_sync(struct vcpu *v); /* returns when v's state is saved; never 
 /* The caller's vCPU: block unless events are pending; yield. Take effect on the way back to the guest. */
 void vcpu_block(struct vcpu *v);
 void vcpu_unblock(struct vcpu *v); /* clears BLOCKED / POLLING and wakes */
+/* The caller's vCPU waits for a device model, whatever events come: begin, look whether the answer has come, and if so end; else it
+ * sleeps on its way to the guest. End: from any context. */
+void vcpu_device_wait(struct vcpu *v);
+void vcpu_device_done(struct vcpu *v);
 void vcpu_yield(struct vcpu *v);
 bool vcpu_runnable(const struct vcpu *v);
 /* Events for v: if it runs on another CPU, make that CPU look (IPI). Interrupt-safe. */

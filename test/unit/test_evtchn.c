@@ -773,6 +773,59 @@ static void model(void **state)
     evtchn_dump();
 }
 
+/* --- ports at which Krypton itself is one end --- */
+
+static bool waits(const struct vcpu *v)
+{
+    return v->pause_flags & VPF_DEVICE;
+}
+
+static void krypton_own(void **state)
+{
+    struct evtchn_status s;
+    port_t own;
+    long far;
+
+    assert_int_equal(evtchn_own_open(db, da->id, 1, &own), 0);
+    assert_int_equal(interdomain(db, DOMID_SELF, own.v), -EINVAL);
+    far = interdomain(da, 2, own.v);
+    assert_true(far > 0);
+    consume2(da, 0);
+    evtchn_own_send(db, own);
+    assert_true(pending2(da, far));
+    vcpu_device_wait(db->vcpu[1]);
+    vcpu_device_wait(db->vcpu[2]);
+    assert_false(vcpu_runnable(db->vcpu[1]));
+    assert_int_equal(send_port(da, far), 0);
+    assert_true(!waits(db->vcpu[1]) && waits(db->vcpu[2]));
+    assert_int_equal(send_port(da, far), 0); /* nobody waits */
+    vcpu_device_done(db->vcpu[2]);
+    assert_true(!pending2(db, own.v) && !db->vcpu[1]->info->evtchn_upcall_pending);
+
+    /* What the guest tries to do with it. */
+    consume2(da, 0);
+    assert_int_equal(send_port(db, own.v), -EINVAL);
+    assert_int_equal(unmask_port(db, own.v), -EINVAL);
+    assert_int_equal(rebind(db, own.v, 0), -EINVAL);
+    assert_int_equal(close_port(db, own.v), -EINVAL);
+    assert_int_equal(status(db, DOMID_SELF, own.v, &s), -EACCES);
+    assert_int_equal(reset(db, DOMID_SELF), 0);
+    assert_false(pending2(da, far));
+    assert_int_equal(status(da, DOMID_SELF, far, &s), 0);
+    assert_int_equal(s.status, EVTCHNSTAT_interdomain);
+
+    /* The far side comes and goes. */
+    assert_int_equal(close_port(da, far), 0);
+    evtchn_own_send(db, own); /* to nobody */
+    far = interdomain(da, 2, own.v);
+    assert_true(far > 0);
+    evtchn_own_close(db, own);
+    evtchn_own_close(db, own);
+    assert_int_equal(db->evtchn.own, 0);
+    assert_int_equal(send_port(da, far), 0);                   /* unbound: swallowed */
+    assert_int_equal(evtchn_own_open(db, da->id, 0, &own), 0); /* closed with its domain */
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -795,6 +848,7 @@ int main(void)
         T(fifo_polling_before_the_page),
         T(fifo_many_ports_and_reset),
         T(fifo_hostile),
+        T(krypton_own),
         T(model),
     };
 
