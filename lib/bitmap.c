@@ -5,7 +5,7 @@
 static size_t next_bit(const uint64_t *map, size_t bits, size_t from, uint64_t flip)
 {
     while (from < bits) {
-        uint64_t w = (map[from / 64] ^ flip) >> (from % 64);
+        uint64_t w = (__atomic_load_n(&map[from / 64], __ATOMIC_ACQUIRE) ^ flip) >> (from % 64);
 
         if (w) {
             from += (size_t)__builtin_ctzll(w);

@@ -33,6 +33,7 @@
 #include "arch/guest_ops.h"
 #include "arch/mem.h"
 #include "arch/time.h"
+#include "lib/bitmap.h"
 #include "lib/string.h"
 
 #define BUCKETS 64u
@@ -86,25 +87,14 @@ void domain_put(struct domain *d)
     BUG_ON(old <= 1); /* the publication's own is not put */
 }
 
-static unsigned next_bit(const uint64_t *map, unsigned bits, unsigned from)
-{
-    for (; from < bits; from = (from / 64 + 1) * 64) {
-        uint64_t w = __atomic_load_n(&map[from / 64], __ATOMIC_ACQUIRE) & ~0ull << (from % 64);
-
-        if (w)
-            return MIN(bits, from / 64 * 64 + (unsigned)__builtin_ctzll(w));
-    }
-    return bits;
-}
-
 /* The first id from n on that a domain has, or is about to have. */
 static unsigned next_used(unsigned n)
 {
-    for (unsigned i = n / 64; (i = next_bit(ids_words, ID_WORDS, i)) < ID_WORDS; i++) {
-        unsigned end = (i + 1) * 64, used = next_bit(ids_used, end, MAX(n, i * 64));
+    for (size_t i = n / 64; (i = bitmap_next(ids_words, ID_WORDS, i)) < ID_WORDS; i++) {
+        size_t end = (i + 1) * 64, used = bitmap_next(ids_used, end, MAX(n, i * 64));
 
         if (used < end)
-            return used;
+            return (unsigned)used;
     }
     return DOMID_FIRST_RESERVED;
 }

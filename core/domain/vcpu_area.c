@@ -45,7 +45,7 @@ void vcpu_info_release(struct vcpu *v)
 
     if (mfn_eq(m, INVALID_MFN))
         return;
-    v->info = vcpu_info_default(v);
+    __atomic_store_n(&v->info, vcpu_info_default(v), __ATOMIC_RELEASE);
     v->info_mfn = INVALID_MFN;
     arch_grant_unpin(m, false);
 }
@@ -65,6 +65,16 @@ static int info_check(const struct vcpu *v, const struct vcpu *caller,
     return 0;
 }
 
+/* Senders and the guest write to both: word by word, so that none of it is torn. */
+static void info_copy(struct vcpu_info *to, const struct vcpu_info *from)
+{
+    const uint64_t *f = (const uint64_t *)(const void *)from;
+    uint64_t *t = (uint64_t *)(void *)to;
+
+    for (unsigned i = 0; i < sizeof(*to) / sizeof(*t); i++)
+        __atomic_store_n(&t[i], __atomic_load_n(&f[i], __ATOMIC_RELAXED), __ATOMIC_RELAXED);
+}
+
 static int info_register(struct vcpu *v, const struct vcpu *caller, const struct vcpu_register_vcpu_info *a)
 {
     struct vcpu_info *to;
@@ -76,7 +86,7 @@ static int info_register(struct vcpu *v, const struct vcpu *caller, const struct
     if (r)
         return r;
     to = (struct vcpu_info *)((char *)arch_frame_va(m) + a->offset);
-    *to = *v->info;
+    info_copy(to, v->info);
     v->info_mfn = m;
     __atomic_store_n(&v->info, to, __ATOMIC_SEQ_CST);
     return 0;

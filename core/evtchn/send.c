@@ -12,7 +12,7 @@
 
 void vcpu_mark_events_pending(struct vcpu *v)
 {
-    if (__atomic_exchange_n(&v->info->evtchn_upcall_pending, 1, __ATOMIC_SEQ_CST))
+    if (__atomic_exchange_n(&vcpu_info_get(v)->evtchn_upcall_pending, 1, __ATOMIC_SEQ_CST))
         return;
     vcpu_unblock(v);
     vcpu_kick(v);
@@ -63,7 +63,7 @@ static void select_word(struct domain *d, const struct evtchn *c, uint32_t port)
 {
     struct vcpu *v = domain_vcpu(d, __atomic_load_n(&c->notify_vcpu, __ATOMIC_RELAXED));
 
-    if (v && !shared_set64(&v->info->evtchn_pending_sel, port / 64))
+    if (v && !shared_set64(&vcpu_info_get(v)->evtchn_pending_sel, port / 64))
         vcpu_mark_events_pending(v);
 }
 

@@ -109,7 +109,8 @@ static int poll_look(const struct vcpu *v, const evtchn_port_t *port, unsigned n
 {
     bool valid;
 
-    if (__atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_SEQ_CST) && !v->info->evtchn_upcall_mask)
+    if (__atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_SEQ_CST) &&
+        !__atomic_load_n(&v->info->evtchn_upcall_mask, __ATOMIC_RELAXED))
         return 1;
     for (unsigned i = 0; i < n; i++) {
         bool pending = evtchn_is_pending(v->domain, PORT(port[i]), &valid);

@@ -170,7 +170,7 @@ void vcpu_sleep_sync(struct vcpu *v)
 void vcpu_block(struct vcpu *v)
 {
     trace(TRC_SCHED_BLOCK, v->domain->id.v, v->id);
-    v->info->evtchn_upcall_mask = 0;
+    __atomic_store_n(&v->info->evtchn_upcall_mask, 0, __ATOMIC_RELAXED);
     __atomic_fetch_or(&v->pause_flags, VPF_BLOCKED, __ATOMIC_SEQ_CST);
     /* Whoever sends an event from here on sees BLOCKED; what was sent before is seen here. */
     if (__atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_SEQ_CST) ||

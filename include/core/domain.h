@@ -109,8 +109,9 @@ struct vcpu {
     bool polling_any;      /* poll on several ports */
     port_t poll_port;
 
-    struct vcpu_info *info; /* [d] in shared_info, or where it was registered; never NULL for a guest */
-    mfn_t info_mfn;         /* referenced frame when registered, else INVALID_MFN */
+    /* [d], read by senders without it: vcpu_info_get. In shared_info, or where it was registered; never NULL for a guest. */
+    struct vcpu_info *info;
+    mfn_t info_mfn;                 /* referenced frame when registered, else INVALID_MFN */
     struct vcpu_info *private_info; /* [c] for ids beyond the shared page, until one is registered */
     struct evtchn_vcpu evtchn;
 
@@ -128,6 +129,12 @@ struct vcpu {
     bool pin_override;                           /* [v] */
     struct sched_unit *sched;                    /* [c] the policy's */
 };
+
+/* For others than v itself: it may be registered elsewhere meanwhile; whoever still writes to the old place is made up for. */
+static inline struct vcpu_info *vcpu_info_get(const struct vcpu *v)
+{
+    return __atomic_load_n(&v->info, __ATOMIC_ACQUIRE);
+}
 
 static inline bool domain_is_dying(const struct domain *d)
 {

@@ -21,7 +21,8 @@ static inline void bitmap_clear(uint64_t *map, size_t bit)
 {
     map[bit / 64] &= ~(1ull << (bit % 64));
 }
-/* First set / clear bit >= from, or `bits` when there is none. */
+/* First set / clear bit >= from, or `bits` when there is none. Words are read atomically: also for maps that others change with
+ * atomic operations. */
 size_t bitmap_next(const uint64_t *map, size_t bits, size_t from);
 size_t bitmap_next_clear(const uint64_t *map, size_t bits, size_t from);
 /* Sets / clears bits [from, from + n). */

@@ -11,7 +11,7 @@ static bool fatal(const struct step *s, unsigned nr, uint64_t a0)
     if (s->g != &guests[0])
         return false;
     return (nr == __HYPERVISOR_sched_op || nr == __HYPERVISOR_sched_op_compat || nr == __HYPERVISOR_iret) ||
-           (nr == __HYPERVISOR_vcpu_op && (uint32_t)a0 == VCPUOP_down);
+           (nr == __HYPERVISOR_vcpu_op && (uint32_t)a0 == VCPUOP_down) || nr == __HYPERVISOR_multicall;
 }
 
 static uint64_t argument(struct step *s)

@@ -76,6 +76,17 @@ static void op_close(struct step *s)
     (void)evtchn(s, EVTCHNOP_close, a);
 }
 
+/* A domain may let its event words, its queues' heads and its vCPUs' records be the same memory. */
+static bool words_overlap(const struct domain *d)
+{
+    const struct evtchn_fifo_domain *f = d->evtchn.fifo;
+
+    for (uint32_t i = 0; f && i < f->pages; i++)
+        for_each_vcpu(d, v) if (mfn_eq(v->info_mfn, f->mfn[i]) ||
+                                (v->evtchn.fifo && mfn_eq(v->evtchn.fifo->mfn, f->mfn[i]))) return true;
+    return false;
+}
+
 /* After a send the far end is pending, whatever way it is told. */
 static void op_send(struct step *s)
 {
@@ -87,7 +98,8 @@ static void op_send(struct step *s)
     c = evtchn_find(s->g->d, a->port);
     if (fuzz_flip_copy || fuzz_fail_copy || evtchn(s, EVTCHNOP_send, a) || !c || c->state != EVT_INTERDOMAIN)
         return;
-    if (!evtchn_is_pending(c->remote, PORT(c->remote_port), &valid) && !guest_scribbled)
+    if (!evtchn_is_pending(c->remote, PORT(c->remote_port), &valid) && !guest_scribbled &&
+        !words_overlap(c->remote))
         panic("an event was sent and the far end is not pending");
 }
 
@@ -125,6 +137,7 @@ static void op_init_control(struct step *s)
                                       .offset =
                                           in_u8(s->in) < 240 ? in_u8(s->in) * 8u : (uint32_t)in_number(s->in),
                                       .vcpu = in_u8(s->in) & 15 ? s->v->id : in_u8(s->in)};
+    may_write(a->control_gfn);
     (void)evtchn(s, EVTCHNOP_init_control, a);
 }
 
@@ -133,6 +146,7 @@ static void op_expand_array(struct step *s)
     struct evtchn_expand_array *a = arg_alloc(sizeof(*a));
 
     a->array_gfn = pick_frame(s);
+    may_write(a->array_gfn);
     (void)evtchn(s, EVTCHNOP_expand_array, a);
 }
 

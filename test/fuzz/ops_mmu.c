@@ -52,7 +52,11 @@ static void op_mmu_update(struct step *s)
         u[i].val = pick_entry(s, level);
         may_write(m);
     }
-    (void)call_n(s, __HYPERVISOR_mmu_update, u, in_u8(s->in) == 255 ? in_u32(s->in) : n, 0, foreign(s));
+    if (in_u8(s->in) == 255) {
+        n = in_u32(s->in);
+        guest_scribbled = true; /* requests that nobody wrote */
+    }
+    (void)call_n(s, __HYPERVISOR_mmu_update, u, n, 0, foreign(s));
 }
 
 static void op_va_mapping(struct step *s)

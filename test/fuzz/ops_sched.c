@@ -96,6 +96,7 @@ static void op_register(struct step *s)
     case 0:
         *a = (struct vcpu_register_vcpu_info){
             .mfn = pick_frame(s), .offset = in_u8(s->in) < 240 ? in_u8(s->in) * 64u % 4096 : in_u32(s->in)};
+        may_write(a->mfn);
         (void)call_n(s, __HYPERVISOR_vcpu_op, VCPUOP_register_vcpu_info, id, a, 0);
         break;
     case 1:

@@ -80,7 +80,7 @@ static void get_registers(const struct x86_vcpu *x, struct cpu_user_regs *u)
         .fs = x->pv.fs,
         .gs = x->pv.gs,
     };
-    u->saved_upcall_mask = x->core.info->evtchn_upcall_mask;
+    u->saved_upcall_mask = __atomic_load_n(&x->core.info->evtchn_upcall_mask, __ATOMIC_RELAXED);
 }
 
 static void get_entries(const struct pv_vcpu *pv, struct vcpu_guest_context *c)
