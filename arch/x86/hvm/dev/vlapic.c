@@ -7,11 +7,13 @@
  *  1. Only bits of IRR and pending errors are set from other CPUs, atomically; everything else is changed by the vCPU itself, or while
  *     it does not run.
  *  2. A vector below 16 is never in IRR: it is an error of who sent it.
- *  3. In x2APIC mode the id is the vCPU's and LDR follows from it; base never has X2 without ON.
+ *  3. An interrupt in IRR or ISR is a level-triggered one exactly when its bit in TMR is set: its end is told to the I/O APIC.
+ *  4. In x2APIC mode the id is the vCPU's and LDR follows from it; base never has X2 without ON.
  * Locks: none.
  */
 #include "bus.h"
 #include "vlapic_private.h"
+#include "irq.h"
 #include "core/abi.h"
 #include "core/domain.h"
 #include "core/sched.h"
@@ -37,7 +39,7 @@
 #define ICR_LEVEL       (1u << 15)
 #define ICR_SHORT(x)    ((x) >> 18 & 3)
 #define ICR_BITS        0xccfffu
-enum { MODE_FIXED, MODE_LOWEST, MODE_SMI, MODE_RESERVED, MODE_NMI, MODE_INIT, MODE_STARTUP };
+enum { MODE_FIXED, MODE_LOWEST, MODE_SMI, MODE_RESERVED, MODE_NMI, MODE_INIT, MODE_STARTUP, MODE_EXTINT };
 enum { SHORT_NONE, SHORT_SELF, SHORT_ALL, SHORT_OTHERS };
 
 static bool enabled(const struct vlapic *l)
@@ -87,6 +89,11 @@ static void vector_clear(uint32_t *first, uint8_t vector)
     __atomic_fetch_and(&first[vector / 32 * REG_STEP], ~(1u << (vector % 32)), __ATOMIC_SEQ_CST);
 }
 
+static bool vector_is_set(const uint32_t *first, uint8_t vector)
+{
+    return __atomic_load_n(&first[vector / 32 * REG_STEP], __ATOMIC_RELAXED) >> (vector % 32) & 1;
+}
+
 static int vector_highest(const uint32_t *first)
 {
     for (int i = 7; i >= 0; i--) {
@@ -109,19 +116,36 @@ static void error(struct vcpu *v, uint32_t bit)
         vlapic_set_irq(v, (uint8_t)lvt);
 }
 
-void vlapic_set_irq(struct vcpu *v, uint8_t vector)
+void vlapic_wake(struct vcpu *v)
+{
+    vcpu_unblock(v);
+    vcpu_kick(v);
+}
+
+/* TMR says of each accepted interrupt whether its end is to be told (invariant 3). */
+static void accept(struct vcpu *v, uint8_t vector, bool level)
 {
     struct vlapic *l = vlapic_of(v);
+    uint32_t *tmr = reg_at(l, APIC_TMR);
 
     if (vector < FIRST_VECTOR) {
         error(v, ESR_GET_VECTOR);
         return;
     }
     /* Switched off by SVR it keeps what comes, as it does what it had. */
-    if (!(l->base & APIC_BASE_ON) || !vector_set(reg_at(l, APIC_IRR), vector))
+    if (!(l->base & APIC_BASE_ON))
         return;
-    vcpu_unblock(v);
-    vcpu_kick(v);
+    if (level)
+        (void)vector_set(tmr, vector);
+    else if (unlikely(vector_is_set(tmr, vector)))
+        vector_clear(tmr, vector);
+    if (vector_set(reg_at(l, APIC_IRR), vector))
+        vlapic_wake(v);
+}
+
+void vlapic_set_irq(struct vcpu *v, uint8_t vector)
+{
+    accept(v, vector, false);
 }
 
 static uint32_t ppr(const struct vlapic *l)
@@ -154,12 +178,16 @@ void vlapic_ack(struct vcpu *v, uint8_t vector)
     (void)vector_set(reg_at(l, APIC_ISR), vector);
 }
 
-static void eoi(struct vlapic *l)
+static void eoi(struct vcpu *v)
 {
+    struct vlapic *l = vlapic_of(v);
     int isr = vector_highest(reg_at(l, APIC_ISR));
 
-    if (isr >= 0)
-        vector_clear(reg_at(l, APIC_ISR), (uint8_t)isr);
+    if (isr < 0)
+        return;
+    vector_clear(reg_at(l, APIC_ISR), (uint8_t)isr);
+    if (unlikely(vector_is_set(reg_at(l, APIC_TMR), (uint8_t)isr)))
+        hvm_eoi_level(v->domain, (uint8_t)isr);
 }
 
 uint8_t vlapic_tpr(const struct vcpu *v)
@@ -267,6 +295,53 @@ static void send(struct vcpu *from, uint32_t icr, uint32_t dest)
     }
 }
 
+/* --- messages --- */
+
+static bool is_meant(const struct vcpu *v, const struct vlapic_message *m)
+{
+    if (m->dest == 0xff)
+        return true;
+    return m->logical ? logical_match(v, m->dest) : vlapic_id(v) == m->dest;
+}
+
+static void hand(struct vcpu *v, const struct vlapic_message *m)
+{
+    switch (m->mode) {
+    case MODE_FIXED:
+    case MODE_LOWEST:
+        accept(v, m->vector, m->level);
+        break;
+    case MODE_NMI:
+        vlapic_nmi(v);
+        break;
+    default: /* SMI, INIT: no device of ours has a use for them; ExtINT is asked for, not sent */
+        break;
+    }
+}
+
+void vlapic_message(struct domain *d, const struct vlapic_message *m)
+{
+    for (unsigned i = 0; i < d->max_vcpus; i++) {
+        struct vcpu *v = domain_vcpu(d, m->mode == MODE_LOWEST ? (m->first + i) % d->max_vcpus : i);
+
+        if (!v || !is_meant(v, m) || (m->mode == MODE_LOWEST && !enabled(vlapic_of(v))))
+            continue;
+        hand(v, m);
+        if (m->mode == MODE_LOWEST)
+            return;
+    }
+}
+
+bool vlapic_takes_extint(const struct vcpu *v)
+{
+    const struct vlapic *l = vlapic_of(v);
+    uint32_t lint0 = reg_get(l, APIC_LVT_LINT0);
+
+    if (!(l->base & APIC_BASE_ON))
+        return !v->id;
+    return !(lint0 & LVT_MASKED) && ICR_MODE(lint0) == MODE_EXTINT;
+}
+
 /* --- registers --- */
 
 static bool is_vector_register(uint32_t offset)
@@ -371,7 +446,7 @@ static void write_register(struct vcpu *v, uint32_t offset, uint32_t value)
         reg_set(l, APIC_TPR, value & 0xff);
         break;
     case APIC_EOI:
-        eoi(l);
+        eoi(v);
         break;
     case APIC_SVR:
         write_svr(l, value);

@@ -8,6 +8,7 @@
 #include "core/types.h"
 #include "core/timer.h"
 
+struct domain;
 struct vcpu;
 
 #define APIC_PAGE          0xfee00000ull
@@ -74,6 +75,17 @@ bool vlapic_owns_msr(uint32_t msr);
 
 /* An edge-triggered interrupt for v; interrupt-safe. */
 void vlapic_set_irq(struct vcpu *v, uint8_t vector);
+/* What an I/O APIC or a device sends (SDM vol. 3 11.11); interrupt-safe. */
+struct vlapic_message {
+    uint8_t dest, mode, vector;
+    bool logical, level;
+    unsigned first; /* lowest priority: the vCPU from which on one is looked for */
+};
+void vlapic_message(struct domain *d, const struct vlapic_message *m);
+/* LINT0 (or no APIC at all, on the first vCPU) leads the 8259s' interrupts to the processor. */
+bool vlapic_takes_extint(const struct vcpu *v);
+/* Something may have come for v. */
+void vlapic_wake(struct vcpu *v);
 /* The vector to be delivered now, or -1. */
 int vlapic_pending(const struct vcpu *v);
 /* It is being delivered. */
