@@ -50,7 +50,7 @@ const struct hc_op domctl_ops[] = {
     ROW(settimeoffset, domctl_settimeoffset),
     ROW(getvcpuaffinity, domctl_getvcpuaffinity),
     ROW(resumedomain, domctl_resumedomain),
-    ROW(sendtrigger, domctl_sendtrigger, .note = "NMI; the others are an HVM guest's"),
+    ROW(sendtrigger, domctl_sendtrigger, .note = "NMI; POWER and SLEEP for HVM guests"),
     ROW(subscribe, domctl_subscribe),
     ROW(gethvmcontext, arch_domctl, .note = "HEADER, CPU, LAPIC, LAPIC_REGS, MTRR; EINVAL for PV guests"),
     ROW(sethvmcontext, arch_domctl, .note = "the same"),

@@ -3,6 +3,7 @@
  * Locks: d->lock around a change of context, as VCPUOP_initialise takes it; the domain is paused meanwhile.
  */
 #include "private.h"
+#include "arch/control.h"
 #include "arch/guest_ops.h"
 #include "arch/time.h"
 #include "core/domain.h"
@@ -96,9 +97,10 @@ long domctl_sendtrigger(struct hypercall *hc)
         return arch_vcpu_nmi(v);
     case XEN_DOMCTL_SENDTRIGGER_RESET:
     case XEN_DOMCTL_SENDTRIGGER_INIT:
+        return -EINVAL; /* pins of a processor that no toolstack pulls */
     case XEN_DOMCTL_SENDTRIGGER_POWER:
     case XEN_DOMCTL_SENDTRIGGER_SLEEP:
-        return -EINVAL; /* buttons and pins that only an HVM guest has */
+        return arch_domain_button(c->d, c->op.u.sendtrigger.trigger == XEN_DOMCTL_SENDTRIGGER_SLEEP);
     }
     return -ENOSYS;
 }

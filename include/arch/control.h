@@ -21,6 +21,8 @@ int must_check arch_domain_config(const struct domctl_create *c, const struct gu
 void arch_domain_info(const struct domain *d, struct xen_domctl_getdomaininfo *info);
 /* pcitopoinfo: the NUMA node of a PCI function; XEN_INVALID_NODE_ID: not known, XEN_INVALID_DEV: nobody has reported such a function. */
 uint32_t arch_pci_node(uint16_t seg, uint8_t bus, uint8_t devfn);
+/* The button of a guest's case, power or sleep. -EINVAL: it has none. */
+int arch_domain_button(struct domain *d, bool sleep);
 /* physinfo: threads, cores, frequency, capabilities, hw_cap. */
 void arch_physinfo(struct xen_sysctl_physinfo *pi);
 

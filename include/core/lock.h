@@ -26,6 +26,7 @@ enum lock_rank {
     RANK_VMAP = 61,       /* x86: the hypervisor's own page tables; allocates frames */
     RANK_SLAB = 63,       /* the small-object allocator: may call the heap */
     RANK_IRQ_SAFE = 70,   /* from here on: may be taken in interrupt context, so always with interrupts off */
+    RANK_VBOARD = 71,     /* x86: the emulated devices of one HVM guest */
     RANK_IRQ_DESC = 72,   /* an interrupt line; delivers events */
     RANK_EVTCHN = 75,     /* struct domain.evtchn.lock; two of them: lower domain id first */
     RANK_EVTCHN_PORT = 76,  /* one port; two of them: lower domain id, then lower port first */

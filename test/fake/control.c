@@ -24,6 +24,10 @@ weak int arch_domain_config(const struct domctl_create *c, const struct guest_op
 weak void arch_domain_info(const struct domain *d, struct xen_domctl_getdomaininfo *info)
 {
 }
+weak int arch_domain_button(struct domain *d, bool sleep)
+{
+    return -EINVAL;
+}
 weak uint32_t arch_pci_node(uint16_t seg, uint8_t bus, uint8_t devfn)
 {
     return bus == 1 ? 0 : bus == 2 ? XEN_INVALID_NODE_ID : XEN_INVALID_DEV;

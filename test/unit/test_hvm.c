@@ -833,7 +833,10 @@ static void test_context_hostile(void **state)
     s.cpu_d.length--;
     assert_int_equal(put_context(&s, sizeof(s)), -EINVAL);
     s = start_record();
-    s.cpu_d.typecode = HVM_SAVE_CODE(PIT);
+    s.cpu_d.typecode = HVM_SAVE_CODE(PIT); /* of another length */
+    assert_int_equal(put_context(&s, sizeof(s)), -EINVAL);
+    s = start_record();
+    s.cpu_d.typecode = HVM_SAVE_CODE(VMCE_VCPU);
     assert_int_equal(put_context(&s, sizeof(s)), -EOPNOTSUPP);
     s = start_record();
     s.header.magic = 0;

@@ -2,8 +2,8 @@
  * HVM contexts (xen/hvm/save.h, xen/arch-x86/hvm/save.h): a domain's processors as a list of records, each behind a descriptor; HEADER
  * first, END last. domctl get/sethvmcontext and gethvmcontext_partial.
  *
- * Written: HEADER, and for each vCPU that was started CPU; for each vCPU LAPIC, LAPIC_REGS, MTRR. Records of devices that are not there
- * are refused (EOPNOTSUPP), unknown ones too (EINVAL).
+ * Written: HEADER, and for each vCPU that was started CPU; for each vCPU LAPIC, LAPIC_REGS, MTRR; what the domain's board has (dev/board.c).
+ * Records of devices that are not there are refused (EOPNOTSUPP), unknown ones too (EINVAL).
  *
  * Invariants
  *  1. A buffer is checked as a whole - every descriptor, length and instance - before its first record is applied.
@@ -11,6 +11,7 @@
  * Locks: d->lock; the domain is paused meanwhile.
  */
 #include "private.h"
+#include "dev/board.h"
 #include "dev/vlapic.h"
 #include "core/alloc.h"
 #include "core/control.h"
@@ -182,7 +183,15 @@ union record {
         struct hvm_hw_lapic_regs regs;
     } l;
     struct hvm_hw_mtrr mtrr;
+    union hvm_board_record board;
 };
+
+static void put_board(struct writer *w, const struct domain *d, union hvm_board_record *r)
+{
+    for (uint16_t type = 0; type <= HVM_SAVE_CODE_MAX; type++)
+        for (uint16_t i = 0; hvm_board_get(d, type, i, r); i++)
+            put(w, type, i, r, hvm_board_length(type));
+}
 
 static void put_all(struct writer *w, struct domain *d, union record *s)
 {
@@ -205,6 +214,7 @@ static void put_all(struct writer *w, struct domain *d, union record *s)
         mtrr_out(&s->mtrr, v);
         put(w, HVM_SAVE_CODE(MTRR), (uint16_t)v->id, &s->mtrr, sizeof(s->mtrr));
     }
+    put_board(w, d, &s->board);
     put(w, HVM_SAVE_CODE(END), 0, NULL, 0);
 }
 
@@ -294,7 +304,7 @@ static uint32_t length_of(uint16_t type)
     case HVM_SAVE_CODE(MTRR):
         return HVM_SAVE_LENGTH(MTRR);
     default:
-        return 0;
+        return hvm_board_length(type);
     }
 }
 
@@ -348,6 +358,8 @@ static int record_ok(struct domain *d, const struct hvm_save_descriptor *head, c
         return h->magic == HVM_FILE_MAGIC && h->version == HVM_FILE_VERSION ? 0 : -EINVAL;
     if (!length_of(head->typecode))
         return head->typecode > HVM_SAVE_CODE_MAX ? -EINVAL : -EOPNOTSUPP;
+    if (hvm_board_length(head->typecode))
+        return hvm_board_record_ok(d, head->typecode, head->instance, record);
     if (!v)
         return -EINVAL;
     if (head->typecode == HVM_SAVE_CODE(CPU)) {
@@ -532,7 +544,10 @@ static int apply(struct domain *d, const struct hvm_save_descriptor *head, const
     case HVM_SAVE_CODE(MTRR):
         mtrr_in(v, record);
         return 0;
+    case HVM_SAVE_CODE(HEADER):
+        return 0;
     default:
+        hvm_board_set(d, head->typecode, head->instance, record);
         return 0;
     }
 }

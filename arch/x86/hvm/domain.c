@@ -13,6 +13,7 @@
 #include "core/sched.h"
 #include "arch/cpu.h"
 #include "arch/time.h"
+#include "dev/board.h"
 #include "dev/vlapic.h"
 #include "x86/cpu.h"
 #include "x86/guest.h"
@@ -92,6 +93,11 @@ int hvm_domain_init(struct domain *d, uint32_t flags)
         return -ENOMEM;
     hvm_bus_add(d, &vlapic_device);
     hvm_bus_add(d, &text_device);
+    if (flags & XEN_X86_EMU_PIC) {
+        h->param[HVM_PARAM_HPET_ENABLED] = 1;
+        if (hvm_board_init(d))
+            return -ENOMEM;
+    }
     return p2m_domain_init(d);
 }
 
@@ -100,6 +106,7 @@ void hvm_domain_free(struct domain *d)
     if (!hvm_domain(d))
         return;
     p2m_domain_free(d);
+    hvm_board_free(d);
     mem_free(hvm_domain(d)->bus);
     mem_free(hvm_domain(d));
     x86_domain(d)->hvm = NULL;
@@ -121,6 +128,7 @@ int hvm_domain_release(struct domain *d)
         {
             stop_timers(hvm_vcpu(v));
         }
+        hvm_board_stop(d);
         pirq_domain_release(d);
         mem_free(x->e820);
         x->e820 = NULL;

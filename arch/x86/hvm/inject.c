@@ -2,12 +2,14 @@
  * What a guest is to be told: exceptions, NMIs, interrupts of its local APIC, and the callback vector of its event channels.
  *
  * Invariants
- *  1. At most one event is injected at an entry; it is taken from h->event, NMI, interrupts in this order.
+ *  1. At most one event is injected at an entry; it is taken from h->event, NMI, interrupts in this order; of interrupts, first events by
+ *     callback vector, then the 8259s, then the local APIC.
  *  2. An interrupt that was acknowledged and not delivered (the guest was left meanwhile) is delivered at the next entry.
  *  3. While something waits that the guest does not take now, its vendor's room tells when it does (watch_window).
  * Locks: none; h->event is the vCPU's own.
  */
 #include "private.h"
+#include "dev/irq.h"
 #include "dev/vlapic_private.h"
 #include "core/log.h"
 #include "core/sched.h"
@@ -101,8 +103,8 @@ bool hvm_interrupt_pending(struct vcpu *v)
 {
     struct hvm_vcpu *h = hvm_vcpu(v);
 
-    return callback_due(v) || vlapic_pending(v) >= 0 || h->event.valid || nmi_due(h) ||
-           __atomic_load_n(&h->init_pending, __ATOMIC_RELAXED);
+    return callback_due(v) || vlapic_pending(v) >= 0 || h->event.valid || nmi_due(h) || hvm_pic_pending(v) ||
+           hvm_callback_due(v) || __atomic_load_n(&h->init_pending, __ATOMIC_RELAXED);
 }
 
 void hvm_event_kick(struct vcpu *v)
@@ -118,11 +120,38 @@ static bool takes_interrupts(const struct vcpu *v)
     return (hvm_get(v, HVM_RFLAGS) & EFLAGS_IF) && !hvm_ops->shadow(v);
 }
 
+/* An interrupt that waits behind what is injected now: the guest is left again when it takes one. */
+static void watch_for_rest(struct vcpu *v)
+{
+    hvm_ops->watch_window(v, callback_due(v) || vlapic_pending(v) >= 0 || hvm_pic_pending(v));
+}
+
+/* The 8259s give a vector only when it is taken: what they choose may change until then. */
+static void deliver_extint(struct vcpu *v)
+{
+    struct hvm_event e = {.valid = true, .type = HVM_EVENT_IRQ};
+    int vector;
+
+    hvm_ops->watch_window(v, true);
+    if (!takes_interrupts(v))
+        return;
+    vector = hvm_pic_ack(v);
+    if (vector < 0)
+        return; /* withdrawn meanwhile: the window tells */
+    e.vector = (uint8_t)vector;
+    watch_for_rest(v);
+    hvm_ops->inject(v, &e);
+}
+
 static void deliver_interrupt(struct vcpu *v)
 {
     struct hvm_event e = {.valid = true, .type = HVM_EVENT_IRQ, .vector = callback_due(v)};
     int vector;
 
+    if (!e.vector && unlikely(hvm_pic_pending(v))) {
+        deliver_extint(v);
+        return;
+    }
     if (!e.vector) {
         vector = vlapic_pending(v);
         if (vector < 0) {
@@ -141,16 +170,11 @@ static void deliver_interrupt(struct vcpu *v)
     hvm_ops->inject(v, &e);
 }
 
-/* An interrupt that waits behind what is injected now: the guest is left again when it takes one. */
-static void watch_for_rest(struct vcpu *v)
-{
-    hvm_ops->watch_window(v, callback_due(v) || vlapic_pending(v) >= 0);
-}
-
 void hvm_deliver(struct vcpu *v)
 {
     struct hvm_vcpu *h = hvm_vcpu(v);
 
+    hvm_callback_follow(v);
     if (h->event.valid) {
         hvm_ops->inject(v, &h->event);
         h->event.valid = false;

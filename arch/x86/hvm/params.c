@@ -7,6 +7,7 @@
  * Locks: d->lock around param[].
  */
 #include "private.h"
+#include "dev/irq.h"
 #include "core/guest.h"
 #include "core/hypercall.h"
 #include "core/nospec.h"
@@ -51,19 +52,35 @@ static bool guest_may_get(uint32_t index)
 
 /* --- values --- */
 
-/* Only vectors: lines and PCI interrupts need an interrupt controller that is not there. */
+/* PCI: domain (16 bits), bus, device and function, INTx; only device 0-31 of bus 0 has wires. */
+static int callback_by_intx(struct domain *d, uint64_t value)
+{
+    if (value << 8 >> 24 || value & 0xfc)
+        return -EINVAL;
+    return hvm_callback_intx(d, (unsigned)(value >> 11) & 31, (unsigned)value & 3);
+}
+
+/* By a line of the interrupt controllers, or by a vector without any; 0: not at all. */
 static int set_callback(struct domain *d, uint64_t value)
 {
     struct hvm_domain *h = hvm_domain(d);
+    int r = 0;
 
-    if (!value) {
-        __atomic_store_n(&h->callback_vector, 0, __ATOMIC_RELAXED);
-        return 0;
+    if (CALLBACK_TYPE(value) != HVM_PARAM_CALLBACK_TYPE_VECTOR) {
+        if (!value)
+            hvm_callback_none(d);
+        else if (CALLBACK_TYPE(value) == HVM_PARAM_CALLBACK_TYPE_GSI)
+            r = value < 256 ? hvm_callback_gsi(d, (unsigned)value) : -EINVAL;
+        else
+            r = CALLBACK_TYPE(value) == HVM_PARAM_CALLBACK_TYPE_PCI_INTX ? callback_by_intx(d, value)
+                                                                         : -EINVAL;
+        if (!r)
+            __atomic_store_n(&h->callback_vector, 0, __ATOMIC_RELAXED);
+        return r;
     }
-    if (CALLBACK_TYPE(value) != HVM_PARAM_CALLBACK_TYPE_VECTOR)
-        return -EOPNOTSUPP;
     if (value << 8 >> 16 || (value & 0xff) < 16)
         return -EINVAL;
+    hvm_callback_none(d);
     __atomic_store_n(&h->callback_vector, (uint8_t)value, __ATOMIC_SEQ_CST);
     for_each_vcpu(d, v)
     {
@@ -257,7 +274,7 @@ static long op_get_mem_type(struct hypercall *hc)
 
 const struct hc_op hvm_op_ops[] = {
     {HVMOP_set_param, PERM_TARGET, "HVMOP_set_param", op_set_param,
-     .note = "callback by vector; nested HVM, Viridian, altp2m, MCA: 0 only"},
+     .note = "nested HVM, Viridian, altp2m, MCA: 0 only"},
     {HVMOP_get_param, PERM_TARGET, "HVMOP_get_param", op_get_param},
     {HVMOP_flush_tlbs, PERM_ANY, "HVMOP_flush_tlbs", NULL, ENOSYS, "for guests with shadow page tables"},
     {HVMOP_pagetable_dying, PERM_TARGET, "HVMOP_pagetable_dying", op_pagetable_dying,

@@ -37,8 +37,8 @@ static void reset(struct hvm_board *b)
 
 int hvm_board_init(struct domain *d)
 {
-    static const struct hvm_device *const devices[] = {&ioapic_device,    &hpet_device,      &pic_master_device,
-                                                       &pic_slave_device, &pit_device,       &rtc_device,
+    static const struct hvm_device *const devices[] = {&ioapic_device,    &hpet_device,    &pic_master_device,
+                                                       &pic_slave_device, &pit_device,     &rtc_device,
                                                        &speaker_device,   &pic_elcr_device};
     struct hvm_board *b = mem_new(struct hvm_board);
 

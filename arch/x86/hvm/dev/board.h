@@ -14,10 +14,6 @@ void hvm_board_stop(struct domain *d); /* no timer of it runs any more, nor agai
 void hvm_board_free(struct domain *d);
 void hvm_board_check(const struct domain *d);
 
-/* Buttons of the case (XEN_DOMCTL_sendtrigger). -EOPNOTSUPP: no board. */
-int hvm_power_button(struct domain *d);
-int hvm_sleep_button(struct domain *d);
-
 /* --- records of xen/arch-x86/hvm/save.h --- */
 union hvm_board_record {
     struct hvm_hw_vpic pic;

@@ -177,12 +177,13 @@ int hvm_inject_msi(struct domain *d, uint64_t address, uint32_t data)
 
     if (address >> 20 != APIC_PAGE >> 20 || !(data & 0xff))
         return -EINVAL;
-    vlapic_message(d, &(struct vlapic_message){.dest = (uint8_t)(address >> 12),
-                                               .logical = address >> 2 & 1,
-                                               .mode = data >> 8 & 7,
-                                               .vector = (uint8_t)data,
-                                               .level = data >> 15 & 1,
-                                               .first = b ? __atomic_fetch_add(&b->turn, 1, __ATOMIC_RELAXED) : 0});
+    vlapic_message(
+        d, &(struct vlapic_message){.dest = (uint8_t)(address >> 12),
+                                    .logical = address >> 2 & 1,
+                                    .mode = data >> 8 & 7,
+                                    .vector = (uint8_t)data,
+                                    .level = data >> 15 & 1,
+                                    .first = b ? __atomic_fetch_add(&b->turn, 1, __ATOMIC_RELAXED) : 0});
     return 0;
 }
 

@@ -160,7 +160,7 @@ bool hpet_legacy(const struct hvm_board *b);
 
 #define PM_DEVICES 4u
 extern const struct hvm_device pm_devices[PM_DEVICES];
-extern const struct hvm_device pic_master_device, pic_slave_device, pic_elcr_device, ioapic_device, pit_device, speaker_device,
-    rtc_device, hpet_device;
+extern const struct hvm_device pic_master_device, pic_slave_device, pic_elcr_device, ioapic_device,
+    pit_device, speaker_device, rtc_device, hpet_device;
 
 #endif

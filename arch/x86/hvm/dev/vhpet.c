@@ -163,6 +163,20 @@ static uint64_t read_register(struct hvm_board *b, unsigned offset)
     }
 }
 
+/* The rest of a register of which a half is written. */
+static uint64_t old_value(struct hvm_board *b, unsigned offset)
+{
+    const struct hvm_hw_hpet *h = &b->hpet.hw;
+    unsigned n = (offset - REG_TIMERS) / 0x20;
+
+    if (offset == REG_STATUS)
+        return 0; /* ones clear */
+    if (offset >= REG_TIMERS && n < HPET_TIMER_NUM && (offset & 0x18) == 8 &&
+        h->timers[n].config & T_PERIODIC)
+        return h->period[n];
+    return read_register(b, offset);
+}
+
 static void write_config(struct hvm_board *b, uint64_t value)
 {
     struct hvm_hw_hpet *h = &b->hpet.hw;
@@ -235,19 +249,14 @@ static bool hpet_access(struct vcpu *v, struct hvm_access *a)
     unsigned offset = (unsigned)(a->address & 0x3ff), at = offset & ~7u, shift = (offset & 4) * 8;
     bool bad = a->bytes < 4 || offset & (a->bytes - 1u);
     unsigned long flags;
-    uint64_t old;
 
     if (!hvm_domain(v->domain)->param[HVM_PARAM_HPET_ENABLED])
         return false;
     flags = board_lock(b);
-    old = bad ? 0 : read_register(b, at);
-    if (!a->write) {
-        a->value = old >> shift;
-    } else if (!bad) {
-        if (at == REG_STATUS)
-            old = 0; /* ones clear: the other half has none */
-        write_register(b, at, (old & ~(hvm_mask(a->bytes) << shift)) | a->value << shift);
-    }
+    if (!a->write)
+        a->value = bad ? 0 : read_register(b, at) >> shift;
+    else if (!bad)
+        write_register(b, at, (old_value(b, at) & ~(hvm_mask(a->bytes) << shift)) | a->value << shift);
     board_unlock(b, flags);
     return true;
 }

@@ -9,18 +9,18 @@
 #include "platform.h"
 #include "vlapic.h"
 
-#define IOAPIC_BASE    0xfec00000ull
-#define OFFSET_SELECT  0x00u
-#define OFFSET_WINDOW  0x10u
-#define REG_ID         0x00u
-#define REG_VERSION    0x01u
+#define IOAPIC_BASE     0xfec00000ull
+#define OFFSET_SELECT   0x00u
+#define OFFSET_WINDOW   0x10u
+#define REG_ID          0x00u
+#define REG_VERSION     0x01u
 #define REG_ARBITRATION 0x02u
-#define REG_TABLE      0x10u
-#define VERSION        (0x11u | (GSIS - 1) << 16)
+#define REG_TABLE       0x10u
+#define VERSION         (0x11u | (GSIS - 1) << 16)
 
 /* Of the lower word: delivery_status and remote_irr are the chip's. */
-#define LOW_WRITABLE   0x0001afffu
-#define MODE_EXTINT    7u
+#define LOW_WRITABLE    0x0001afffu
+#define MODE_EXTINT     7u
 
 static void send(struct hvm_board *b, unsigned pin)
 {
@@ -149,7 +149,8 @@ static bool ioapic_access(struct vcpu *v, struct hvm_access *a)
     return true;
 }
 
-const struct hvm_device ioapic_device = {"IOAPIC", HVM_MEMORY, IOAPIC_BASE, IOAPIC_BASE + 0xff, ioapic_access};
+const struct hvm_device ioapic_device = {"IOAPIC", HVM_MEMORY, IOAPIC_BASE, IOAPIC_BASE + 0xff,
+                                         ioapic_access};
 
 void ioapic_reset(struct hvm_board *b)
 {

@@ -12,12 +12,12 @@
  */
 #include "platform.h"
 
-#define HZ            1193182ull
-#define PORT_FIRST    0x40u
-#define PORT_COMMAND  3u
-#define SPEAKER       0x61u
-#define READ_BACK     3u
-#define REFRESH_NS    15000u
+#define HZ           1193182ull
+#define PORT_FIRST   0x40u
+#define PORT_COMMAND 3u
+#define SPEAKER      0x61u
+#define READ_BACK    3u
+#define REFRESH_NS   15000u
 enum { ACCESS_LATCH, ACCESS_LOW, ACCESS_HIGH, ACCESS_BOTH, ACCESS_BOTH_HIGH };
 
 static uint64_t elapsed(const struct hvm_board *b, unsigned n)

@@ -96,8 +96,14 @@ static bool timer_access(struct vcpu *v, struct hvm_access *a)
     return true;
 }
 
-#define EVENT(at) {"PM1a", HVM_PORT, at, at + 3, event_access}
-#define TIMER(at) {"PM timer", HVM_PORT, at + TIMER_AT, at + TIMER_AT + 3, timer_access}
+#define EVENT(at)                                                                                            \
+    {                                                                                                        \
+        "PM1a", HVM_PORT, at, at + 3, event_access                                                           \
+    }
+#define TIMER(at)                                                                                            \
+    {                                                                                                        \
+        "PM timer", HVM_PORT, at + TIMER_AT, at + TIMER_AT + 3, timer_access                                 \
+    }
 const struct hvm_device pm_devices[PM_DEVICES] = {TIMER(EVENT_NEW), TIMER(EVENT_OLD), EVENT(EVENT_NEW),
                                                   EVENT(EVENT_OLD)};
 

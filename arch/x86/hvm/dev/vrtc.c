@@ -14,20 +14,20 @@
 #define PORT_INDEX 0x70u
 #define LINE       8u
 enum { SEC, SEC_ALARM, MIN_, MIN_ALARM, HOUR, HOUR_ALARM, WEEKDAY, DAY, MONTH, YEAR, A, B, C, D };
-#define A_UIP      0x80
-#define A_RATE     0x0f
-#define B_SET      0x80
-#define B_BINARY   0x04
-#define B_24H      0x02
-#define FLAG_PF    0x40
-#define FLAG_AF    0x20
-#define FLAG_UF    0x10
-#define C_IRQ      0x80
-#define D_VALID    0x80
-#define PM         0x80
-#define ANY        0xc0 /* an alarm register that matches always */
-#define UPDATE_NS  244000u
-#define DAY_S      86400u
+#define A_UIP     0x80
+#define A_RATE    0x0f
+#define B_SET     0x80
+#define B_BINARY  0x04
+#define B_24H     0x02
+#define FLAG_PF   0x40
+#define FLAG_AF   0x20
+#define FLAG_UF   0x10
+#define C_IRQ     0x80
+#define D_VALID   0x80
+#define PM        0x80
+#define ANY       0xc0 /* an alarm register that matches always */
+#define UPDATE_NS 244000u
+#define DAY_S     86400u
 
 static uint8_t *reg(struct hvm_board *b, unsigned n)
 {
@@ -131,7 +131,8 @@ static void registers_to_time(struct hvm_board *b)
 {
     unsigned year = decode(b, *reg(b, YEAR)) % 100, month = decode(b, *reg(b, MONTH)) % 13;
     uint32_t ns;
-    int64_t sec = days_of(year + (year < 70 ? 2000 : 1900), month ? month : 1, decode(b, *reg(b, DAY))) - EPOCH;
+    int64_t sec =
+        days_of(year + (year < 70 ? 2000 : 1900), month ? month : 1, decode(b, *reg(b, DAY))) - EPOCH;
 
     sec = sec * DAY_S + decode_hour(b, *reg(b, HOUR)) * 3600 + decode(b, *reg(b, MIN_)) * 60 +
           decode(b, *reg(b, SEC));

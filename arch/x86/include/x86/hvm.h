@@ -39,6 +39,7 @@ struct hvm_domain {
     uint64_t param[HVM_PARAMS]; /* [d] xen/hvm/params.h; read without */
     uint8_t callback_vector;    /* [a] 0: none */
     uint32_t emulation_flags;   /* [c] XEN_X86_EMU_* */
+    struct hvm_board *board;    /* [c] hvm/dev/board.c; NULL: no emulated devices but local APICs (PVH) */
     struct hvm_bus *bus;        /* [c] Krypton's own devices: hvm/dev/bus.h */
     uint32_t p2m_epoch;         /* [a] counts flushes of the p2m: ASIDs of an older one are not used again */
 };
@@ -93,6 +94,10 @@ extern const unsigned hvm_op_op_count;
 /* domctl on translated domains: hvm/context.c, hvm/domain.c. */
 struct domctl;
 long hvm_domctl(struct domctl *c);
+
+/* Buttons of a guest's case. -EOPNOTSUPP: it has none. */
+int hvm_power_button(struct domain *d);
+int hvm_sleep_button(struct domain *d);
 
 extern const struct guest_ops hvm_guest_ops;
 
