@@ -13,6 +13,8 @@ enum lock_rank {
     RANK_DOMAIN_LIST = 20, /* the list of domains */
     RANK_DOMAIN = 30,      /* struct domain.lock: lifecycle, vCPU set-up */
     RANK_CPUPOOL = 35,     /* which CPUs and domains are in which pool; before run queues */
+    RANK_IOREQ = 37,       /* x86: a domain's ioreq servers, changed while it is paused */
+    RANK_IOREQ_RING = 38,  /* the ring of one of them */
     RANK_GRANT = 40,       /* struct grant_table.lock; two of them: lower domain id first */
     RANK_GRANT_ENTRY = 42, /* one active grant entry, inside its table's lock */
     RANK_MAPTRACK = 45,

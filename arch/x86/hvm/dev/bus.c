@@ -17,6 +17,16 @@ void hvm_bus_add(struct domain *d, const struct hvm_device *dev)
     b->device[b->count++] = dev;
 }
 
+bool hvm_bus_near(const struct domain *d, enum hvm_space space, uint64_t first, uint64_t last)
+{
+    const struct hvm_bus *b = hvm_domain(d)->bus;
+
+    for (unsigned i = 0; i < b->count; i++)
+        if (b->device[i]->space == space && b->device[i]->first <= last && first <= b->device[i]->last)
+            return true;
+    return false;
+}
+
 bool hvm_bus_access(struct vcpu *v, struct hvm_access *a)
 {
     const struct hvm_bus *b = hvm_domain(v->domain)->bus;

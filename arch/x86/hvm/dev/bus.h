@@ -19,6 +19,9 @@ struct hvm_access {
     uint8_t space;    /* enum hvm_space */
     uint8_t bytes;    /* 1, 2, 4, 8; ports 1, 2, 4 */
     bool write;
+    /* Only for device models: so many at once, at a port or at memory addresses going up or down. */
+    bool down, pointer; /* pointer: value is the guest-physical address where the data are or go to */
+    uint32_t count;     /* 0 is taken as 1 */
 };
 
 struct hvm_device {
@@ -37,6 +40,8 @@ struct hvm_bus { /* in struct hvm_domain */
 
 /* While the domain is being made. Panics when the table is full: it is as long as Krypton has devices. */
 void hvm_bus_add(struct domain *d, const struct hvm_device *dev);
+/* Could a device of Krypton's be asked for one of these addresses? */
+bool hvm_bus_near(const struct domain *d, enum hvm_space space, uint64_t first, uint64_t last);
 /* False: no device of Krypton's is there. */
 bool hvm_bus_access(struct vcpu *v, struct hvm_access *a);
 

@@ -10,6 +10,8 @@
 struct svm_vcpu;
 struct vlapic;
 struct hvm_bus;
+struct hvm_io;
+struct hvm_ioreq;
 struct hvm_ops;
 
 /* Registers of segments, in the processor's order of numbers. */
@@ -41,6 +43,7 @@ struct hvm_domain {
     uint32_t emulation_flags;   /* [c] XEN_X86_EMU_* */
     struct hvm_board *board;    /* [c] hvm/dev/board.c; NULL: no emulated devices but local APICs (PVH) */
     struct hvm_bus *bus;        /* [c] Krypton's own devices: hvm/dev/bus.h */
+    struct hvm_ioreq *ioreq;    /* [appear once] device models: hvm/dev/ioreq.h */
     uint32_t p2m_epoch;         /* [a] counts flushes of the p2m: ASIDs of an older one are not used again */
 };
 
@@ -56,6 +59,7 @@ struct hvm_event {
 struct hvm_vcpu {
     struct svm_vcpu *svm;                            /* [c] the vendor's */
     struct vlapic *vlapic;                           /* [c] */
+    struct hvm_io *io;                               /* [c] what it has under way with device models */
     struct hvm_event event;                          /* [v] */
     uint8_t upcall_vector;                           /* [a] HVMOP_set_evtchn_upcall_vector; 0: none */
     bool nmi_pending;                                /* [a] */
