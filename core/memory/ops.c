@@ -399,6 +399,6 @@ const struct hc_op memory_ops[] = {
     ROW(reserved_device_memory_map, PERM_CONTROL, op_reserved_map,
         .note = "none: no IOMMU is driven, no device is given away"),
     ROW(acquire_resource, PERM_CONTROL, memory_acquire_resource,
-        .note = "grant tables; EOPNOTSUPP for other types"),
+        .note = "grant tables, ioreq servers; EOPNOTSUPP for other types"),
 };
 const unsigned memory_op_count = ARRAY_SIZE(memory_ops);

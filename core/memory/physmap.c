@@ -87,6 +87,11 @@ static int add_one(struct domain *d, unsigned space, uint64_t idx, gfn_t g)
     return rc;
 }
 
+int memory_relocate(struct domain *d, gfn_t from, gfn_t to)
+{
+    return add_one(d, XENMAPSPACE_gmfn_range, from.n, to);
+}
+
 /* Another domain's frame; the caller has been found to have a say in both domains. */
 static int add_foreign(struct domain *d, struct domain *from, uint64_t idx, gfn_t g)
 {
@@ -258,6 +263,35 @@ static long grant_frames_out(struct hypercall *hc, struct domain *d, struct xen_
     return 0;
 }
 
+/* Ask first with no list: how many frames. */
+static long acquire_of_arch(struct hypercall *hc, struct domain *d, struct xen_mem_acquire_resource *r)
+{
+    uint32_t n = arch_resource_frames(d, r->type);
+
+    if (!n)
+        return -EINVAL;
+    if (!HANDLE(r->frame_list).a)
+        return r->nr_frames
+                   ? -EINVAL
+                   : guest_write(hc->caller,
+                                 GVA(hc->arg[1] + offsetof(struct xen_mem_acquire_resource, nr_frames)), &n,
+                                 sizeof(n));
+    if (r->frame >= n || r->nr_frames > n - r->frame)
+        return -EINVAL;
+    for (uint64_t i = 0; i < r->nr_frames; i++) {
+        uint64_t number;
+        mfn_t m;
+        int rc = arch_resource_frame(d, r->type, r->id, r->frame + i, &m);
+
+        number = m.n;
+        if (!rc)
+            rc = guest_write_at(hc->caller, HANDLE(r->frame_list), i, &number, sizeof(number));
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
 static long acquire_grant_table(struct hypercall *hc, struct domain *d, struct xen_mem_acquire_resource *r)
 {
     bool status = r->id == XENMEM_resource_grant_table_id_status;
@@ -285,13 +319,19 @@ long memory_acquire_resource(struct hypercall *hc)
         return -EFAULT;
     if (r.pad || hc->arg[0] >> MEMOP_EXTENT_SHIFT > r.nr_frames)
         return -EINVAL;
-    if (r.type != XENMEM_resource_grant_table || hc->caller->domain->ops->translated)
+    if ((r.type != XENMEM_resource_grant_table && r.type != XENMEM_resource_ioreq_server) ||
+        hc->caller->domain->ops->translated)
         return -EOPNOTSUPP;
     rc = hc_target(hc, DID(r.domid), &d);
     if (rc)
         return rc;
     /* One's own resources are reached by other ways. */
-    rc = d == hc->caller->domain ? -EPERM : acquire_grant_table(hc, d, &r);
+    if (d == hc->caller->domain)
+        rc = -EPERM;
+    else if (r.type == XENMEM_resource_grant_table)
+        rc = acquire_grant_table(hc, d, &r);
+    else
+        rc = acquire_of_arch(hc, d, &r);
     domain_put(d);
     return rc;
 }

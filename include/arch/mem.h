@@ -49,6 +49,9 @@ void arch_pod_info(struct domain *d, uint64_t *cached, uint64_t *entries);
 gfn_t arch_gfn_highest(struct domain *d);
 /* Where tools find the shared info page of d: PV = its machine frame. */
 gfn_t arch_shared_info_gfn(struct domain *d);
+/* XENMEM_acquire_resource of a type that only the architecture has: how many frames there are of each (0: none), and one of them. */
+uint32_t arch_resource_frames(struct domain *d, unsigned type);
+int must_check arch_resource_frame(struct domain *d, unsigned type, uint32_t id, uint64_t index, mfn_t *m);
 /* XENMEM_* operations that only the architecture can answer (memory maps, the M2P); rows in core/memory/ops.c. */
 long arch_memory_op(struct hypercall *hc);
 

@@ -8,6 +8,10 @@
  * headers. */
 #define MEMOP_EXTENT_SHIFT 6
 
+struct domain;
+/* What is at `from` of a translated domain moves to `to`, as XENMAPSPACE_gmfn has it. */
+int must_check memory_relocate(struct domain *d, gfn_t from, gfn_t to);
+
 extern const struct hc_op memory_ops[];
 extern const unsigned memory_op_count;
 

@@ -342,6 +342,15 @@ weak gfn_t arch_gfn_highest(struct domain *d)
 weak void arch_frame_written(struct domain *d, mfn_t m)
 {
 }
+weak uint32_t arch_resource_frames(struct domain *d, unsigned type)
+{
+    return 0;
+}
+weak int arch_resource_frame(struct domain *d, unsigned type, uint32_t id, uint64_t index, mfn_t *m)
+{
+    *m = INVALID_MFN;
+    return -EINVAL;
+}
 weak int arch_pod_mark(struct domain *d, gfn_t g, unsigned order)
 {
     return -EOPNOTSUPP;

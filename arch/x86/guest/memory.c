@@ -8,6 +8,7 @@
 #include "arch/mem.h"
 #include "core/abi.h"
 #include "core/frame.h"
+#include "x86/hvm.h"
 #include "x86/mm.h"
 #include "x86/p2m.h"
 #include "x86/pv.h"
@@ -132,6 +133,17 @@ void arch_pod_info(struct domain *d, uint64_t *cached, uint64_t *entries)
 {
     *cached = translated(d) ? p2m_pod_cached(d) : 0;
     *entries = translated(d) ? p2m_pod_entries(d) : 0;
+}
+
+/* Pages of ioreq servers: hvm/dev/ioreq_server.c. */
+uint32_t arch_resource_frames(struct domain *d, unsigned type)
+{
+    return translated(d) && type == XENMEM_resource_ioreq_server ? 2 : 0;
+}
+
+int arch_resource_frame(struct domain *d, unsigned type, uint32_t id, uint64_t index, mfn_t *m)
+{
+    return hvm_resource_frame(d, id, index, m);
 }
 
 /* A PV guest says itself in shared_info how far its own numbering goes. */

@@ -8,17 +8,160 @@
  * Invariants
  *  1. A handler that runs again makes the same accesses as before, in the same order: those that were done already get the answer they
  *     had, and are not made twice. If it makes others (the guest has changed its tables meanwhile), they are new ones.
+ *  2. A vCPU enters the guest, and does anything else, only after the answer.
  */
 #include "private.h"
 #include "dev/bus.h"
+#include "core/sched.h"
+#include "arch/cpu.h"
+#include "lib/string.h"
+
+/* --- what was done --- */
+
+static bool same(const struct hvm_access *a, const struct hvm_access *b)
+{
+    return a->space == b->space && a->address == b->address && a->bytes == b->bytes && a->write == b->write &&
+           a->count == b->count && a->pointer == b->pointer && a->down == b->down;
+}
+
+static bool again(struct hvm_io *io, struct hvm_access *a)
+{
+    if (io->next == io->count)
+        return false;
+    if (!same(&io->done[io->next], a)) {
+        io->count = io->next;
+        return false;
+    }
+    *a = io->done[io->next++];
+    return true;
+}
+
+static void remember(struct hvm_io *io, const struct hvm_access *a)
+{
+    if (io->count == HVM_ACCESSES_MAX)
+        return;
+    io->done[io->count] = *a;
+    if (!a->write)
+        io->done[io->count].value &= hvm_mask(a->bytes);
+    io->count++;
+}
+
+void hvm_access_commit(struct vcpu *v)
+{
+    struct hvm_io *io = hvm_vcpu(v)->io;
+
+    io->count = io->next = 0;
+}
 
 bool hvm_access(struct vcpu *v, struct hvm_access *a)
 {
-    if (a->write)
+    struct hvm_io *io = hvm_vcpu(v)->io;
+
+    if (!a->count)
+        a->count = 1;
+    if (again(io, a))
+        return true;
+    if (a->write && !a->pointer)
         a->value &= hvm_mask(a->bytes);
-    if (!hvm_bus_access(v, a))
-        a->value = ~0ull;
+    if (a->count > 1 || a->pointer || !hvm_bus_access(v, a)) {
+        switch (ioreq_send(v, io, a)) {
+        case IOREQ_SENT:
+            return false;
+        case IOREQ_NOBODY:
+            if (!a->write)
+                a->value = ~0ull;
+            break;
+        case IOREQ_DONE:
+            break;
+        }
+    }
+    remember(io, a);
+    io->next = io->count;
     if (!a->write)
         a->value &= hvm_mask(a->bytes);
     return true;
+}
+
+/* --- answers --- */
+
+void hvm_access_begin(struct vcpu *v, const struct hvm_exit *x)
+{
+    struct hvm_waiting *w = hvm_waiting(v);
+
+    w->io.count = w->io.next = 0;
+    w->code_bytes = 0;
+    if (x->kind == HVM_EXIT_IO || x->kind == HVM_EXIT_MEMORY)
+        w->exit = *x;
+}
+
+static bool answered(struct vcpu *v, struct hvm_io *io)
+{
+    if (ioreq_answered(v, io))
+        return true;
+    vcpu_device_wait(v);
+    if (!ioreq_answered(v, io))
+        return false; /* on the way out of here it goes to sleep */
+    vcpu_device_done(v);
+    return true;
+}
+
+bool hvm_access_pending(const struct vcpu *v)
+{
+    const struct hvm_io *io = hvm_vcpu(v)->io;
+
+    return io->sent || io->tell;
+}
+
+void hvm_access_go_on(struct vcpu *v)
+{
+    struct hvm_io *io = hvm_vcpu(v)->io;
+
+    if (!io->sent) {
+        (void)ioreq_tell(v, io);
+        return;
+    }
+    if (!answered(v, io) || io->telling)
+        return;
+    remember(io, &io->asked);
+    io->next = 0;
+    hvm_handle(v, &hvm_waiting(v)->exit);
+}
+
+/* --- many elements at once --- */
+
+static bool plain_ram(struct domain *d, uint64_t gpa)
+{
+    struct p2m_entry e;
+
+    p2m_look(d, GFN(gpa >> FRAME_SHIFT), &e);
+    return e.type == P2M_RAM || e.type == P2M_LOGGED;
+}
+
+bool hvm_batch_memory(struct vcpu *v, enum hvm_seg s, uint64_t offset, bool write, struct hvm_access *a,
+                      uint64_t count)
+{
+    unsigned access = (hvm_ops->cpl(v) == 3 ? WALK_USER : 0) | (write ? WALK_WRITE : 0);
+    uint64_t address = hvm_linear(v, s, offset), room;
+    struct guest_paging p;
+    uint32_t error;
+
+    room = address & (FRAME_SIZE - 1);
+    room = a->down ? room / a->bytes + 1 : (FRAME_SIZE - room) / a->bytes;
+    if ((address & (a->bytes - 1u)) || !ioreq_any(v->domain))
+        return false;
+    hvm_paging(v, &p);
+    if (guest_walk(v, &p, address, access, &a->value, &error) != WALK_OK || !plain_ram(v->domain, a->value))
+        return false;
+    a->count = (uint32_t)MIN(count, room);
+    return a->count > 1;
+}
+
+uint64_t hvm_linear(struct vcpu *v, enum hvm_seg s, uint64_t offset)
+{
+    struct hvm_segment seg;
+
+    if (hvm_is_64(v) && s != HVM_FS && s != HVM_GS)
+        return offset;
+    hvm_ops->get_segment(v, s, &seg);
+    return hvm_is_64(v) ? seg.base + offset : (uint32_t)(seg.base + offset);
 }

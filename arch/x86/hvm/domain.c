@@ -15,6 +15,7 @@
 #include "arch/time.h"
 #include "dev/board.h"
 #include "dev/vlapic.h"
+#include "lib/string.h"
 #include "x86/cpu.h"
 #include "x86/guest.h"
 #include "x86/mm.h"
@@ -107,6 +108,7 @@ void hvm_domain_free(struct domain *d)
         return;
     p2m_domain_free(d);
     hvm_board_free(d);
+    ioreq_free(d);
     mem_free(hvm_domain(d)->bus);
     mem_free(hvm_domain(d));
     x86_domain(d)->hvm = NULL;
@@ -129,6 +131,7 @@ int hvm_domain_release(struct domain *d)
             stop_timers(hvm_vcpu(v));
         }
         hvm_board_stop(d);
+        ioreq_release(d);
         pirq_domain_release(d);
         mem_free(x->e820);
         x->e820 = NULL;
@@ -149,7 +152,8 @@ int hvm_vcpu_init(struct vcpu *v)
     x86_vcpu(v)->hvm = h;
     timer_init(&h->startup, hvm_startup_try, v, arch_cpu_id());
     h->vlapic = mem_new(struct vlapic);
-    if (!h->vlapic)
+    h->io = (struct hvm_io *)mem_new(struct hvm_waiting);
+    if (!h->vlapic || !h->io)
         return -ENOMEM;
     vlapic_init(v, h->vlapic);
     x86_vcpu(v)->walk = walk_cache_alloc();
@@ -168,6 +172,7 @@ void hvm_vcpu_free(struct vcpu *v)
     hvm_ops->vcpu_free(v);
     stop_timers(h);
     mem_free(h->vlapic);
+    mem_free(h->io);
     walk_cache_free(x86_vcpu(v)->walk);
     mem_free(h);
     x86_vcpu(v)->hvm = NULL;
@@ -203,6 +208,7 @@ void hvm_vcpu_reset(struct vcpu *v)
     x->regs = (struct guest_regs){.rdx = x86_domain(v->domain)->policy->basic[1].a};
     x->xcr0 = 1;
     fpu_reset(x);
+    memset(h->io, 0, sizeof(struct hvm_waiting));
     h->upcall_vector = 0;
     h->tsc_aux = 0;
     h->mtrr_def = 0;

@@ -233,10 +233,8 @@ void hvm_advance(struct vcpu *v, unsigned length)
     }
 }
 
-void hvm_handle_exit(struct vcpu *v, const struct hvm_exit *x)
+void hvm_handle(struct vcpu *v, const struct hvm_exit *x)
 {
-    perf_count_in(hvm_exits, x->kind);
-    hvm_after_exit(v);
     switch (handlers[x->kind](v, x)) {
     case HVM_RESUME:
         break;
@@ -252,6 +250,14 @@ void hvm_handle_exit(struct vcpu *v, const struct hvm_exit *x)
     }
 }
 
+void hvm_handle_exit(struct vcpu *v, const struct hvm_exit *x)
+{
+    perf_count_in(hvm_exits, x->kind);
+    hvm_after_exit(v);
+    hvm_access_begin(v, x);
+    hvm_handle(v, x);
+}
+
 void hvm_before_entry(struct vcpu *v)
 {
     struct hvm_vcpu *h = hvm_vcpu(v);
@@ -261,6 +267,11 @@ void hvm_before_entry(struct vcpu *v)
         if (work_pending()) {
             arch_irq_enable();
             work_run();
+            continue;
+        }
+        if (unlikely(hvm_access_pending(v))) {
+            arch_irq_enable();
+            hvm_access_go_on(v);
             continue;
         }
         if (unlikely(__atomic_load_n(&h->init_pending, __ATOMIC_RELAXED))) {

@@ -12,6 +12,7 @@ enum hvm_verdict hvm_hypercall(struct vcpu *v)
 {
     struct guest_regs *r = vcpu_regs(v);
     struct hypercall hc = hypercall_of(v, r);
+    uint64_t generation = p2m_generation(v->domain);
     long result;
 
     if (hvm_ops->cpl(v)) {
@@ -23,6 +24,9 @@ enum hvm_verdict hvm_hypercall(struct vcpu *v)
         return HVM_NEXT;
     }
     result = hypercall_dispatch(&hc);
+    /* Device models may still have mapped what has gone. */
+    if (unlikely(hc.nr == __HYPERVISOR_memory_op && generation != p2m_generation(v->domain)))
+        ioreq_invalidate(v, hvm_vcpu(v)->io);
     if (unlikely(result == HC_AGAIN)) {
         perf_count(hypercalls_again);
         hypercall_write_back(&hc, r);

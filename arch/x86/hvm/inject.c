@@ -89,6 +89,37 @@ static void deliver_nmi(struct vcpu *v)
     hvm_ops->inject(v, &nmi);
 }
 
+/* --- what a device model asks for --- */
+
+int hvm_ask_event(struct vcpu *v, const struct hvm_event *e, uint64_t cr2)
+{
+    struct hvm_asked *a = &hvm_vcpu(v)->asked;
+    uint32_t none = HVM_ASKED_NONE;
+
+    if (!__atomic_compare_exchange_n(&a->state, &none, HVM_ASKED_WRITING, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED))
+        return -EBUSY;
+    a->event = *e;
+    a->cr2 = cr2;
+    __atomic_store_n(&a->state, HVM_ASKED, __ATOMIC_SEQ_CST);
+    vcpu_unblock(v);
+    vcpu_kick(v);
+    return 0;
+}
+
+static bool asked_due(const struct hvm_vcpu *h)
+{
+    return __atomic_load_n(&h->asked.state, __ATOMIC_ACQUIRE) == HVM_ASKED;
+}
+
+static void take_asked(struct vcpu *v, struct hvm_vcpu *h)
+{
+    h->event = h->asked.event;
+    if (h->event.type == HVM_EVENT_EXCEPTION && h->event.vector == TRAP_PF)
+        hvm_set(v, HVM_CR2, h->asked.cr2);
+    __atomic_store_n(&h->asked.state, HVM_ASKED_NONE, __ATOMIC_RELEASE);
+}
+
 /* --- interrupts --- */
 
 /* Events by callback vector are there until the guest has seen them; no priorities, no end of interrupt. */
@@ -103,8 +134,8 @@ bool hvm_interrupt_pending(struct vcpu *v)
 {
     struct hvm_vcpu *h = hvm_vcpu(v);
 
-    return callback_due(v) || vlapic_pending(v) >= 0 || h->event.valid || nmi_due(h) || hvm_pic_pending(v) ||
-           hvm_callback_due(v) || __atomic_load_n(&h->init_pending, __ATOMIC_RELAXED);
+    return callback_due(v) || vlapic_pending(v) >= 0 || h->event.valid || asked_due(h) || nmi_due(h) ||
+           hvm_pic_pending(v) || hvm_callback_due(v) || __atomic_load_n(&h->init_pending, __ATOMIC_RELAXED);
 }
 
 void hvm_event_kick(struct vcpu *v)
@@ -175,6 +206,8 @@ void hvm_deliver(struct vcpu *v)
     struct hvm_vcpu *h = hvm_vcpu(v);
 
     hvm_callback_follow(v);
+    if (unlikely(asked_due(h)) && !h->event.valid)
+        take_asked(v, h);
     if (h->event.valid) {
         hvm_ops->inject(v, &h->event);
         h->event.valid = false;

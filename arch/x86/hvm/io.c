@@ -4,6 +4,7 @@
 #include "private.h"
 #include "dev/bus.h"
 
+#define WAITS         (~0ull)
 #define STRING_BUDGET 64u /* elements per exit */
 
 static void set_masked(uint64_t *reg, uint64_t value, uint64_t mask)
@@ -46,15 +47,12 @@ static enum hvm_verdict memory(struct vcpu *v, const struct hvm_exit *x, enum hv
                                uint64_t *value)
 {
     unsigned user = hvm_ops->cpl(v) == 3 ? WALK_USER : 0;
-    struct hvm_segment seg;
     struct guest_paging p;
     struct copy_fault f;
     enum copy_result r;
 
-    hvm_ops->get_segment(v, s, &seg);
+    offset = hvm_linear(v, s, offset);
     hvm_paging(v, &p);
-    if (!hvm_is_64(v) || s == HVM_FS || s == HVM_GS)
-        offset += seg.base;
     if (x->io.in)
         r = guest_linear_out(v, &p, offset, value, x->io.bytes, user, &f);
     else
@@ -83,6 +81,26 @@ static enum hvm_verdict element(struct vcpu *v, const struct hvm_exit *x, enum h
     return verdict;
 }
 
+/*
+ * Many elements by one request: the device model moves them itself to or from the guest's memory, as far as that lies in one page.
+ * How many; 0: one by one; WAITS.
+ */
+static uint64_t batch(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg s, uint64_t offset,
+                      uint64_t count)
+{
+    struct hvm_access a = {.space = HVM_PORT,
+                           .address = x->io.port,
+                           .bytes = x->io.bytes,
+                           .write = !x->io.in,
+                           .down = hvm_get(v, HVM_RFLAGS) & EFLAGS_DF,
+                           .pointer = true};
+
+    if (hvm_bus_near(v->domain, HVM_PORT, x->io.port, x->io.port + x->io.bytes - 1u) ||
+        !hvm_batch_memory(v, s, offset, x->io.in, &a, count))
+        return 0;
+    return hvm_access(v, &a) ? a.count : WAITS;
+}
+
 static enum hvm_verdict string(struct vcpu *v, const struct hvm_exit *x)
 {
     struct guest_regs *r = vcpu_regs(v);
@@ -91,14 +109,18 @@ static enum hvm_verdict string(struct vcpu *v, const struct hvm_exit *x)
     uint64_t step = hvm_get(v, HVM_RFLAGS) & EFLAGS_DF ? -(uint64_t)x->io.bytes : x->io.bytes;
     enum hvm_seg s = x->io.in ? HVM_ES : source_segment(v);
 
-    for (unsigned i = 0; count && i < STRING_BUDGET; i++, count--) {
-        enum hvm_verdict verdict = element(v, x, s, *index & mask);
+    for (unsigned i = 0; count && i < STRING_BUDGET; i++) {
+        uint64_t n = count > 1 ? batch(v, x, s, *index & mask, count) : 0;
+        enum hvm_verdict verdict = n == WAITS ? HVM_RESUME : n ? HVM_NEXT : element(v, x, s, *index & mask);
 
         if (verdict != HVM_NEXT)
             return verdict;
-        set_masked(index, *index + step, mask);
+        n = n ? n : 1;
+        set_masked(index, *index + step * n, mask);
         if (x->io.rep)
-            set_masked(&r->rcx, count - 1, mask);
+            set_masked(&r->rcx, count - n, mask);
+        count -= n;
+        hvm_access_commit(v);
     }
     return count ? HVM_RESUME : HVM_NEXT;
 }

@@ -9,6 +9,7 @@
 #include "insn.h"
 #include "dev/bus.h"
 #include "core/log.h"
+#include "lib/string.h"
 #include "x86/regs.h"
 
 #define CS_BIG (1u << 10)
@@ -24,12 +25,17 @@ static unsigned code_bits(const struct vcpu *v, const struct hvm_segment *cs)
 size_t hvm_fetch(struct vcpu *v, uint8_t code[INSN_MAX])
 {
     struct hvm_segment cs;
+    struct hvm_waiting *w = hvm_waiting(v);
     uint64_t at;
     size_t first;
     unsigned access = WALK_FETCH | (hvm_ops->cpl(v) == 3 ? WALK_USER : 0);
     struct guest_paging p;
     struct copy_fault f;
 
+    if (w->code_bytes) { /* the same instruction as when its first access was made, whatever is there now */
+        memcpy(code, w->code, w->code_bytes);
+        return w->code_bytes;
+    }
     hvm_ops->get_segment(v, HVM_CS, &cs);
     at = (hvm_is_64(v) ? 0 : cs.base) + hvm_get(v, HVM_RIP);
     first = MIN(FRAME_SIZE - (at & (FRAME_SIZE - 1)), (uint64_t)INSN_MAX);
@@ -39,6 +45,8 @@ size_t hvm_fetch(struct vcpu *v, uint8_t code[INSN_MAX])
     if (first < INSN_MAX &&
         guest_linear_in(v, &p, code + first, at + first, INSN_MAX - first, access, &f) == COPY_OK)
         first = INSN_MAX;
+    memcpy(w->code, code, first);
+    w->code_bytes = (uint8_t)first;
     return first;
 }
 

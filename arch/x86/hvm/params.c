@@ -115,6 +115,8 @@ static int value_ok(uint32_t index, uint64_t value)
         return value && value != 4 && value != 8 ? -EINVAL : 0;
     case HVM_PARAM_DM_DOMAIN:
         return value == DOMID_SELF ? 0 : -EOPNOTSUPP;
+    case HVM_PARAM_NR_IOREQ_SERVER_PAGES:
+        return value > IOREQ_GFNS ? -EINVAL : 0;
     case HVM_PARAM_BUFIOREQ_EVTCHN:
         return -EINVAL; /* read only */
     default:

@@ -3,6 +3,7 @@
 #define HVM_PRIVATE_H
 
 #include "dev/bus.h"
+#include "dev/ioreq.h"
 #include "x86/hvm.h"
 #include "x86/p2m.h"
 
@@ -168,6 +169,34 @@ static inline void hvm_set(struct vcpu *v, enum hvm_reg r, uint64_t value)
 /* --- access.c --- */
 /* False: the vCPU waits for a device model; the handler comes back at once with HVM_RESUME and is called again, from its beginning. */
 bool must_check hvm_access(struct vcpu *v, struct hvm_access *a);
+/* A handler's progress is in the registers: what comes is another round. */
+void hvm_access_commit(struct vcpu *v);
+/* A new exit; before the handler. */
+void hvm_access_begin(struct vcpu *v, const struct hvm_exit *x);
+/* On the way in: something is with a device model, or is to be told to one; interrupts on for _go_on, to be called until nothing is. */
+bool hvm_access_pending(const struct vcpu *v);
+void hvm_access_go_on(struct vcpu *v);
+
+/*
+ * The other side of a repeated access, in RAM at s:offset: fills in a->value and a->count (at most `count`) if a device model may move
+ * so many elements itself. write: into the RAM. False: one by one.
+ */
+bool hvm_batch_memory(struct vcpu *v, enum hvm_seg s, uint64_t offset, bool write, struct hvm_access *a,
+                      uint64_t count);
+
+/* The linear address of s:offset in the present mode; limits are not looked at. */
+uint64_t hvm_linear(struct vcpu *v, enum hvm_seg s, uint64_t offset);
+
+/* A vCPU's exit that waits for a device model, and its instruction as it was first read. */
+struct hvm_waiting {
+    struct hvm_io io; /* first: struct hvm_vcpu.io */
+    struct hvm_exit exit;
+    uint8_t code[15], code_bytes;
+};
+static inline struct hvm_waiting *hvm_waiting(const struct vcpu *v)
+{
+    return (struct hvm_waiting *)hvm_vcpu(v)->io;
+}
 
 /* --- domain.c --- */
 int hvm_domain_init(struct domain *d, uint32_t flags);
@@ -187,6 +216,7 @@ void hvm_set_tsc(struct vcpu *v, uint64_t tsc);
 /* --- exits.c --- */
 bool hvm_is_64(const struct vcpu *v);
 void hvm_advance(struct vcpu *v, unsigned length);
+void hvm_handle(struct vcpu *v, const struct hvm_exit *x); /* the handler, and what it says */
 
 /* --- start.c: VCPUOP_initialise, INIT and STARTUP --- */
 int hvm_vcpu_initialise(struct vcpu *v, struct vcpu *caller, gva_t context, bool *online);
@@ -199,6 +229,8 @@ void hvm_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t erro
 void hvm_triple_fault(struct vcpu *v); /* exits.c */
 void hvm_page_fault(struct vcpu *v, uint64_t address, uint32_t error);
 int hvm_vcpu_nmi(struct vcpu *v);
+/* From another domain's hypercall. -EBUSY: one is waiting already. */
+int must_check hvm_ask_event(struct vcpu *v, const struct hvm_event *e, uint64_t cr2);
 /* Something to be delivered, whatever the guest's IF says. */
 bool hvm_interrupt_pending(struct vcpu *v);
 void hvm_deliver(struct vcpu *v); /* interrupts off */

@@ -46,6 +46,8 @@ bool ioreq_tell(struct vcpu *v, struct hvm_io *io);
 /* The guest has set its clock: seconds between it and the machine's. */
 void ioreq_time_offset(struct vcpu *v, int64_t seconds);
 
+bool ioreq_any(const struct domain *d); /* it has, or had, a server */
+
 /* --- servers. d: not the caller's domain. All of them pause it. --- */
 
 int must_check ioreq_create(struct domain *d, did_t emulator, unsigned buffering, uint16_t *id);
@@ -61,10 +63,10 @@ int must_check ioreq_unmap_range(struct domain *d, uint16_t id, uint32_t type, u
 int must_check ioreq_set_state(struct domain *d, uint16_t id, bool enabled);
 /* Writes to memory of type HVMMEM_ioreq_server go to this one (id), or to nobody (write false). */
 int must_check ioreq_map_memory_type(struct domain *d, uint16_t id, bool write);
-/* XENMEM_acquire_resource: frame `index` of server id. */
-int must_check ioreq_frame(struct domain *d, uint32_t id, uint64_t index, mfn_t *m);
-/* Life: the domain dies; no vCPU of it runs. */
+bool ioreq_has_memory_server(const struct domain *d);
+/* Life: the domain dies, no vCPU of it runs; nobody knows it any more. */
 void ioreq_release(struct domain *d);
+void ioreq_free(struct domain *d);
 void ioreq_check(struct domain *d); /* panics with the broken invariant */
 
 #endif

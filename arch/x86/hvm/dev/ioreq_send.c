@@ -298,3 +298,8 @@ void ioreq_time_offset(struct vcpu *v, int64_t seconds)
         if (q->server[i] && q->server[i]->enabled)
             (void)buffered(v->domain, q->server[i], IOREQ_TYPE_TIMEOFFSET, 0, 8, (uint64_t)seconds);
 }
+
+bool ioreq_any(const struct domain *d)
+{
+    return ioreq_of(d) != NULL;
+}

@@ -433,7 +433,7 @@ int ioreq_map_memory_type(struct domain *d, uint16_t id, bool write)
     return end(d, q, r);
 }
 
-int ioreq_frame(struct domain *d, uint32_t id, uint64_t index, mfn_t *m)
+int hvm_resource_frame(struct domain *d, uint32_t id, uint64_t index, mfn_t *m)
 {
     struct ioreq_server *s;
     struct hvm_ioreq *q = begin_server(d, id, &s);
@@ -460,13 +460,27 @@ void ioreq_release(struct domain *d)
 
     if (!q)
         return;
+    spin_lock(&q->lock); /* who is inside began before the domain was dying */
     for (unsigned i = 0; i < IOREQ_SERVERS; i++) {
         if (q->server[i])
             server_free(d, q->server[i]);
         q->server[i] = NULL;
     }
+    q->memory_server = -1;
+    spin_unlock(&q->lock);
+}
+
+void ioreq_free(struct domain *d)
+{
+    mem_free(ioreq_of(d));
     hvm_domain(d)->ioreq = NULL;
-    mem_free(q);
+}
+
+bool ioreq_has_memory_server(const struct domain *d)
+{
+    const struct hvm_ioreq *q = ioreq_of(d);
+
+    return q && q->memory_server >= 0;
 }
 
 static void check_page(const struct ioreq_server *s, const struct ioreq_page *p)

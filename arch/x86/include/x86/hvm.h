@@ -56,12 +56,21 @@ struct hvm_event {
     uint32_t error;
 };
 
+/* An event that a device model asks for; taken on the vCPU's way in. */
+enum { HVM_ASKED_NONE, HVM_ASKED_WRITING, HVM_ASKED };
+struct hvm_asked {
+    uint32_t state; /* [a] the others are of whoever made it WRITING, then of the vCPU */
+    struct hvm_event event;
+    uint64_t cr2;
+};
+
 struct hvm_vcpu {
-    struct svm_vcpu *svm;                            /* [c] the vendor's */
-    struct vlapic *vlapic;                           /* [c] */
-    struct hvm_io *io;                               /* [c] what it has under way with device models */
-    struct hvm_event event;                          /* [v] */
-    uint8_t upcall_vector;                           /* [a] HVMOP_set_evtchn_upcall_vector; 0: none */
+    struct svm_vcpu *svm;   /* [c] the vendor's */
+    struct vlapic *vlapic;  /* [c] */
+    struct hvm_io *io;      /* [c] what it has under way with device models */
+    struct hvm_event event; /* [v] */
+    uint8_t upcall_vector;  /* [a] HVMOP_set_evtchn_upcall_vector; 0: none */
+    struct hvm_asked asked;
     bool nmi_pending;                                /* [a] */
     bool nmi_masked, nmi_ended;                      /* [v] its handler runs; it has just come to its IRET */
     bool init_pending;                               /* [a] INIT: it resets itself on its way in */
@@ -94,6 +103,12 @@ bool hvm_available(void);
 struct hc_op;
 extern const struct hc_op hvm_op_ops[];
 extern const unsigned hvm_op_op_count;
+/* Frame `index` of an ioreq server's: hvm/dev/ioreq_server.c. */
+int must_check hvm_resource_frame(struct domain *d, uint32_t id, uint64_t index, mfn_t *m);
+/* hvm/dm_op.c */
+long do_dm_op(struct hypercall *hc);
+extern const struct hc_op dm_ops[];
+extern const unsigned dm_op_count;
 
 /* domctl on translated domains: hvm/context.c, hvm/domain.c. */
 struct domctl;
