@@ -220,6 +220,42 @@ void p2m_look(struct domain *d, gfn_t g, struct p2m_entry *e)
 {
     *e = (struct p2m_entry){.mfn = INVALID_MFN, .type = g.n == 5 ? P2M_RAM : P2M_NONE};
 }
+/* Guests of this test have no memory that could be changed. */
+int p2m_set(struct domain *d, gfn_t g, mfn_t m, unsigned order, enum p2m_type type)
+{
+    return -ENOMEM;
+}
+int p2m_remove(struct domain *d, gfn_t g, mfn_t m, unsigned order)
+{
+    return -ENOENT;
+}
+int p2m_change_type(struct domain *d, gfn_t g, enum p2m_type from, enum p2m_type to)
+{
+    return -EINVAL;
+}
+uint64_t p2m_generation(const struct domain *d)
+{
+    return 0;
+}
+gfn_t p2m_highest(const struct domain *d)
+{
+    return GFN(0);
+}
+void p2m_mark_dirty(struct domain *d, gfn_t g)
+{
+}
+bool p2m_log_read_some(struct domain *d, gfn_t g, unsigned n, uint8_t *bits, bool clean)
+{
+    return false;
+}
+void p2m_flush(struct domain *d)
+{
+}
+enum walk_result guest_walk(struct vcpu *v, const struct guest_paging *p, uint64_t va, unsigned access,
+                            uint64_t *gpa, uint32_t *error)
+{
+    return WALK_FAULT;
+}
 struct walk_cache *walk_cache_alloc(void)
 {
     return NULL;

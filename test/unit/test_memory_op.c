@@ -533,7 +533,9 @@ static void grant_frames_as_resource(void **state)
     r.pad = 1;
     assert_int_equal(op(tools, XENMEM_acquire_resource, &r), -EINVAL);
     r.pad = 0;
-    r.type = XENMEM_resource_ioreq_server;
+    r.type = XENMEM_resource_ioreq_server; /* such domains have none */
+    assert_int_equal(op(tools, XENMEM_acquire_resource, &r), -EINVAL);
+    r.type = XENMEM_resource_vmtrace_buf;
     assert_int_equal(op(tools, XENMEM_acquire_resource, &r), -EOPNOTSUPP);
     r.type = XENMEM_resource_grant_table;
     r.domid = 0;
