@@ -102,6 +102,12 @@ extern uint64_t fake_window_start,
  * published. Freed by fake_stop. For whole domains use domain_create with fake_guest_ops.
  */
 struct domain *fake_domain(uint16_t id, uint64_t max_frames);
+/* Whole domains (life.c): a machine with its scheduler, each CPU idle; a domain with all its vCPUs; its end, at once or with its last
+ * reference and all that was to be done later. */
+void fake_machine(uint64_t frames, unsigned cpus);
+struct domain *fake_domain_new(uint16_t id, const struct domain_config *c);
+void fake_domain_kill(struct domain *d);
+void fake_domain_end(struct domain *d);
 static inline struct vcpu *fake_vcpu0(struct domain *d)
 {
     return d->vcpu[0];

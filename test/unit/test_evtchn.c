@@ -22,22 +22,13 @@ static struct domain *domain_new(uint16_t id, bool privileged, unsigned max_port
                               .max_grant_frames = 4,
                               .max_maptrack_frames = 4,
                               .max_frames = 2000};
-    struct domain *d;
-    struct vcpu *v;
 
-    assert_int_equal(domain_create(DID(id), &c, &d), 0);
-    for (unsigned i = 0; i < VCPUS; i++)
-        assert_int_equal(vcpu_create(d, i, &v), 0);
-    return d;
+    return fake_domain_new(id, &c);
 }
 
 static void domain_end(struct domain *d)
 {
-    int r;
-
-    while ((r = domain_kill(d)) == -EAGAIN)
-        ;
-    assert_int_equal(r, 0);
+    fake_domain_kill(d);
     evtchn_room_check(d);
     assert_int_equal(d->evtchn.active, 0);
     domain_put(d);
@@ -46,14 +37,7 @@ static void domain_end(struct domain *d)
 
 static int group_setup(void **state)
 {
-    fake_start(16384, 2);
-    domain_subsystem_init();
-    sched_init();
-    for (unsigned c = 0; c < 2; c++)
-        if (sched_init_cpu(c))
-            return -1;
-    fake_current[0] = sched_idle_vcpu(0);
-    fake_current[1] = sched_idle_vcpu(1);
+    fake_machine(16384, 2);
     return 0;
 }
 

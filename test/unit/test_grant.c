@@ -22,33 +22,13 @@ static struct domain *domain_new(uint16_t id, bool privileged)
                               .max_grant_frames = 4,
                               .max_maptrack_frames = 2,
                               .max_frames = 200};
-    struct domain *d;
-    struct vcpu *v;
 
-    assert_int_equal(domain_create(DID(id), &c, &d), 0);
-    assert_int_equal(vcpu_create(d, 0, &v), 0);
-    return d;
-}
-
-static void domain_end(struct domain *d)
-{
-    int r;
-
-    while ((r = domain_kill(d)) == -EAGAIN)
-        ;
-    assert_int_equal(r, 0);
-    domain_put(d);
-    fake_run_until(fake_now + 1000000000ull);
+    return fake_domain_new(id, &c);
 }
 
 static int group_setup(void **state)
 {
-    fake_start(16384, 1);
-    domain_subsystem_init();
-    sched_init();
-    if (sched_init_cpu(0))
-        return -1;
-    fake_current[0] = sched_idle_vcpu(0);
+    fake_machine(16384, 1);
     return 0;
 }
 
@@ -68,9 +48,9 @@ static int teardown(void **state)
     grant_room_check(ctl);
     grant_room_check(da);
     grant_room_check(db);
-    domain_end(db);
-    domain_end(da);
-    domain_end(ctl);
+    fake_domain_end(db);
+    fake_domain_end(da);
+    fake_domain_end(ctl);
     assert_null(domain_get(DID(2)));
     assert_null(domain_get(DID(3)));
     frame_room_check();
@@ -606,7 +586,7 @@ static void death_of_user(void **state)
         assert_int_equal(map(d, 2, 8, GNTMAP_host_map | (i % 2 ? GNTMAP_readonly : 0), VA(i), &h),
                          GNTST_okay);
     fake_preempt_every = 2;
-    domain_end(d);
+    fake_domain_end(d);
     fake_preempt_every = 0;
     assert_int_equal(flags1(8), GTF_permit_access);
     assert_int_equal(da->grant->in_use, 0);
@@ -627,7 +607,7 @@ static void death_of_granter(void **state)
     e->domid = 3;
     e->flags = GTF_permit_access;
     assert_int_equal(map(db, 4, 8, GNTMAP_host_map, VA(0), &h), GNTST_okay);
-    domain_end(d);
+    fake_domain_end(d);
     d = domain_get(DID(4)); /* a zombie */
     assert_non_null(d);
     assert_int_equal(mfn_frame(m)->owner, 4);

@@ -2,77 +2,13 @@
  * Translated domains as others meet them: memory_op with a real p2m, a PV control domain that maps their memory by its numbers, grants in
  * both directions, foreign mappings; and what hostile numbers, races and missing memory do to all that.
  */
-#include "fake.h"
+#include "pv.h"
 #include "core/grant.h"
 #include "core/grant/private.h"
 #include "core/memory_op.h"
 #include "core/sched.h"
-#include "x86/boot.h"
-#include "x86/mm.h"
-#include "x86/p2m.h"
-#include "x86/platform.h"
-#include "x86/pte.h"
-#include "x86/pv.h"
-#include "x86/tlb.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-#define PTB (PTE_P | PTE_RW | PTE_US | PTE_A | PTE_D)
-#define RO  (PTE_P | PTE_US | PTE_A | PTE_D)
-#define RW  (RO | PTE_RW)
-#define VA  0x500000000000ull
-
-/* --- what pv/ and the machine do otherwise --- */
-
-struct boot_info boot_info;
-void pv_root_changed(struct vcpu *v)
-{
-}
-void pv_l4_changed(struct domain *d, mfn_t l4)
-{
-}
-void pv_load_ldt(struct vcpu *v)
-{
-}
-void pv_inject(struct vcpu *v, uint8_t vector, uint32_t error_code, bool has_error)
-{
-}
-void pv_inject_pf(struct vcpu *v, uint64_t addr, uint32_t error_code)
-{
-}
-void cache_flush_cpus(const struct cpumask *cpus)
-{
-}
-int arch_domain_init(struct domain *d, uint32_t flags)
-{
-    x86_domain(d)->window_l1 = calloc(MAX(d->max_vcpus, 1u), sizeof(uint64_t *));
-    for (unsigned i = 0; i < d->max_vcpus; i++)
-        x86_domain(d)->window_l1[i] = calloc(32, 8);
-    cpumask_set(&x86_domain(d)->dirty_cpus, 0);
-    return d->ops && d->ops->translated ? p2m_domain_init(d) : 0;
-}
-void arch_domain_free(struct domain *d)
-{
-    p2m_domain_free(d);
-    for (unsigned i = 0; x86_domain(d)->window_l1 && i < d->max_vcpus; i++)
-        free(x86_domain(d)->window_l1[i]);
-    free(x86_domain(d)->window_l1);
-    free(d);
-}
-int arch_vcpu_init(struct vcpu *v)
-{
-    struct pv_vcpu *pv = pv_vcpu(v);
-
-    pv->root_kernel = pv->root_user = INVALID_MFN;
-    pv->kernel_mode = true;
-    spin_init(&pv->ldt_lock, RANK_PV_FRAME);
-    return 0;
-}
-int arch_domain_release(struct domain *d)
-{
-    return d->ops->translated ? p2m_domain_release(d) : pv_domain_release_tables(d);
-}
+#define VA 0x500000000000ull
 
 /* --- guests --- */
 
@@ -103,23 +39,8 @@ static struct domain *domain_new(uint16_t id, const struct guest_ops *ops)
                               .max_grant_frames = 4,
                               .max_maptrack_frames = 2,
                               .max_frames = 3000};
-    struct domain *d;
-    struct vcpu *v;
 
-    assert_int_equal(domain_create(DID(id), &c, &d), 0);
-    assert_int_equal(vcpu_create(d, 0, &v), 0);
-    return d;
-}
-
-static void domain_end(struct domain *d)
-{
-    int r;
-
-    while ((r = domain_kill(d)) == -EAGAIN)
-        ;
-    assert_int_equal(r, 0);
-    domain_put(d);
-    fake_run_until(fake_now + 1000000000ull);
+    return fake_domain_new(id, &c);
 }
 
 static int group_setup(void **state)
@@ -127,13 +48,7 @@ static int group_setup(void **state)
     static const struct p2m_machine machine = {
         .flush = flush, .paging = paging, .large = true, .huge = true, .guest_bits = 40};
 
-    fake_start(16384, 2);
-    domain_subsystem_init();
-    sched_init();
-    if (sched_init_cpu(0) || sched_init_cpu(1))
-        return -1;
-    fake_current[0] = sched_idle_vcpu(0);
-    fake_current[1] = sched_idle_vcpu(1);
+    fake_machine(16384, 2);
     p2m_machine_set(&machine);
     return 0;
 }
@@ -206,10 +121,10 @@ static int teardown(void **state)
     check();
     fake_current[0] = sched_idle_vcpu(0);
     fake_preempt_every = 3;
-    domain_end(hvm);
+    fake_domain_end(hvm);
     fake_preempt_every = 0;
-    domain_end(two);
-    domain_end(ctl);
+    fake_domain_end(two);
+    fake_domain_end(ctl);
     assert_null(domain_get(DID(2)));
     assert_null(domain_get(DID(3)));
     frame_room_check();

@@ -1,34 +1,9 @@
 /* The decoder of page-table writes against the processor itself: random instructions are run natively and
  * decoded, and must agree in memory, registers and flags. */
-#include "fake.h"
+#include "pv.h"
 #include "arch/x86/pv/mmu/ptwr_insn.h"
-#include "x86/boot.h"
-#include "x86/pv.h"
-#include "x86/tlb.h"
 
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-
-struct boot_info boot_info;
-void pv_root_changed(struct vcpu *v)
-{
-}
-void pv_l4_changed(struct domain *d, mfn_t l4)
-{
-}
-void pv_load_ldt(struct vcpu *v)
-{
-}
-void pv_inject(struct vcpu *v, uint8_t vector, uint32_t error_code, bool has_error)
-{
-}
-void pv_inject_pf(struct vcpu *v, uint64_t addr, uint32_t error_code)
-{
-}
-void cache_flush_cpus(const struct cpumask *cpus)
-{
-}
 
 static uint8_t *jit;
 static unsigned seed = 7;

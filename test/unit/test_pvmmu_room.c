@@ -1,92 +1,17 @@
 /* The PV MMU from a guest's side: what is accepted, what is refused, preemption anywhere, and a random model
  * whose every step is followed by the room check (a recount of all tables from their contents). */
-#include "fake.h"
 #include "model.h"
+#include "pv.h"
 #include "core/grant.h"
 #include "core/sched.h"
-#include "x86/boot.h"
-#include "x86/layout.h"
-#include "x86/mm.h"
-#include "x86/platform.h"
-#include "x86/pte.h"
-#include "x86/pv.h"
-#include "x86/tlb.h"
 
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
-#define RO  (PTE_P | PTE_US | PTE_A | PTE_D)
-#define RW  (RO | PTE_RW)
-#define PTB (PTE_P | PTE_RW | PTE_US | PTE_A | PTE_D)
-
-/* --- what pv/ and the machine do otherwise --- */
-
-struct boot_info boot_info;
-static mfn_t l4_changed;
-static unsigned l4_changes, roots_loaded, ldts_loaded, caches_flushed, injected;
-static uint64_t injected_addr;
-
-void pv_root_changed(struct vcpu *v)
-{
-    roots_loaded++;
-}
-void pv_l4_changed(struct domain *d, mfn_t l4)
-{
-    l4_changes++;
-    l4_changed = l4;
-}
-void pv_load_ldt(struct vcpu *v)
-{
-    ldts_loaded++;
-}
-void pv_inject(struct vcpu *v, uint8_t vector, uint32_t error_code, bool has_error)
-{
-    injected = vector;
-    injected_addr = error_code;
-}
-void pv_inject_pf(struct vcpu *v, uint64_t addr, uint32_t error_code)
-{
-    injected = TRAP_PF;
-    injected_addr = addr;
-}
-void cache_flush_cpus(const struct cpumask *cpus)
-{
-    caches_flushed += cpumask_count(cpus);
-}
 static const struct domain *granted; /* beside the hardware domain */
 static uint64_t mmio_first = 0x100000, mmio_last = 0x1000ff;
 bool iomem_allowed(const struct domain *d, mfn_t m)
 {
     return (d->hardware || (granted && d == granted)) && m.n >= mmio_first && m.n <= mmio_last;
-}
-int arch_domain_init(struct domain *d, uint32_t flags)
-{
-    x86_domain(d)->window_l1 = calloc(MAX(d->max_vcpus, 1u), sizeof(uint64_t *));
-    for (unsigned i = 0; i < d->max_vcpus; i++)
-        x86_domain(d)->window_l1[i] = calloc(32, 8);
-    cpumask_set(&x86_domain(d)->dirty_cpus, 0);
-    return 0;
-}
-void arch_domain_free(struct domain *d)
-{
-    for (unsigned i = 0; x86_domain(d)->window_l1 && i < d->max_vcpus; i++)
-        free(x86_domain(d)->window_l1[i]);
-    free(x86_domain(d)->window_l1);
-    free(d);
-}
-int arch_vcpu_init(struct vcpu *v)
-{
-    struct pv_vcpu *pv = pv_vcpu(v);
-
-    pv->root_kernel = pv->root_user = INVALID_MFN;
-    pv->kernel_mode = true;
-    spin_init(&pv->ldt_lock, RANK_PV_FRAME);
-    return 0;
-}
-int arch_domain_release(struct domain *d)
-{
-    return pv_domain_release_tables(d);
 }
 
 /* --- guests --- */
@@ -104,22 +29,13 @@ static struct domain *domain_new(uint16_t id, bool privileged)
                               .max_grant_frames = 4,
                               .max_maptrack_frames = 2,
                               .max_frames = 3000};
-    struct domain *d;
-    struct vcpu *v;
 
-    assert_int_equal(domain_create(DID(id), &c, &d), 0);
-    assert_int_equal(vcpu_create(d, 0, &v), 0);
-    assert_int_equal(vcpu_create(d, 1, &v), 0);
-    return d;
+    return fake_domain_new(id, &c);
 }
 
 static void domain_end(struct domain *d)
 {
-    int r;
-
-    while ((r = domain_kill(d)) == -EAGAIN)
-        ;
-    assert_int_equal(r, 0);
+    fake_domain_kill(d);
     assert_int_equal(d->frames, 0);
     domain_put(d);
     fake_run_until(fake_now + 1000000000ull);
@@ -129,13 +45,7 @@ static struct vcpu *volatile ctl_vcpu[2]; /* so that the leak checker finds them
 
 static int group_setup(void **state)
 {
-    fake_start(16384, 2);
-    domain_subsystem_init();
-    sched_init();
-    if (sched_init_cpu(0) || sched_init_cpu(1))
-        return -1;
-    fake_current[0] = sched_idle_vcpu(0);
-    fake_current[1] = sched_idle_vcpu(1);
+    fake_machine(16384, 2);
     ctl = domain_new(1, true); /* lives on: the owner of the devices cannot be destroyed */
     ctl_vcpu[0] = ctl->vcpu[0];
     ctl_vcpu[1] = ctl->vcpu[1];
@@ -534,21 +444,21 @@ static void test_update_upper(void **state)
     assert_int_equal(at(s.l2)[8], 0x1234560);
     assert_int_equal(type_count(l1b), 0);
     check();
-    l4_changes = 0;
+    seen.l4_changes = 0;
     for (unsigned slot = HYP_SLOT_FIRST; slot <= HYP_SLOT_LAST; slot++) {
         assert_int_equal(update(s.l4, slot, 0), -EINVAL);
         assert_int_equal(update(s.l4, slot, pte_make(s.l3, PTB)), -EINVAL);
     }
     /* Copies of an L4 (xpti) must hear of each change of it, and of nothing else. */
-    assert_int_equal(l4_changes, 0);
+    assert_int_equal(seen.l4_changes, 0);
     assert_int_equal(update(s.l4, 272, pte_make(s.l3, PTB)), 0);
-    assert_int_equal(l4_changes, 1);
-    assert_true(mfn_eq(l4_changed, s.l4));
+    assert_int_equal(seen.l4_changes, 1);
+    assert_true(mfn_eq(seen.l4, s.l4));
     check();
     assert_int_equal(update(s.l4, 272, pte_make(s.l3, RO)), 0); /* flags only */
-    assert_int_equal(l4_changes, 2);
+    assert_int_equal(seen.l4_changes, 2);
     assert_int_equal(update(s.l4, 272, 0), 0);
-    assert_int_equal(l4_changes, 3);
+    assert_int_equal(seen.l4_changes, 3);
 }
 
 static void test_update_modes(void **state)
@@ -710,13 +620,13 @@ static void test_roots(void **state)
 
     space_start(&s);
     space_make(dom, &t);
-    loads = roots_loaded;
+    loads = seen.roots_loaded;
     assert_int_equal(ext(MMUEXT_NEW_USER_BASEPTR, t.l4.n), 0); /* not pinned: validated now */
-    assert_int_equal(roots_loaded, loads);                     /* the kernel runs */
+    assert_int_equal(seen.roots_loaded, loads);                /* the kernel runs */
     assert_int_equal(type_count(t.l4), 1);
     check();
     assert_int_equal(ext(MMUEXT_NEW_BASEPTR, t.l4.n), 0);
-    assert_int_equal(roots_loaded, loads + 1);
+    assert_int_equal(seen.roots_loaded, loads + 1);
     assert_int_equal(type_count(s.l4), 1); /* its pin */
     assert_int_equal(ext(MMUEXT_NEW_BASEPTR, 0), -EINVAL);
     assert_int_equal(ext(MMUEXT_NEW_BASEPTR, s.l3.n), -EINVAL);
@@ -750,7 +660,7 @@ static void test_other_ops(void **state)
     assert_int_equal(ext_as(dom->vcpu[0], MMUEXT_COPY_PAGE, b.n, page(other).n, DOMID_SELF), -EINVAL);
     assert_int_equal(ext(MMUEXT_FLUSH_CACHE, 0), -EACCES);
     assert_int_equal(ext_as(ctl->vcpu[0], MMUEXT_FLUSH_CACHE_GLOBAL, 0, 0, DOMID_SELF), 0);
-    assert_int_equal(caches_flushed, 2);
+    assert_int_equal(seen.caches_flushed, 2);
     assert_int_equal(ext(MMUEXT_MARK_SUPER, 0), -EOPNOTSUPP);
     assert_int_equal(ext(14, 0), -ENOSYS);
     assert_int_equal(ext(4711, 0), -ENOSYS);
@@ -1091,21 +1001,21 @@ static void test_ldt(void **state)
     assert_int_equal(ext_as(v, MMUEXT_SET_LDT, VA_DATA(0), 8193, DOMID_SELF), -EINVAL);
     assert_int_equal(ext_as(v, MMUEXT_SET_LDT, HYP_VIRT_START, 1, DOMID_SELF), -EINVAL);
     assert_int_equal(ext_as(v, MMUEXT_SET_LDT, VA_DATA(0), 520, DOMID_SELF), 0);
-    assert_int_equal(ldts_loaded, 1);
+    assert_int_equal(seen.ldts_loaded, 1);
     r->error_code = 0;
     assert_true(pv_mmu_fault(v, ldt + 16, r)); /* mapped writable: no descriptor page */
-    assert_int_equal(injected, TRAP_PF);
-    assert_int_equal(injected_addr, VA_DATA(0) + 16);
+    assert_int_equal(seen.vector, TRAP_PF);
+    assert_int_equal(seen.addr, VA_DATA(0) + 16);
     assert_int_equal(map_va(VA_DATA(0), pte_make(s.data[0], RO), 0), 0);
     assert_int_equal(map_va(VA_DATA(1), pte_make(s.data[1], RO), 0), 0);
-    injected = 0;
+    seen.vector = 0;
     copy = *r;
     assert_true(pv_mmu_fault(v, ldt + 16, &copy));
     assert_true(pv_mmu_fault(v, ldt + 16, &copy));
     assert_true(pv_mmu_fault(v, ldt + 4096, &copy));
     assert_false(pv_mmu_fault(v, ldt + 520 * 8, &copy)); /* beyond its end */
     assert_false(pv_mmu_fault(v, ldt + 0xfff8, &copy));
-    assert_int_equal(injected, 0);
+    assert_int_equal(seen.vector, 0);
     assert_true(w[16] & PTE_P && w[17] & PTE_P);
     assert_int_equal(pv_vcpu(v)->ldt_mapped, 3);
     check();
@@ -1120,8 +1030,8 @@ static void test_ldt(void **state)
     assert_false(w[17]);
     /* The GDT's window. */
     assert_true(pv_mmu_fault(v, VCPU_GDT_VIRT(0) + 0x1238, r));
-    assert_int_equal(injected, TRAP_GP);
-    assert_int_equal(injected_addr, 0x1238);
+    assert_int_equal(seen.vector, TRAP_GP);
+    assert_int_equal(seen.addr, 0x1238);
     check();
 }
 

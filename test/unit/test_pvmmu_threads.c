@@ -1,19 +1,13 @@
 /* The PV MMU under real concurrency: each thread is a processor that runs one vCPU of the same guest. All of
  * them pin, unpin, load, change and abandon the same few tables at once. Waiting for ever ends by alarm,
  * wrong counts by the room check after each phase, when all are at rest. */
-#include "fake.h"
+#include "pv.h"
 #include "limit.h"
 #include "core/perf.h"
 #include "core/sched.h"
-#include "x86/boot.h"
-#include "x86/pte.h"
-#include "x86/pv.h"
-#include "x86/tlb.h"
 
 #include <pthread.h>
 #include <sched.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #define THREADS 4
@@ -21,36 +15,14 @@
 #define ROUNDS  LIMIT_ROUNDS(6000)
 #define POOL    16
 
-#define RO      (PTE_P | PTE_US | PTE_A | PTE_D)
-#define RW      (RO | PTE_RW)
-
 static __thread unsigned me;
 static __thread bool started, irqs_off;
 static __thread unsigned rng;
 
-struct boot_info boot_info;
 static struct domain *dom;
 static mfn_t pool[POOL];
 static unsigned done_ok;
 
-void pv_root_changed(struct vcpu *v)
-{
-}
-void pv_l4_changed(struct domain *d, mfn_t l4)
-{
-}
-void pv_load_ldt(struct vcpu *v)
-{
-}
-void pv_inject(struct vcpu *v, uint8_t vector, uint32_t error_code, bool has_error)
-{
-}
-void pv_inject_pf(struct vcpu *v, uint64_t addr, uint32_t error_code)
-{
-}
-void cache_flush_cpus(const struct cpumask *cpus)
-{
-}
 unsigned arch_cpu_id(void)
 {
     return me;
@@ -109,32 +81,6 @@ void tlb_flush_cpus(const struct cpumask *cpus, unsigned kind, gva_t va)
 void tlb_flush_local(void)
 {
 }
-int arch_domain_init(struct domain *d, uint32_t flags)
-{
-    x86_domain(d)->window_l1 = calloc(MAX(d->max_vcpus, 1u), sizeof(uint64_t *));
-    for (unsigned i = 0; i < d->max_vcpus; i++)
-        x86_domain(d)->window_l1[i] = calloc(32, 8);
-    return 0;
-}
-void arch_domain_free(struct domain *d)
-{
-    for (unsigned i = 0; x86_domain(d)->window_l1 && i < d->max_vcpus; i++)
-        free(x86_domain(d)->window_l1[i]);
-    free(x86_domain(d)->window_l1);
-    free(d);
-}
-int arch_vcpu_init(struct vcpu *v)
-{
-    pv_vcpu(v)->root_kernel = pv_vcpu(v)->root_user = INVALID_MFN;
-    pv_vcpu(v)->kernel_mode = true;
-    spin_init(&pv_vcpu(v)->ldt_lock, RANK_PV_FRAME);
-    return 0;
-}
-int arch_domain_release(struct domain *d)
-{
-    return pv_domain_release_tables(d);
-}
-
 static unsigned rnd(unsigned n)
 {
     return (unsigned)rand_r(&rng) % n;
@@ -238,12 +184,8 @@ static void test_threads(void **state)
                               .max_grant_frames = 4,
                               .max_maptrack_frames = 2,
                               .max_frames = 200};
-    struct vcpu *v;
-    int r;
 
-    assert_int_equal(domain_create(DID(2), &c, &dom), 0);
-    for (unsigned i = 0; i < THREADS; i++)
-        assert_int_equal(vcpu_create(dom, i, &v), 0);
+    dom = fake_domain_new(2, &c);
     for (unsigned i = 0; i < POOL; i++)
         assert_int_equal(frame_alloc_domain(dom, 0, 64, 0, &pool[i]), 0);
     for (unsigned p = 0; p < PHASES; p++) {
@@ -258,9 +200,7 @@ static void test_threads(void **state)
         pv_mmu_room_check(dom);
     }
     assert_true(done_ok > PHASES * ROUNDS / 10);
-    while ((r = domain_kill(dom)) == -EAGAIN)
-        ;
-    assert_int_equal(r, 0);
+    fake_domain_kill(dom);
     assert_int_equal(dom->frames, 0);
     domain_put(dom);
     fake_run_until(fake_now + 1000000000ull);
