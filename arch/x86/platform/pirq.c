@@ -30,17 +30,6 @@
 
 #define OTHER_DOMAIN_PIRQS 256u
 
-struct pirq_table {
-    struct spinlock lock;
-    bool closed;        /* [lock] the domain dies: no more mappings */
-    unsigned count;     /* [c] */
-    uint64_t *eoi_page; /* [lock; read without] the guest's bitmap, or NULL */
-    mfn_t eoi_mfn;      /* [lock] */
-    uint64_t
-        rights[IRQ_MAX / 64]; /* [a] lines that the domain may have: all (hardware domain), or as granted */
-    struct pirq pirq[];
-};
-
 static struct pirq_table *table_of(const struct domain *d)
 {
     return ((const struct x86_domain *)d)->pirq;

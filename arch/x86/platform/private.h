@@ -140,6 +140,17 @@ unsigned irq_restore_msi(uint16_t seg, uint8_t bus, uint8_t devfn);
 
 /* --- PIRQs (pirq.c)
  * ---------------------------------------------------------------------------------------------------- */
+struct pirq_table {
+    struct spinlock lock;
+    bool closed;        /* [lock] the domain dies: no more mappings */
+    unsigned count;     /* [c] */
+    uint64_t *eoi_page; /* [lock; read without] the guest's bitmap, or NULL */
+    mfn_t eoi_mfn;      /* [lock] referenced, and writable */
+    uint64_t
+        rights[IRQ_MAX / 64]; /* [a] lines that the domain may have: all (hardware domain), or as granted */
+    struct pirq pirq[];
+};
+
 struct pirq_map_request {
     struct domain *domain;
     enum { PIRQ_GSI, PIRQ_MSI, PIRQ_MSIX } kind;

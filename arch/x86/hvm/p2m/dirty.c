@@ -86,10 +86,10 @@ bool p2m_log_read_some(struct domain *d, gfn_t g, unsigned n, uint8_t *bits, boo
         uint64_t stop = MIN(end, (at | (ENTRIES - 1)) + 1);
 
         spin_lock(&p->lock);
-        while (at < stop && !d->dying)
+        while (at < stop && !domain_is_dying(d))
             flush |= read_entry(p, at, stop, first, bits, clean, &at);
         spin_unlock(&p->lock);
-        if (d->dying)
+        if (domain_is_dying(d))
             break;
     }
     if (flush)
@@ -107,7 +107,7 @@ int p2m_log_enable(struct domain *d)
 
     if (p->log)
         return -EINVAL;
-    for (; p->log_next <= p->highest; p->log_next += STEP) {
+    for (; p->log_next <= p2m_highest(d).n; p->log_next += STEP) {
         if (p2m_log_read_some(d, GFN(p->log_next), STEP, NULL, true))
             p2m_flush(d);
         if (preempt_needed()) {
@@ -148,7 +148,7 @@ int p2m_log_disable(struct domain *d)
     if (p->log)
         p->log_next = 0;
     p->log = false;
-    for (; p->log_next <= p->highest && p->count[P2M_LOGGED]; p->log_next += ENTRIES) {
+    for (; p->log_next <= p2m_highest(d).n && p->count[P2M_LOGGED]; p->log_next += ENTRIES) {
         unlog_table(p, p->log_next);
         if (preempt_needed()) {
             p->log_next += ENTRIES;

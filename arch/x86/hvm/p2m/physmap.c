@@ -114,7 +114,7 @@ int p2m_mmio_zap(struct domain *d, mfn_t first, mfn_t last)
 {
     struct p2m *p = p2m_of(d);
 
-    for (unsigned n = 1; p->count[P2M_MMIO] && p->zap <= p->highest; n++) {
+    for (unsigned n = 1; p->count[P2M_MMIO] && p->zap <= p2m_highest(d).n; n++) {
         struct p2m_entry e;
         int r = 0;
 
