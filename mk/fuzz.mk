@@ -4,11 +4,16 @@
 
 FUZZ_SECONDS ?= 60
 FUZZ_SEED ?= 0
+# Of these only the stored inputs are run: `make test` has no time to find out what is new in a young target.
+FUZZ_REPLAYED ?=
 FUZZ ?=
-FUZZ_WORLD := memory evtchn grant sched life hypercall mmu all
+FUZZ_WORLD := memory evtchn grant sched life hypercall mmu all p2m control platform
 FUZZ_PURE  := $(patsubst test/fuzz/pure_%.c,%,$(sort $(wildcard test/fuzz/pure_*.c)))
 FUZZ_NAMES := $(if $(FUZZ),$(FUZZ),$(FUZZ_WORLD) $(FUZZ_PURE))
-FUZZ_PV_C  := arch/x86/guest/domain.c $(addprefix arch/x86/pv/,callback_ops.c segment.c vcpu_context.c debugreg.c hypercalls.c domain.c iret.c bounce.c)
+FUZZ_PV_C  := $(addprefix arch/x86/pv/,callback_ops.c segment.c vcpu_context.c vcpu_state.c debugreg.c hypercalls.c hypercall_page.c domain.c \
+	iret.c bounce.c kind.c) arch/x86/guest/domain.c arch/x86/guest/policy.c \
+	$(addprefix arch/x86/platform/,irq.c mca.c pcidev.c physdev.c pirq.c platform_op.c rights.c storm.c) \
+	$(addprefix arch/x86/control/,debug.c domctl.c paging.c policy.c rights.c sysctl.c vcpu.c)
 FUZZ_STATE := $(call host_obj,$(filter-out test/fuzz/fuzz_% test/fuzz/pure_% test/fuzz/mark_% test/fuzz/entry.c test/fuzz/snapshot.c \
 	test/fuzz/replay.c,$(wildcard test/fuzz/*.c)) $(wildcard test/model/*.c) $(FUZZ_PV_C) $(HOST_PV) $(HOST_FAKE_C) \
 	$(filter-out arch/x86/platform/%,$(HOST_LIB_C)))
@@ -52,7 +57,7 @@ fuzz-build: $(FUZZ_NAMES:%=$(H)/fuzz_%)
 fuzz-clang:
 	@$(MAKE) --no-print-directory $(FUZZ_CLANG) FUZZ="$(FUZZ)" fuzz-build
 fuzz: fuzz-clang
-	@tools/test-fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) $(FUZZ_NAMES)
+	@tools/test-fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) --replayed "$(FUZZ_REPLAYED)" $(FUZZ_NAMES)
 fuzz-replay: fuzz-build
 	@for t in $(FUZZ_NAMES); do echo "  REPLAY  $$t: $$($(H)/fuzz_$$t test/fuzz/corpus/$$t)" || exit 1; done
 

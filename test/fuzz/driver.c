@@ -6,7 +6,9 @@
 #include "core/lock.h"
 #include "core/sched.h"
 #include "core/timer.h"
+#include "x86/p2m.h"
 #include "x86/pv.h"
+#include "../../arch/x86/platform/private.h"
 
 #include <string.h>
 
@@ -227,6 +229,8 @@ void fuzz_checks(unsigned checks)
             evtchn_room_check(d);
         if (dom)
             domain_room_check(d);
+        if (checks & CHECK_P2M)
+            p2m_room_check(d);
     }
     if (checks & CHECK_MMU)
         model_mmu_check();
@@ -234,6 +238,8 @@ void fuzz_checks(unsigned checks)
         model_grant_check(guest_scribbled);
     if (evtchn)
         model_evtchn_check();
+    if (checks & CHECK_IRQ)
+        irq_room_check();
     if (checks & CHECK_SCHED) {
         sched_room_check();
         timer_room_check();

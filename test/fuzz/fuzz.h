@@ -5,7 +5,7 @@
  * checks and the reference models (test/model) run.
  *
  *   driver.c   inputs -> steps; faults; checks      world.c    the domains, snapshot
- *   machine.c  what pv/ and the processors do: guest memory, context switches, the TLB model
+ *   machine.c  what pv/ and the processors do: guest memory, context switches, the TLB model     translated.c  a guest with a p2m
  *   ops_*.c    operations, by room                  fuzz_*.c   one target each: which operations it draws from
  */
 #ifndef FUZZ_H
@@ -51,6 +51,15 @@ struct guest {
 };
 extern struct guest guests[FUZZ_GUESTS]; /* [0] is the control domain, which owns the hardware */
 
+/* Of a translated guest page[] are guest frame numbers. */
+#define FUZZ_GFN       0x10ull
+#define FUZZ_GFN_LARGE 0x200ull /* a large page */
+void translated_machine(void);
+void translated_make(struct guest *g);
+/* The page that the number means, made reachable for a write as by the nested fault that the CPU would take. */
+bool translated_reach(struct domain *d, mfn_t *m);
+void translated_fill(struct domain *d, void (*take)(uint64_t m, bool write, bool foreign));
+
 void world_build(bool pinned_cpus);
 void world_reset(void); /* as it was built */
 
@@ -63,6 +72,10 @@ extern unsigned fuzz_fail_copy,
     fuzz_flip_copy; /* the nth copy from now fails / is followed by a change of what was read */
 /* May CPU c write / read frame m by a translation that it may hold? */
 bool tlb_can_write(unsigned cpu, mfn_t m);
+/* A CPU that runs a vCPU of d has lost what it held of d's, and takes in what d's tables give now. */
+void tlb_flush_domain(struct domain *d);
+/* A CPU takes in what its tables give. */
+void tlb_fill(unsigned cpu);
 /* All CPUs take in what their tables give; panics when one holds what it must not. */
 void tlb_model_check(void);
 void tlb_model_reset(void);
@@ -82,7 +95,7 @@ struct fuzz_group {
     unsigned count;
 };
 extern const struct fuzz_group ops_mmu, ops_memory, ops_grant, ops_evtchn, ops_sched, ops_life, ops_any,
-    ops_alloc;
+    ops_alloc, ops_p2m, ops_control, ops_platform;
 
 /* A hypercall through the table, until it is done (or stays unfinished in the vCPU if a preemption was injected and the
  * input says so). Sub-operations in a0. */
@@ -101,6 +114,8 @@ uint32_t pick_port(struct step *s);
 struct guest *pick_guest(struct step *s);
 /* A buffer of its own memory with the input's bytes. */
 uint64_t pick_pointer(struct step *s, size_t bytes);
+/* A vCPU's context in its own memory, with its own tables or others. */
+struct vcpu_guest_context *pick_context(struct step *s);
 /* As the guest would: through what its CPU may write. False: it cannot. */
 bool guest_store(struct step *s, mfn_t m, unsigned index, uint64_t value);
 extern bool guest_scribbled; /* somebody wrote over grant entries in use */
@@ -115,13 +130,16 @@ enum {
     CHECK_SCHED = 8,
     CHECK_DOMAIN = 16,
     CHECK_MEMORY = 32,
-    CHECK_ALL = 63
+    CHECK_P2M = 64,
+    CHECK_IRQ = 128,
+    CHECK_ALL = 255
 };
 extern const struct fuzz_target {
     const char *name;
     const struct fuzz_group *group[9];
     unsigned checks;
-    bool competing; /* vCPUs share two CPUs, the scheduler chooses; else each has its own */
+    bool competing;  /* vCPUs share two CPUs, the scheduler chooses; else each has its own */
+    bool translated; /* the last guest has a p2m */
 } fuzz_target;
 void fuzz_checks(unsigned checks);
 /* Runs one program in the world as it is now. */

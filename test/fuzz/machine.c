@@ -10,10 +10,13 @@
  *   - writable: no table, no descriptor page
  *   - walked or used as descriptors: no other type in use
  *   - any: owned by the domain whose tables gave it, or granted to it, or the frame is free (whoever takes it next flushes)
+ * Of a translated guest the tables are its p2m (translated.c).
  */
 #include "fuzz.h"
 #include "fake_private.h"
 #include "core/grant/private.h"
+#include "arch/control.h"
+#include "core/control.h"
 #include "core/guest.h"
 #include "core/lock.h"
 #include "core/sched.h"
@@ -32,7 +35,8 @@
 
 struct boot_info boot_info;
 struct spec_plan spec_plan;
-struct cpu_features cpu_features = {.xsave_size = 576, .nx = true};
+struct cpu_features cpu_features = {.xsave_size = 576, .nx = true, .phys_bits = 46};
+uint64_t tsc_khz = 1000000;
 
 /* --- guest memory --- */
 
@@ -76,7 +80,7 @@ static bool copy_out(struct vcpu *v, gva_t to, const void *from, size_t n)
     memcpy((void *)to.a, from, n);
     return true;
 }
-static bool zero(struct vcpu *v, gva_t to, size_t n)
+bool pv_zero(struct vcpu *v, gva_t to, size_t n)
 {
     if (!reachable(to, n))
         return false;
@@ -134,6 +138,11 @@ uint64_t pv_cr4_guest_value(uint64_t wanted)
 {
     return wanted;
 }
+bool rdmsr_safe(uint32_t msr, uint64_t *v);
+bool rdmsr_safe(uint32_t msr, uint64_t *v)
+{
+    return false;
+}
 bool hw_load_gs(uint16_t sel);
 bool hw_load_gs(uint16_t sel)
 {
@@ -146,46 +155,22 @@ void pv_l4_changed(struct domain *d, mfn_t l4)
 {
 }
 
-int guest_policy_domain_init(struct domain *d)
-{
-    return 0;
-}
-
-int rights_domain_init(struct domain *d)
-{
-    return 0;
-}
-void rights_domain_free(struct domain *d)
-{
-}
-int pirq_domain_init(struct domain *d)
-{
-    return 0;
-}
-void pirq_domain_release(struct domain *d)
-{
-}
-void pirq_domain_free(struct domain *d)
-{
-}
-bool iomem_allowed(const struct domain *d, mfn_t m)
-{
-    return d->hardware && m.n >= 0x100000 && m.n < 0x100100;
-}
-
 #define NO_OPS(name)                                                                                         \
     const struct hc_op name##_ops[1];                                                                        \
     const unsigned name##_op_count = 0
-NO_OPS(physdev);
-NO_OPS(platform);
-NO_OPS(mca);
-long do_platform_op(struct hypercall *hc)
+NO_OPS(hvm_op);
+/* What the toolstack can make: PV guests, and translated ones where the target has them. */
+int arch_domain_config(const struct domctl_create *c, const struct guest_ops **ops, uint32_t *arch_flags)
 {
-    return -ENOSYS;
+    bool translated = c->flags & XEN_DOMCTL_CDF_hvm;
+
+    *ops = translated ? &hvm_guest_ops : &pv_guest_ops;
+    *arch_flags = 0;
+    return translated && !fuzz_target.translated ? -EINVAL : 0;
 }
-long do_mca(struct hypercall *hc)
+long hvm_domctl(struct domctl *c)
 {
-    return -ENOSYS;
+    return -EOPNOTSUPP;
 }
 
 /* One thread: whoever waits for another CPU lets that one do what it was asked to. */
@@ -227,6 +212,8 @@ void arch_machine_poweroff(void)
 enum { T_READ = 1, T_WRITE = 2, T_DESC = 4, T_L1 = 16, T_L2 = 32, T_L3 = 64, T_L4 = 128 };
 static uint8_t tlb[FUZZ_CPUS][FUZZ_FRAMES + 32];
 static uint16_t tlb_domain[FUZZ_CPUS]; /* whose tables gave it */
+static bool others[FUZZ_FRAMES +
+                   32]; /* of the CPU that was filled last: frames that its p2m says are another domain's */
 static uint32_t tlb_clock = 1, tlb_last[FUZZ_CPUS];
 
 void tlb_model_reset(void)
@@ -272,14 +259,29 @@ static void fill_table(unsigned cpu, mfn_t table, unsigned level, bool write)
     }
 }
 
+static unsigned filled; /* the CPU that translated_fill is about */
+
+static void take_nested(uint64_t m, bool write, bool foreign)
+{
+    take(filled, m, (uint8_t)(T_READ | (write ? T_WRITE : 0)));
+    others[m] |= foreign;
+}
+
 static void fill(unsigned cpu)
 {
     struct vcpu *v = fake_current[cpu];
     const struct pv_vcpu *pv;
     mfn_t root;
 
+    memset(others, 0, sizeof(others));
     if (!v || v->idle)
         return;
+    if (v->domain->ops->translated) {
+        filled = cpu;
+        tlb_domain[cpu] = v->domain->id.v;
+        translated_fill(v->domain, take_nested);
+        return;
+    }
     pv = pv_vcpu(v);
     root = pv->kernel_mode ? pv->root_kernel : pv->root_user;
     tlb_domain[cpu] = v->domain->id.v;
@@ -291,6 +293,11 @@ static void fill(unsigned cpu)
         if (e & PTE_P)
             take(cpu, pte_mfn(e).n, T_DESC);
     }
+}
+
+void tlb_fill(unsigned cpu)
+{
+    fill(cpu);
 }
 
 static void flush(unsigned cpu, unsigned kind)
@@ -307,6 +314,13 @@ void tlb_flush_cpus(const struct cpumask *cpus, unsigned kind, gva_t va)
     for_each_cpu(c, cpus) if (c != fake_cpu && cpumask_test(&cpus_online, c) && fake_irqs_off[fake_cpu])
         panic("another CPU is waited for with interrupts off");
     for_each_cpu(c, cpus) if (cpumask_test(&cpus_online, c)) flush(c, kind);
+}
+void tlb_flush_domain(struct domain *d)
+{
+    if (fake_irqs_off[fake_cpu])
+        panic("other CPUs are waited for with interrupts off");
+    for_each_cpu(c, &cpus_online) if (fake_current[c] && fake_current[c]->domain == d)
+        flush(c, TLB_FLUSH_ALL);
 }
 void tlb_flush_local(void)
 {
@@ -395,7 +409,7 @@ static void check_one(unsigned cpu, uint64_t m)
         if (t & T_DESC && pgt_type(x) != PGT_SEG_DESC && !(f->owner == FRAME_NO_OWNER))
             wrong = "can use a page for descriptors that is none";
     }
-    if (f->owner != d->id.v && !d->privileged && !(t & T_DESC) && !granted(d, m, t & T_WRITE))
+    if (f->owner != d->id.v && !d->privileged && !(t & T_DESC) && !others[m] && !granted(d, m, t & T_WRITE))
         wrong = "can reach a frame that its domain has no right to";
     if (wrong)
         panic("TLB: CPU %u of d%u %s: frame %#lx, type %#lx, count %#lx, owner d%u, held %#x", cpu, d->id.v,
@@ -418,29 +432,15 @@ void fpu_reset(struct x86_vcpu *x)
     memset(x->fpu, 0, x86_fpu_size);
 }
 
-/* No switch to and from the hardware here. */
-const struct arch_guest_ops pv_arch_ops = {
-    .domain_init = pv_domain_init,
-    .domain_free = pv_domain_free,
-    .domain_release = pv_domain_release,
-    .vcpu_init = pv_vcpu_init,
-    .vcpu_free = pv_vcpu_free,
-    .vcpu_reset = pv_vcpu_reset,
-    .vcpu_initialise = pv_vcpu_initialise,
-    .vcpu_unload = pv_vcpu_release_tables,
-    .vcpu_nmi = pv_vcpu_nmi,
-    .vcpu_dump = pv_vcpu_dump,
-    .area_write = pv_area_write,
-    .features = pv_features,
-    .virt_start = pv_virt_start,
-};
-const struct guest_ops pv_guest_ops = {
-    .name = "pv", .copy_in = copy_in, .copy_out = copy_out, .zero = zero, .arch = &pv_arch_ops};
-
-/* No HVM guests here. */
-bool hvm_available(void)
+/* No switch to and from the hardware here: the vCPU's state stays where it is. */
+void pv_ctxt_save(struct x86_vcpu *x)
 {
-    return false;
 }
-const struct hc_op hvm_op_ops[1];
-const unsigned hvm_op_op_count;
+void pv_ctxt_load(struct x86_vcpu *x)
+{
+}
+__attribute__((noreturn)) void metal_resume_guest(void);
+void metal_resume_guest(void)
+{
+    panic("nothing returns to a guest here");
+}

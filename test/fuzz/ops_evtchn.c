@@ -62,10 +62,8 @@ static void op_bind_pirq(struct step *s)
 
     *a = (struct evtchn_bind_pirq){.pirq =
                                        in_u8(s->in) < 240 ? in_u8(s->in) % 8u : (uint32_t)in_number(s->in)};
-    fake_pirq_deny = in_u8(s->in) >= 240;
     if (!evtchn(s, EVTCHNOP_bind_pirq, a))
         remember(s->g, a->port);
-    fake_pirq_deny = false;
 }
 
 static void op_close(struct step *s)

@@ -69,6 +69,8 @@ static uint64_t host_addr(struct step *s, uint32_t *flags)
 {
     uint8_t b = in_u8(s->in);
 
+    if (b < 220 && s->g->d->ops->translated)
+        return (0x480 + b % 16ull) * FRAME_SIZE;
     if (b < 150)
         return FUZZ_VA_B + (uint64_t)(b % 16) * FRAME_SIZE;
     if (b < 200) {
@@ -129,6 +131,23 @@ static void op_replace(struct step *s)
     unmap(s, true);
 }
 
+static void address_translated(struct step *s, mfn_t m, uint64_t *addr)
+{
+    for (uint64_t g = 0x480; g < 0x490; g++)
+        if (mfn_eq(arch_gfn_to_mfn(s->g->d, GFN(g)), m))
+            *addr = g << FRAME_SHIFT;
+}
+
+static void address_pv(struct step *s, mfn_t m, uint32_t flags, uint64_t *addr)
+{
+    const uint64_t *l1 = arch_frame_va(s->g->page[PG_L1B]);
+
+    for (unsigned i = 0; i < 64; i++)
+        if ((l1[i] & 0xffffffffff000) >> FRAME_SHIFT == m.n && !(l1[i] & 2) == !!(flags & GNTMAP_readonly))
+            *addr = flags & GNTMAP_contains_pte ? s->g->page[PG_L1B].n << FRAME_SHIFT | i * 8
+                                                : FUZZ_VA_B + (uint64_t)i * FRAME_SIZE;
+}
+
 /* Unmaps a handle from where its mapping is. */
 static void op_unmap_right(struct step *s)
 {
@@ -136,14 +155,12 @@ static void op_unmap_right(struct step *s)
     uint32_t h = pick_handle(s);
     const struct track *k = s->g->d->grant ? grant_track(s->g->d->grant, h) : NULL;
     const struct active *a = k && k->granter ? grant_active(k->granter->grant, k->ref) : NULL;
-    const uint64_t *l1 = arch_frame_va(s->g->page[PG_L1B]);
 
     *op = (struct gnttab_unmap_grant_ref){.handle = h};
-    for (unsigned i = 0; a && i < 64; i++)
-        if ((l1[i] & 0xffffffffff000) >> FRAME_SHIFT == a->mfn.n &&
-            !(l1[i] & 2) == !!(k->flags & GNTMAP_readonly))
-            op->host_addr = k->flags & GNTMAP_contains_pte ? s->g->page[PG_L1B].n << FRAME_SHIFT | i * 8
-                                                           : FUZZ_VA_B + (uint64_t)i * FRAME_SIZE;
+    if (a && s->g->d->ops->translated)
+        address_translated(s, a->mfn, &op->host_addr);
+    else if (a)
+        address_pv(s, a->mfn, k->flags, &op->host_addr);
     if (a && k->flags & GNTMAP_device_map)
         op->dev_bus_addr = a->mfn.n << FRAME_SHIFT;
     (void)call_n(s, __HYPERVISOR_grant_table_op, GNTTABOP_unmap_grant_ref, op, 1, 0);

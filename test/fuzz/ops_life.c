@@ -110,8 +110,7 @@ static void op_resume(struct step *s)
         return;
 }
 
-/* A second vCPU's start from a context of the guest's. */
-static void op_initialise(struct step *s)
+struct vcpu_guest_context *pick_context(struct step *s)
 {
     struct vcpu_guest_context *c = arg_alloc(sizeof(*c));
     uint8_t b = in_u8(s->in);
@@ -125,6 +124,14 @@ static void op_initialise(struct step *s)
     if (b >= 224)
         for (size_t i = 0; i < 64; i++)
             ((uint8_t *)c)[in_u16(s->in) % sizeof(*c)] = in_u8(s->in);
+    return c;
+}
+
+/* A second vCPU's start from a context of the guest's. */
+static void op_initialise(struct step *s)
+{
+    struct vcpu_guest_context *c = pick_context(s);
+
     if (s->g != &guests[0]) /* the machine goes when the last of its vCPUs is down */
         (void)call_n(s, __HYPERVISOR_vcpu_op, VCPUOP_down, in_u8(s->in) & 1, 0, 0);
     (void)call_n(s, __HYPERVISOR_vcpu_op, VCPUOP_initialise, in_u8(s->in) % 3, c, 0);

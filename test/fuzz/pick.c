@@ -1,6 +1,7 @@
 /* Arguments out of the input: mostly meaningful to the caller, yet anything at all. */
 #include "fuzz.h"
 #include "core/grant/private.h"
+#include "x86/mm.h"
 #include "x86/pte.h"
 #include "../../arch/x86/pv/mmu/types.h"
 
@@ -22,7 +23,9 @@ static uint64_t listed(struct domain *d, unsigned n)
 
     while (f && n-- && f->next)
         f = frame_next(f);
-    return f ? frame_mfn(f).n : 0;
+    if (!f)
+        return 0;
+    return d->ops->translated ? m2p_get(frame_mfn(f)) : frame_mfn(f).n;
 }
 
 /* Frames that are Krypton's, or that it shares with the guest. */
@@ -148,12 +151,16 @@ uint64_t pick_pointer(struct step *s, size_t bytes)
 
 void may_write(uint64_t m)
 {
+    if (fake_current[fake_cpu]->domain->ops->translated) /* a number of its own */
+        guest_scribbled = true;
     if (m < frame_count && mfn_valid(MFN(m)) && mfn_frame(MFN(m))->count & FRAME_SPECIAL)
         guest_scribbled = true;
 }
 
 bool guest_store(struct step *s, mfn_t m, unsigned index, uint64_t value)
 {
+    if (s->g->d->ops->translated && !translated_reach(s->g->d, &m))
+        return false;
     if (!tlb_can_write(fake_cpu, m))
         return false;
     may_write(m.n);

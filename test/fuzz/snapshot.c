@@ -70,7 +70,7 @@ static void arena_take(void)
         done += (size_t)n;
     }
     if (syscall(SYS_mmap, arena, arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
-                fd, 0) != (long)arena)
+                fd, 0l) != (long)arena) /* of full width: it goes over the stack */
         abort();
 }
 

@@ -2,8 +2,12 @@
 #include "fuzz.h"
 #include "core/grant/private.h"
 #include "core/sched.h"
+#include "x86/guest.h"
+#include "x86/hvm.h"
+#include "x86/platform.h"
 #include "x86/pte.h"
 #include "x86/pv.h"
+#include "../../arch/x86/platform/private.h"
 #include "../../arch/x86/pv/mmu/types.h"
 
 #include <stdlib.h>
@@ -50,27 +54,37 @@ static void cpu_give(struct vcpu *v, bool pinned)
     must(sched_set_affinity(v, pinned ? &one : &both, pinned ? &one : &both));
 }
 
+static void roots_set(struct guest *g, struct vcpu *v)
+{
+    must(pv_set_root(v, g->page[PG_L4], false));
+    if (v->id == 0)
+        must(pv_set_root(v, g->page[PG_UL4], true));
+}
+
 static void guest_make(struct guest *g, uint16_t id, bool pinned)
 {
-    struct domain_config c = {.ops = &pv_guest_ops,
+    bool translated = fuzz_target.translated && id == FUZZ_GUESTS - 1;
+    struct domain_config c = {.ops = translated ? &hvm_guest_ops : &pv_guest_ops,
                               .privileged = id == 0,
                               .hardware = id == 0,
                               .max_vcpus = FUZZ_VCPUS,
                               .max_evtchn_port = 300,
                               .max_grant_frames = 3,
                               .max_maptrack_frames = 1,
-                              .max_frames = 200};
+                              .max_frames = translated ? 1200 : 200};
     struct vcpu *v;
 
     must(domain_create(DID(id), &c, &g->d));
-    tables_make(g);
+    if (translated)
+        translated_make(g);
+    else
+        tables_make(g);
     for (unsigned i = 0; i < FUZZ_VCPUS; i++) {
         must(vcpu_create(g->d, i, &v));
         v->info->evtchn_upcall_mask = 0;
         cpu_give(v, pinned);
-        must(pv_set_root(v, g->page[PG_L4], false));
-        if (i == 0)
-            must(pv_set_root(v, g->page[PG_UL4], true));
+        if (!translated)
+            roots_set(g, v);
         v->initialised = true;
         __atomic_fetch_and(&v->pause_flags, ~(uint32_t)VPF_DOWN, __ATOMIC_SEQ_CST);
     }
@@ -88,6 +102,16 @@ static void grants_make(struct guest *g, const struct guest *to)
     }
 }
 
+/* Lines 0 to 7, by the same numbers. */
+static void lines_make(struct guest *g)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        struct pirq_map_request r = {.domain = g->d, .kind = PIRQ_GSI, .gsi = i, .count = 1, .pirq = (int)i};
+
+        must(pirq_map(&r));
+    }
+}
+
 static void ports_make(struct guest *g, const struct guest *to)
 {
     for (unsigned i = 0; i < 3; i++) {
@@ -102,6 +126,10 @@ void world_build(bool pinned)
 {
     guest_memory = mmap(NULL, GUEST_MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     fake_start(FUZZ_FRAMES, pinned ? FUZZ_CPUS : 2);
+    translated_machine();
+    guest_policy_init();
+    irq_init();
+    iomem_reserve(mfn_to_maddr(MFN(0x100100)), 1ull << 40, "no device"); /* 0x100000 to 0x1000ff are some */
     hypercall_init();
     domain_subsystem_init();
     sched_init();
@@ -113,6 +141,8 @@ void world_build(bool pinned)
         grants_make(&guests[i], &guests[(i + 1) % FUZZ_GUESTS]);
         ports_make(&guests[i], &guests[(i + 1) % FUZZ_GUESTS]);
     }
+    dom0 = guests[0].d;
+    lines_make(&guests[0]);
     domain_unpause(guests[0].d);
     must(domain_controller_unpause(guests[1].d));
     must(domain_controller_unpause(guests[2].d));

@@ -2,6 +2,7 @@
 #include "model.h"
 #include "core/log.h"
 #include "core/grant/private.h"
+#include "x86/p2m.h"
 #include "x86/pte.h"
 
 #include <string.h>
@@ -120,6 +121,12 @@ static void count_foreign(struct domain *d, uint64_t e, void *data)
         maps[m][!!(e & PTE_RW)]++;
 }
 
+static void count_mapped(struct domain *d, const struct p2m_entry *e)
+{
+    if (e->type == P2M_GRANT || e->type == P2M_GRANT_RO)
+        maps[e->mfn.n][e->type == P2M_GRANT]++;
+}
+
 static void less_handles(const struct domain *d)
 {
     const struct track *k;
@@ -138,6 +145,7 @@ static void mappings_match(struct domain *d)
 {
     memset(maps, 0, frame_count * sizeof(maps[0]));
     model_walk_l1(d, count_foreign, NULL);
+    model_walk_p2m(d, count_mapped);
     less_handles(d);
     for (uint64_t m = 0; m < frame_count; m++)
         if (maps[m][0] || maps[m][1])

@@ -8,6 +8,8 @@
 #include "core/evtchn/private.h"
 #include "core/grant/private.h"
 #include "arch/mem.h"
+#include "x86/p2m.h"
+#include "../../arch/x86/platform/private.h"
 #include "../../arch/x86/pv/mmu/types.h"
 
 #include <string.h>
@@ -196,9 +198,14 @@ static void others_of(struct domain *d)
 {
     const struct evtchn_fifo_domain *f = d->evtchn.fifo;
     const struct grant_table *t = d->grant;
+    const struct pirq_table *irqs = x86_domain(d)->pirq;
 
     for (uint32_t i = 0; f && i < f->pages; i++)
         hold(f->mfn[i].n, true);
+    if (irqs && irqs->eoi_page) {
+        hold(irqs->eoi_mfn.n, false);
+        hold(irqs->eoi_mfn.n, true);
+    }
     for (uint32_t ref = 0; t && ref < t->max_frames * V1_PER_FRAME; ref++) {
         const struct active *a = grant_active(t, ref);
 
@@ -265,6 +272,48 @@ static struct domain *owner_of(uint64_t m)
     return NULL;
 }
 
+/* Programs that have no translated domains are not linked with it. */
+#pragma weak p2m_look
+#pragma weak p2m_highest
+
+void model_walk_p2m(struct domain *d, void (*fn)(struct domain *, const struct p2m_entry *))
+{
+    struct p2m_entry e;
+
+    if (!x86_domain(d)->p2m)
+        return;
+    for (uint64_t g = 0; g <= p2m_highest(d).n; g = (g | ((1ull << e.order) - 1)) + 1) {
+        p2m_look(d, GFN(g), &e);
+        if (e.type == P2M_MMIO && !has_devices(d))
+            panic("model: d%u has device memory at %#lx", d->id.v, g);
+        if (e.type != P2M_NONE && e.type != P2M_POD && e.type != P2M_MMIO)
+            fn(d, &e);
+    }
+}
+
+static void entry_holds(struct domain *d, const struct p2m_entry *e)
+{
+    for (uint64_t i = 0; i < 1ull << e->order; i++) {
+        uint64_t m = e->mfn.n + i, owner = valid(m) ? mfn_frame(MFN(m))->owner : d->id.v;
+
+        hold(m, e->type == P2M_FOREIGN);
+        if (e->type != P2M_GRANT && e->type != P2M_GRANT_RO &&
+            (owner == d->id.v) == (e->type == P2M_FOREIGN || e->type == P2M_FOREIGN_RO))
+            WRONG(m, "d%u has it in its p2m as type %u", d->id.v, e->type);
+    }
+}
+
+/* A frame that a translated domain could ever write has one count of the type writable that no entry holds. */
+static void writable_for_ever(const struct domain *d)
+{
+    for (uint64_t m = 1; m < frame_count; m++) {
+        const struct frame *f = mfn_frame(MFN(m));
+
+        if (mfn_valid(MFN(m)) && f->owner == d->id.v && f->count & FRAME_REF_MASK && f->type)
+            seen[m].write++;
+    }
+}
+
 static void walk_all(void)
 {
     BUG_ON(frame_count > MODEL_FRAMES);
@@ -276,6 +325,9 @@ static void walk_all(void)
         for_each_vcpu(d, v) vcpu_of(d, v);
         pending_slot(&x86_domain(d)->release_pending);
         others_of(d);
+        model_walk_p2m(d, entry_holds);
+        if (x86_domain(d)->p2m)
+            writable_for_ever(d);
     }
     for (unsigned i = 0; i < queued; i++)
         walk_table(owner_of(queue[i]), queue[i]);
