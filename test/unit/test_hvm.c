@@ -170,6 +170,10 @@ void fpu_save(struct x86_vcpu *x)
 void fpu_load(struct x86_vcpu *x)
 {
 }
+bool fpu_vector(struct x86_vcpu *x, unsigned n, bool write, uint64_t value[2])
+{
+    return false;
+}
 bool hw_load_ds(uint16_t sel)
 {
     return true;
@@ -549,6 +553,7 @@ static void test_apic_page(void **state)
     sixty_four(v);
     memcpy(code, "\x89\x08", 2); /* mov %ecx, (%rax) */
     vcpu_regs(v)->rcx = 0x55;
+    vcpu_regs(v)->rax = 0x5000 + APIC_TPR; /* where the guest has mapped it */
     leave(v, x);
     assert_int_equal(vlapic_mmio_read(v, APIC_TPR), 0x55);
     assert_int_equal(f_get(v, HVM_RIP), 0x1002);
@@ -558,10 +563,10 @@ static void test_apic_page(void **state)
     soft(v)->tpr = 5;
     leave(v, x);
     assert_int_equal(vcpu_regs(v)->rcx, 0x50 | (vcpu_regs(v)->rcx & 0xf));
-    x.memory.gpa = 0x123456000; /* nobody's */
+    x.memory.gpa = 0x123456000 + APIC_TPR; /* nobody's */
     leave(v, x);
     assert_int_equal(vcpu_regs(v)->rcx, 0xffffffff);
-    memcpy(code, "\x01\x08", 2); /* add: not one of those */
+    memcpy(code, "\xff\x10", 2); /* a call: not one of those */
     leave(v, x);
     assert_true(hvm_vcpu(v)->event.valid && hvm_vcpu(v)->event.vector == 6);
     hvm_vcpu(v)->event.valid = false;

@@ -6,6 +6,7 @@
  *  2. x->fpu always holds what XRSTOR or FXRSTOR loads without a fault.
  */
 #include "x86/guest.h"
+#include "arch/cpu.h"
 #include "lib/string.h"
 #include "x86/cpu.h"
 #include "../metal/pvregs.h"
@@ -14,6 +15,10 @@
 #define FCW_DEFAULT   0x37f
 #define MXCSR_DEFAULT 0x1f80
 #define MXCSR_OFFSET  24
+#define XMM_OFFSET    160
+#define XMM_BYTES     256
+#define XSTATE_BV     512
+#define XSTATE_SSE    2ull
 
 void fpu_reset(struct x86_vcpu *x)
 {
@@ -52,4 +57,24 @@ void fpu_load(struct x86_vcpu *x)
     hw_xrstor(x->fpu, mask);
     if (x->xcr0 != mask)
         hw_xsetbv(x->xcr0);
+}
+
+bool fpu_vector(struct x86_vcpu *x, unsigned n, bool write, uint64_t value[2])
+{
+    uint64_t *present = (uint64_t *)((char *)x->fpu + XSTATE_BV);
+    char *xmm = (char *)x->fpu + XMM_OFFSET;
+    unsigned long flags = arch_irq_save();
+
+    fpu_save(x);
+    if (cpu_features.xsave && !(*present & XSTATE_SSE)) { /* as after a reset, and the memory says nothing */
+        memset(xmm, 0, XMM_BYTES);
+        *present |= XSTATE_SSE;
+    }
+    if (write)
+        memcpy(xmm + (n & 15) * 16, value, 16);
+    else
+        memcpy(value, xmm + (n & 15) * 16, 16);
+    fpu_load(x);
+    arch_irq_restore(flags);
+    return true;
 }
