@@ -55,7 +55,9 @@ const struct hc_op domctl_ops[] = {
     ROW(resumedomain, domctl_resumedomain),
     ROW(sendtrigger, domctl_sendtrigger, .note = "NMI; POWER and SLEEP for HVM guests"),
     ROW(subscribe, domctl_subscribe),
-    ROW(gethvmcontext, arch_domctl, .note = "HEADER, CPU, LAPIC, LAPIC_REGS, MTRR; EINVAL for PV guests"),
+    ROW(gethvmcontext, arch_domctl,
+        .note = "HEADER, CPU, LAPIC, LAPIC_REGS, MTRR; with emulated devices PIC to PMTIMER; EINVAL for PV "
+                "guests"),
     ROW(sethvmcontext, arch_domctl, .note = "the same"),
     ROW(set_address_size, arch_domctl, .note = "64; 32-bit PV guests: EOPNOTSUPP"),
     ROW(get_address_size, arch_domctl),

@@ -206,7 +206,7 @@ static bool events_pending(const struct domain *d)
 {
     const struct vcpu *v = domain_vcpu(d, 0);
 
-    return v && __atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_ACQUIRE);
+    return v && __atomic_load_n(&vcpu_info_get(v)->evtchn_upcall_pending, __ATOMIC_ACQUIRE);
 }
 
 void board_callback_refresh(struct hvm_board *b)

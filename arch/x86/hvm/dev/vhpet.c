@@ -242,20 +242,20 @@ static void write_register(struct hvm_board *b, unsigned offset, uint64_t value)
     }
 }
 
-/* The specification has aligned accesses of 4 and 8 bytes; others read 0 and write nothing. */
+/* The specification has aligned accesses of 4 and 8 bytes. Parts of a register can be read, too (hvmloader looks for the vendor so);
+ * other writes are dropped. */
 static bool hpet_access(struct vcpu *v, struct hvm_access *a)
 {
     struct hvm_board *b = board_of(v->domain);
-    unsigned offset = (unsigned)(a->address & 0x3ff), at = offset & ~7u, shift = (offset & 4) * 8;
-    bool bad = a->bytes < 4 || offset & (a->bytes - 1u);
+    unsigned offset = (unsigned)(a->address & 0x3ff), at = offset & ~7u, shift = (offset & 7) * 8;
     unsigned long flags;
 
     if (!hvm_domain(v->domain)->param[HVM_PARAM_HPET_ENABLED])
         return false;
     flags = board_lock(b);
     if (!a->write)
-        a->value = bad ? 0 : read_register(b, at) >> shift;
-    else if (!bad)
+        a->value = read_register(b, at) >> shift;
+    else if (a->bytes >= 4 && !(offset & (a->bytes - 1u)))
         write_register(b, at, (old_value(b, at) & ~(hvm_mask(a->bytes) << shift)) | a->value << shift);
     board_unlock(b, flags);
     return true;
