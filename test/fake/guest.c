@@ -1,6 +1,7 @@
 /* Guests of the fake machine: their addresses are host pointers. Domains, vCPUs, physical address spaces,
  * grants, PIRQs. */
 #include "fake.h"
+#include "x86/hvm.h"
 #include "x86/vcpu.h"
 #include "x86/mm.h"
 #include "x86/platform.h"
@@ -339,6 +340,11 @@ weak gfn_t arch_gfn_highest(struct domain *d)
     return GFN(max ? max - 1 : 0);
 }
 
+/* Without ioreq servers. */
+weak int hvm_resource_frame(struct domain *d, uint32_t id, uint64_t index, mfn_t *m)
+{
+    return -EINVAL;
+}
 weak void arch_frame_written(struct domain *d, mfn_t m)
 {
 }
