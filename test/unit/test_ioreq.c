@@ -474,7 +474,15 @@ static void writes_that_nobody_waits_for(void **state)
         ring->write_pointer = ring->read_pointer + (uint32_t)rand() % 600;
         (void)access(STORE(0xa0000, 8, ~0ull), 0);
     }
-    ioreq_time_offset(v, 5);
+    ring->read_pointer = ring->write_pointer;
+    hvm_vcpu(v)->io->clock = -7;
+    hvm_vcpu(v)->io->clock_set = true;
+    assert_true(hvm_access_pending(v));
+    hvm_access_go_on(v);
+    assert_false(hvm_access_pending(v));
+    assert_int_equal(ring->write_pointer - ring->read_pointer, 2);
+    assert_int_equal(ring->buf_ioreq[ring->read_pointer % IOREQ_BUFFER_SLOT_NUM].type, IOREQ_TYPE_TIMEOFFSET);
+    assert_int_equal(ring->buf_ioreq[ring->read_pointer % IOREQ_BUFFER_SLOT_NUM].data, (uint32_t)-7);
     assert_int_equal(server_destroy(id), 0);
 }
 

@@ -38,7 +38,7 @@ static bool again(struct hvm_io *io, struct hvm_access *a)
 
 static void remember(struct hvm_io *io, const struct hvm_access *a)
 {
-    if (io->count == HVM_ACCESSES_MAX)
+    if (io->count == HVM_ACCESSES_MAX) /* not with what emul_run does: see HVM_ACCESSES_MAX */
         return;
     io->done[io->count] = *a;
     if (!a->write)
@@ -109,7 +109,7 @@ bool hvm_access_pending(const struct vcpu *v)
 {
     const struct hvm_io *io = hvm_vcpu(v)->io;
 
-    return io->sent || io->tell;
+    return io->sent || io->tell || io->clock_set;
 }
 
 void hvm_access_go_on(struct vcpu *v)
@@ -117,6 +117,8 @@ void hvm_access_go_on(struct vcpu *v)
     struct hvm_io *io = hvm_vcpu(v)->io;
 
     if (!io->sent) {
+        if (io->clock_set)
+            ioreq_tell_clock(v, io);
         (void)ioreq_tell(v, io);
         return;
     }

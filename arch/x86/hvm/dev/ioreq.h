@@ -13,14 +13,20 @@ struct vcpu;
 
 #define IOREQ_SERVERS    8u
 #define IOREQ_GFNS       8u /* HVM_PARAM_NR_IOREQ_SERVER_PAGES at most */
-#define HVM_ACCESSES_MAX 8u /* of one instruction, or one round of a repeated one */
+/*
+ * Of one instruction, or one round of a repeated one: two operands of eight bytes, or one of sixteen, each across the end of a page and so
+ * in at most four (five) pieces.
+ */
+#define HVM_ACCESSES_MAX 8u
 
 /* What a vCPU has under way with device models. Its own: nobody else looks. */
 struct hvm_io {
     bool sent;    /* a request is with server `server`, as it was at `serial` */
     bool telling; /* ... and is no access of an instruction */
     uint8_t server;
-    uint8_t tell; /* bit per server that is yet to hear that memory has gone (IOREQ_TYPE_INVALIDATE) */
+    uint8_t tell;   /* bit per server that is yet to hear that memory has gone (IOREQ_TYPE_INVALIDATE) */
+    bool clock_set; /* by the guest, to `clock` seconds from the machine's: yet to be told */
+    int64_t clock;
     uint64_t serial;
     struct hvm_access asked;
     /* Accesses that the present instruction has had done, in order; `next` of them the handler has made again so far. */
@@ -43,8 +49,8 @@ bool ioreq_answered(struct vcpu *v, struct hvm_io *io);
 /* All enabled servers are to forget what they know of the guest's memory: ioreq_tell asks one after the other, true while one was asked. */
 void ioreq_invalidate(struct vcpu *v, struct hvm_io *io);
 bool ioreq_tell(struct vcpu *v, struct hvm_io *io);
-/* The guest has set its clock: seconds between it and the machine's. */
-void ioreq_time_offset(struct vcpu *v, int64_t seconds);
+/* The guest has set its clock: device models are told how many seconds it is from the machine's, if they have a ring. */
+void ioreq_tell_clock(struct vcpu *v, struct hvm_io *io);
 
 bool ioreq_any(const struct domain *d); /* it has, or had, a server */
 

@@ -290,13 +290,14 @@ bool ioreq_tell(struct vcpu *v, struct hvm_io *io)
     return false;
 }
 
-void ioreq_time_offset(struct vcpu *v, int64_t seconds)
+void ioreq_tell_clock(struct vcpu *v, struct hvm_io *io)
 {
     const struct hvm_ioreq *q = ioreq_of(v->domain);
 
+    io->clock_set = false;
     for (unsigned i = 0; q && i < IOREQ_SERVERS; i++)
         if (q->server[i] && q->server[i]->enabled)
-            (void)buffered(v->domain, q->server[i], IOREQ_TYPE_TIMEOFFSET, 0, 8, (uint64_t)seconds);
+            (void)buffered(v->domain, q->server[i], IOREQ_TYPE_TIMEOFFSET, 0, 8, (uint64_t)io->clock);
 }
 
 bool ioreq_any(const struct domain *d)

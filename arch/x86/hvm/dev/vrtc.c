@@ -9,6 +9,7 @@
  *  1. The guest's time is the wall clock + rtc_offset, but while SET is on: then the registers hold what it writes.
  * Locks: the board's.
  */
+#include "ioreq.h"
 #include "platform.h"
 
 #define PORT_INDEX 0x70u
@@ -293,12 +294,15 @@ static uint8_t read_register(struct hvm_board *b, unsigned n)
 static bool rtc_access(struct vcpu *v, struct hvm_access *a)
 {
     struct hvm_board *b = board_of(v->domain);
+    struct hvm_io *io = hvm_vcpu(v)->io;
     unsigned long flags;
     bool mine = true;
+    int64_t before;
 
     if (a->bytes != 1)
         return false;
     flags = board_lock(b);
+    before = b->rtc.hw.rtc_offset;
     if (a->address == PORT_INDEX && a->write) {
         b->rtc.hw.cmos_index = a->value & 0x7f;
         mine = false; /* a device model wants to know it, too */
@@ -310,6 +314,10 @@ static bool rtc_access(struct vcpu *v, struct hvm_access *a)
         write_register(b, b->rtc.hw.cmos_index, (uint8_t)a->value);
     } else {
         a->value = read_register(b, b->rtc.hw.cmos_index);
+    }
+    if (b->rtc.hw.rtc_offset != before && io) {
+        io->clock = b->rtc.hw.rtc_offset + b->d->time_offset;
+        io->clock_set = true;
     }
     board_unlock(b, flags);
     return mine;
