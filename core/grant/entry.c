@@ -164,6 +164,15 @@ static int pin(struct grant_table *t, struct grant_use *u, struct active *a)
     return GNTST_okay;
 }
 
+/* No entry of its chunk was ever used. Who is granted nothing there must not make the granter's table larger; pin() looks again. */
+static int chunk_first(struct grant_table *t, const struct grant_use *u, struct active **a)
+{
+    if (!word_fits(__atomic_load_n(grant_header(t, u->ref), __ATOMIC_RELAXED), u))
+        return GNTST_general_error;
+    *a = grant_active_make(t, u->ref);
+    return *a ? GNTST_okay : GNTST_no_space;
+}
+
 int grant_use_begin(struct grant_use *u)
 {
     struct grant_table *t = u->granter->grant;
@@ -176,14 +185,11 @@ int grant_use_begin(struct grant_use *u)
     if (u->ref < grant_refs(t)) {
         u->ref = (uint32_t)array_index(u->ref, grant_refs(t));
         a = grant_active(t, u->ref);
-        if (unlikely(!a))
-            a = grant_active_make(t, u->ref);
-        if (a) {
+        r = likely(a) ? GNTST_okay : chunk_first(t, u, &a);
+        if (!r) {
             spin_lock(&a->lock);
             r = pin(t, u, a);
             spin_unlock(&a->lock);
-        } else {
-            r = GNTST_no_space;
         }
     }
     read_unlock(&t->lock);

@@ -10,6 +10,7 @@ import time
 import pytest
 
 import machine as m
+import virsh
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +142,27 @@ def test_stress(dom0):
 
 def test_no_complaint(dom0):
     assert m.complaints(dom0.run("dmesg")) == []
+
+
+def test_libvirt(dom0):
+    """libvirt's Xen driver: list, define, start, console, shutdown of a guest (issue 3, section 2)."""
+    v = virsh.Virsh(dom0)
+    assert re.search(r"0 +Domain-0 +running", v("list"))
+    v.define(virsh.SMALL)
+    assert re.search(r"- +v +shut off", v("list --all"))
+    v("start v")
+    assert re.search(r"\d+ +v +running", v("list"))
+    dom0.run("guest-wait v 'guest: ready v' 120 1", 150)
+    assert re.search(r"(?m)^v +\d+ +96 +2 ", dom0.run("xl list v"))
+    dom0.run("ip addr add 10.9.0.1/24 dev xenbr0")
+    assert " 0% packet loss" in dom0.run("ping -c 3 10.9.0.30", 40)
+    v.console("v")
+    v("shutdown v")
+    v.off("v")
+    v("undefine v")
+    assert "v" not in v("list --all").replace("shut off", "").split()
+    assert len(dom0.run("xl list").splitlines()) == 2
+    v.stop()
 
 
 CTRL_A = "\x01\x01\x01"

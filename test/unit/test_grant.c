@@ -231,6 +231,18 @@ static void map_refusals(void **state)
 }
 
 /* What counts is what was granted when the first pin was made. */
+/* Names of what was not granted do not make the granter's table larger. */
+static void refused_names_take_nothing(void **state)
+{
+    uint32_t h;
+
+    grant1(70, GTF_permit_access, 1, frame_of(da).n);
+    for (uint32_t ref = 0; ref < 512; ref++) {
+        assert_int_equal(map(db, 2, ref, GNTMAP_host_map, VA(0), &h), GNTST_general_error);
+        assert_null(grant_active(da->grant, ref));
+    }
+}
+
 static void granter_changes_its_mind(void **state)
 {
     mfn_t m = frame_of(da), other = frame_of(da);
@@ -750,11 +762,15 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(map_unmap),       T(map_device),    T(map_refusals),     T(granter_changes_its_mind),
-        T(handles_run_out), T(batches),       T(copies),           T(copy_list),
-        T(version_two),     T(transitive),    T(tables),           T(swaps),
-        T(transfers),       T(death_of_user), T(death_of_granter), T(model),
-        T(hostile),
+        T(map_unmap),        T(map_device),
+        T(map_refusals),     T(granter_changes_its_mind),
+        T(handles_run_out),  T(batches),
+        T(copies),           T(copy_list),
+        T(version_two),      T(transitive),
+        T(tables),           T(swaps),
+        T(transfers),        T(death_of_user),
+        T(death_of_granter), T(model),
+        T(hostile),          T(refused_names_take_nothing),
     };
 
     return cmocka_run_group_tests(tests, group_setup, NULL);
