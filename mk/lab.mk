@@ -38,6 +38,7 @@ lab-images: install-deps
 	@$(MAKE) --no-print-directory FLAVOUR=debug all guests
 	@$(MAKE) --no-print-directory FLAVOUR=release all
 	@tools/lab/dom0-image
+	@tools/lab/ramdisk-420
 
 test-boot: lab-images
 	@$(PYTEST) test/boot -m "not soak and not long" $(BOOT_ARGS)

@@ -6,7 +6,7 @@ import pytest
 
 import machine as m
 
-pytestmark = [pytest.mark.krypton, pytest.mark.long]
+pytestmark = pytest.mark.krypton
 
 
 @pytest.fixture(scope="module")

@@ -43,10 +43,11 @@ class Virsh:
         machine.sync()
 
     def off(self, name, timeout=120):
-        """Waits until libvirt itself says that the guest has ended."""
-        out = self.machine.run(f"for i in $(seq {timeout}); do virsh -q -c xen:///system domstate {name} | grep -q 'shut off' && break; "
-                               "sleep 1; done; virsh -q -c xen:///system list --all", timeout * 4 + 60)
-        assert re.search(rf"- +{name} +shut off", out), out
+        """Waits until libvirt says that the guest has ended and it has no number any more: its domain is destroyed."""
+        say = "virsh -q -c xen:///system list --all"
+        want = f" - +{name} +shut off"
+        out = self.machine.run(f"for i in $(seq {timeout}); do {say} | grep -qE '^{want}' && break; sleep 1; done; {say}", timeout * 4 + 60)
+        assert re.search(want, out), out
 
     def stop(self):
         self.machine.run("systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket", 60)
