@@ -11,7 +11,7 @@ import pytest
 
 HEALTHY = "/tmp/pattern"
 
-pytestmark = [pytest.mark.krypton, pytest.mark.long]
+pytestmark = pytest.mark.krypton
 
 
 @pytest.fixture(scope="module")
