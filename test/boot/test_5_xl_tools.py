@@ -310,6 +310,7 @@ def test_self_test(xl, program):
 EIGHT = [f"p{i}" for i in range(8)]
 
 
+@pytest.mark.long
 def test_eight_at_once(xl, say):
     """Created in parallel, each with its own interface, each answers; all destroyed in parallel, and nothing of them is left."""
     before = xl.in_use()

@@ -11,7 +11,7 @@ import pytest
 
 HEALTHY = "/tmp/pattern"
 
-pytestmark = pytest.mark.krypton
+pytestmark = [pytest.mark.krypton, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
