@@ -26,14 +26,14 @@ QEMU = ["qemu-system-x86_64", "-machine", "q35", "-cpu", "EPYC,-monitor,-x2apic"
 HV_ARGS = "console=com1 com1=115200 loglvl=warning guest_loglvl=none dom0_mem=1024M"
 
 
-def boot(hypervisor, modules, until, seconds, memory=4096, keys=None, args=HV_ARGS, plugin=None, profile=None):
+def boot(hypervisor, modules, until, seconds, memory=4096, keys=None, args=HV_ARGS, plugin=None, profile=None, cpu=""):
     """Boots and returns the serial output up to a line that matches `until` (or an empty string's worth on time-out).
 
-    plugin: file for the counts at the guests' marks (bench/plugin/count.c).
+    plugin: file for the counts at the guests' marks (bench/plugin/count.c); cpu: features beside the usual ones.
     """
     with tempfile.TemporaryDirectory() as tmp:
         path = os.path.join(tmp, "serial")
-        command = QEMU + ["-m", str(memory), "-serial", f"unix:{path},server=on,wait=on", "-kernel", hypervisor,
+        command = [w + cpu if w.startswith("EPYC") else w for w in QEMU] + ["-m", str(memory), "-serial", f"unix:{path},server=on,wait=on", "-kernel", hypervisor,
                           "-append", args, "-initrd", modules]
         if plugin:
             command += ["-plugin", f"{COUNT},out={plugin}" + (f",profile={profile}" if profile else "")]

@@ -23,7 +23,7 @@ HOST_PV := $(wildcard arch/x86/pv/mmu/*.c) $(HOST_P2M) arch/x86/guest/memory.c
 HOST_LIB_C := $(filter-out core/console/log.c,$(filter lib/% core/%,$(HV_C))) \
 	$(wildcard arch/x86/policy/*.c) $(wildcard arch/x86/boot/e820.c arch/x86/platform/acpi_parse.c arch/x86/platform/irq.c arch/x86/platform/storm.c arch/x86/platform/pirq.c arch/x86/pv/decode.c)
 # Of HVM guests: without the processor.
-HOST_HVM_C := $(wildcard arch/x86/emul/*.c arch/x86/hvm/dev/*.c) arch/x86/svm/exit.c
+HOST_HVM_C := $(wildcard arch/x86/emul/*.c arch/x86/hvm/dev/*.c arch/x86/hvm/narrow/*.c) arch/x86/svm/exit.c
 HOST_FAKE_C := $(wildcard test/fake/*.c)
 HOST_TESTS := $(if $(UNIT),$(UNIT:%=test/unit/test_%.c),$(sort $(wildcard test/unit/test_*.c)))
 HOST_BIN := $(HOST_TESTS:test/unit/%.c=$(H)/%)
@@ -63,6 +63,8 @@ $(H)/test_p2m%: $(H)/obj/test/unit/test_p2m%.o $(H)/libfake.a $(H)/libmodel.a $(
 $(H)/test_hvm: $(H)/obj/test/unit/test_hvm.o $(call host_obj,$(wildcard arch/x86/hvm/*.c))
 # Device models on real memory: what an exit asks of the processor is the test's own.
 $(H)/test_ioreq: $(H)/obj/test/unit/test_ioreq.o $(call host_obj,arch/x86/hvm/access.c arch/x86/hvm/dm_op.c $(HOST_P2M))
+# Translated hypercalls end in the test.
+$(H)/test_narrow: HOST_WRAP += -Wl,--wrap=hypercall_dispatch
 # Interrupt lines are tested without event channels.
 $(H)/test_irq: HOST_WRAP += -Wl,--wrap=evtchn_pirq
 # The console's test takes the real log, which replaces the fake machine's.

@@ -26,6 +26,7 @@
 #include "arch/guest_ops.h"
 #include "arch/mem.h"
 #include "arch/time.h"
+#include "lib/string.h"
 #include "vcpu_area.h"
 
 _Static_assert(sizeof(struct vcpu_info) == 64, "64-bit layout");
@@ -107,7 +108,10 @@ long vcpu_op_vcpu_info(struct hypercall *hc)
     spin_unlock(&v->domain->lock);
     if (r)
         return r;
-    __atomic_store_n(&v->info->evtchn_pending_sel, ~0ul, __ATOMIC_SEQ_CST);
+    if (v->domain->narrow)
+        (void)vcpu_select_narrow(v, ~0u);
+    else
+        __atomic_store_n(&v->info->evtchn_pending_sel, ~0ul, __ATOMIC_SEQ_CST);
     vcpu_mark_events_pending(v);
     if (v == hc->caller)
         arch_vcpu_time_publish(v);
@@ -118,32 +122,55 @@ long vcpu_op_vcpu_info(struct hypercall *hc)
  * -----------------------------------------------------------------------------------------------------------
  */
 
-#define ENTRY_TIME_OFFSET offsetof(struct vcpu_runstate_info, state_entry_time)
-/* The byte that holds XEN_RUNSTATE_UPDATE, little endian. */
-#define FLAG_OFFSET       (ENTRY_TIME_OFFSET + 7)
+#define TIMES_OFFSET  offsetof(struct vcpu_runstate_info, state_entry_time)
+/* A 32-bit kernel's record: the times begin right behind the state. */
+#define TIMES_NARROW  4u
+#define RUNSTATE_SIZE sizeof(struct vcpu_runstate_info)
+
+/* Where the times are in the record of v's kind, and so how long it is. */
+static size_t times_at(bool narrow)
+{
+    return narrow ? TIMES_NARROW : TIMES_OFFSET;
+}
+
+/* The record in its kind's layout; its size. */
+static size_t runstate_record(const struct vcpu_runstate_info *info, bool narrow, uint8_t out[RUNSTATE_SIZE])
+{
+    memcpy(out, info, TIMES_OFFSET);
+    memcpy(out + times_at(narrow), (const char *)info + TIMES_OFFSET, RUNSTATE_SIZE - TIMES_OFFSET);
+    return RUNSTATE_SIZE - TIMES_OFFSET + times_at(narrow);
+}
 
 void vcpu_runstate_publish(struct vcpu *v)
 {
     struct vcpu_runstate_info info;
-    gva_t area = v->runstate_area;
+    gva_t area = v->runstate_area, flag_at;
+    uint8_t narrow[RUNSTATE_SIZE];
+    const void *record = &info;
+    size_t size = sizeof(info);
     bool flag = v->domain->vm_assist & (1ull << VMASST_TYPE_runstate_update_flag);
     uint8_t top;
 
     if (!area.a)
         return;
+    flag_at = GVA(area.a + times_at(v->runstate_narrow) + 7); /* the byte with XEN_RUNSTATE_UPDATE */
     sched_runstate(v, &info);
     if (flag) {
         info.state_entry_time |= XEN_RUNSTATE_UPDATE;
         top = (uint8_t)(info.state_entry_time >> 56);
-        if (!arch_vcpu_area_write(v, GVA(area.a + FLAG_OFFSET), &top, 1))
+        if (!arch_vcpu_area_write(v, flag_at, &top, 1))
             return;
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
     }
-    if (!arch_vcpu_area_write(v, area, &info, sizeof(info)) || !flag)
+    if (unlikely(v->runstate_narrow)) {
+        size = runstate_record(&info, true, narrow);
+        record = narrow;
+    }
+    if (!arch_vcpu_area_write(v, area, record, size) || !flag)
         return;
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     top = (uint8_t)((info.state_entry_time & ~XEN_RUNSTATE_UPDATE) >> 56);
-    (void)arch_vcpu_area_write(v, GVA(area.a + FLAG_OFFSET), &top, 1);
+    (void)arch_vcpu_area_write(v, flag_at, &top, 1);
 }
 
 long vcpu_op_runstate_area(struct hypercall *hc)
@@ -151,6 +178,7 @@ long vcpu_op_runstate_area(struct hypercall *hc)
     struct vcpu *v = domain_vcpu(hc->caller->domain, hc_u32(hc, 1));
     struct vcpu_register_runstate_memory_area a;
     struct vcpu_runstate_info info = {0};
+    uint8_t record[RUNSTATE_SIZE];
 
     if (!v)
         return -ENOENT;
@@ -158,9 +186,10 @@ long vcpu_op_runstate_area(struct hypercall *hc)
         return -EFAULT;
     if (a.addr.p) {
         sched_runstate(v, &info);
-        if (guest_write(hc->caller, GVA(a.addr.p), &info, sizeof(info)))
+        if (guest_write(hc->caller, GVA(a.addr.p), record, runstate_record(&info, hc->narrow, record)))
             return -EFAULT;
     }
+    __atomic_store_n(&v->runstate_narrow, hc->narrow, __ATOMIC_RELAXED);
     __atomic_store_n(&v->runstate_area.a, a.addr.p, __ATOMIC_RELAXED);
     return 0;
 }

@@ -19,13 +19,13 @@ static bool frame_pin(struct domain *d, uint64_t gfn, mfn_t *m)
  * that still saw the 2-level interface holds its port's lock: it is waited for. evtchn.lock held. */
 static void take_over(struct domain *d)
 {
-    uint32_t end = MIN(d->evtchn.valid_ports, EVTCHN_2L_PORTS);
+    uint32_t end = MIN(d->evtchn.valid_ports, level2_ports(d));
 
     for (uint32_t port = 1; port < end; port++) {
         struct evtchn *c = evtchn_find(d, port);
 
         spin_lock(&c->lock);
-        if (c->state > EVT_RESERVED && shared_test64(&d->shared_info->evtchn_pending[port / 64], port % 64))
+        if (c->state > EVT_RESERVED && shared_test64(level2_pending(d, port), port % 64))
             __atomic_store_n(&c->unsent, true, __ATOMIC_RELAXED);
         spin_unlock(&c->lock);
     }

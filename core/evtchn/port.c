@@ -16,7 +16,7 @@
 
 uint32_t evtchn_port_limit(const struct domain *d)
 {
-    return MIN(d->evtchn.max_port + 1, evtchn_fifo(d) ? EVTCHN_FIFO_PORTS : EVTCHN_2L_PORTS);
+    return MIN(d->evtchn.max_port + 1, evtchn_fifo(d) ? EVTCHN_FIFO_PORTS : level2_ports(d));
 }
 
 int evtchn_domain_init(struct domain *d, unsigned max_port)

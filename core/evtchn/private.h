@@ -48,6 +48,26 @@ _Static_assert(sizeof(struct evtchn) == 32, "a bucket is one frame");
 _Static_assert(sizeof(((struct shared_info *)0)->evtchn_pending) * 8 == EVTCHN_2L_PORTS &&
                    EVTCHN_FIFO_NR_CHANNELS == EVTCHN_FIFO_PORTS,
                "ABI");
+/* A 32-bit kernel's bits are a quarter as many; the masks follow the pending bits in both layouts. */
+#define EVTCHN_2L_NARROW 1024u
+static inline uint32_t level2_ports(const struct domain *d)
+{
+    return unlikely(d->narrow) ? EVTCHN_2L_NARROW : EVTCHN_2L_PORTS;
+}
+static inline uint64_t *level2_pending(const struct domain *d, uint32_t port)
+{
+    uint64_t *words = (uint64_t *)d->shared_info->evtchn_pending;
+
+    return words + port / 64;
+}
+static inline uint64_t *level2_mask(const struct domain *d, uint32_t port)
+{
+    return level2_pending(d, level2_ports(d) + port);
+}
+_Static_assert(offsetof(struct shared_info, evtchn_mask) ==
+                   offsetof(struct shared_info, evtchn_pending) + EVTCHN_2L_PORTS / 8,
+               "ABI");
+
 #define FIFO_WORDS_PER_PAGE 1024u
 #define FIFO_PAGES          (EVTCHN_FIFO_PORTS / FIFO_WORDS_PER_PAGE)
 

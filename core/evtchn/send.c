@@ -10,6 +10,13 @@
 #include "core/sched.h"
 #include "arch/guest_ops.h"
 
+uint32_t vcpu_select_narrow(struct vcpu *v, uint32_t bits)
+{
+    uint32_t *selector = (uint32_t *)vcpu_info_get(v) + 1; /* behind upcall_pending and upcall_mask */
+
+    return __atomic_fetch_or(selector, bits, __ATOMIC_SEQ_CST) & bits;
+}
+
 void vcpu_mark_events_pending(struct vcpu *v)
 {
     if (__atomic_exchange_n(&vcpu_info_get(v)->evtchn_upcall_pending, 1, __ATOMIC_SEQ_CST))
@@ -57,23 +64,27 @@ void evtchn_wake_pollers(struct domain *d, uint32_t port)
         wake_some_pollers(d, port);
 }
 
-/* --- 2-level: pending and mask bits in shared_info, a selector bit per 64 ports in vcpu_info --- */
+/* --- 2-level: pending and mask bits in shared_info, a selector bit per word of them in vcpu_info --- */
 
 static void select_word(struct domain *d, const struct evtchn *c, uint32_t port)
 {
     struct vcpu *v = domain_vcpu(d, __atomic_load_n(&c->notify_vcpu, __ATOMIC_RELAXED));
 
-    if (v && !shared_set64(&vcpu_info_get(v)->evtchn_pending_sel, port / 64))
+    if (!v)
+        return;
+    if (unlikely(d->narrow)) {
+        if (!vcpu_select_narrow(v, 1u << port / 32))
+            vcpu_mark_events_pending(v);
+    } else if (!shared_set64(&vcpu_info_get(v)->evtchn_pending_sel, port / 64)) {
         vcpu_mark_events_pending(v);
+    }
 }
 
 static void level2_set_pending(struct domain *d, struct evtchn *c, uint32_t port)
 {
-    struct shared_info *s = d->shared_info;
-
-    if (unlikely(port >= EVTCHN_2L_PORTS) || shared_set64(&s->evtchn_pending[port / 64], port % 64))
+    if (unlikely(port >= level2_ports(d)) || shared_set64(level2_pending(d, port), port % 64))
         return;
-    if (!shared_test64(&s->evtchn_mask[port / 64], port % 64))
+    if (!shared_test64(level2_mask(d, port), port % 64))
         select_word(d, c, port);
     evtchn_wake_pollers(d, port);
 }
@@ -110,9 +121,8 @@ void evtchn_clear_pending(struct domain *d, struct evtchn *c, uint32_t port)
 
         if (w)
             (void)__atomic_fetch_and(w, ~(1u << EVTCHN_FIFO_PENDING), __ATOMIC_SEQ_CST);
-    } else if (port < EVTCHN_2L_PORTS && d->shared_info) {
-        (void)__atomic_fetch_and(&d->shared_info->evtchn_pending[port / 64], ~(1ull << (port % 64)),
-                                 __ATOMIC_SEQ_CST);
+    } else if (port < level2_ports(d) && d->shared_info) {
+        (void)__atomic_fetch_and(level2_pending(d, port), ~(1ull << (port % 64)), __ATOMIC_SEQ_CST);
     }
     __atomic_store_n(&c->unsent, false, __ATOMIC_RELAXED);
 }
@@ -123,7 +133,7 @@ bool evtchn_pending(const struct domain *d, const struct evtchn *c, uint32_t por
     const event_word_t *w;
 
     if (!f)
-        return port < EVTCHN_2L_PORTS && shared_test64(&d->shared_info->evtchn_pending[port / 64], port % 64);
+        return port < level2_ports(d) && shared_test64(level2_pending(d, port), port % 64);
     w = fifo_word(f, port);
     return w ? fifo_word_test(w, EVTCHN_FIFO_PENDING) : __atomic_load_n(&c->unsent, __ATOMIC_RELAXED);
 }
@@ -134,20 +144,19 @@ bool evtchn_masked(const struct domain *d, uint32_t port)
     const event_word_t *w;
 
     if (!f)
-        return port >= EVTCHN_2L_PORTS || shared_test64(&d->shared_info->evtchn_mask[port / 64], port % 64);
+        return port >= level2_ports(d) || shared_test64(level2_mask(d, port), port % 64);
     w = fifo_word(f, port);
     return !w || fifo_word_test(w, EVTCHN_FIFO_MASKED);
 }
 
 static void level2_unmask(struct domain *d, struct evtchn *c, uint32_t port)
 {
-    struct shared_info *s = d->shared_info;
     uint64_t bit = 1ull << (port % 64);
 
-    if (port >= EVTCHN_2L_PORTS)
+    if (port >= level2_ports(d))
         return;
-    (void)__atomic_fetch_and(&s->evtchn_mask[port / 64], ~bit, __ATOMIC_SEQ_CST);
-    if (shared_test64(&s->evtchn_pending[port / 64], port % 64))
+    (void)__atomic_fetch_and(level2_mask(d, port), ~bit, __ATOMIC_SEQ_CST);
+    if (shared_test64(level2_pending(d, port), port % 64))
         select_word(d, c, port);
 }
 

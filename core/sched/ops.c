@@ -11,6 +11,7 @@
 #include "core/log.h"
 #include "core/sched.h"
 #include "arch/cpu.h"
+#include "arch/guest_ops.h"
 
 #define POLL_MAX 128u
 
@@ -107,10 +108,11 @@ static void poll_cancel(struct vcpu *v)
 /* 1: something is there already; 0: not; -EINVAL: no such port. */
 static int poll_look(const struct vcpu *v, const evtchn_port_t *port, unsigned n)
 {
+    const struct guest_ops *ops = v->domain->ops;
     bool valid;
 
     if (__atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_SEQ_CST) &&
-        !__atomic_load_n(&v->info->evtchn_upcall_mask, __ATOMIC_RELAXED))
+        (ops->listens ? ops->listens(v) : !__atomic_load_n(&v->info->evtchn_upcall_mask, __ATOMIC_RELAXED)))
         return 1;
     for (unsigned i = 0; i < n; i++) {
         bool pending = evtchn_is_pending(v->domain, PORT(port[i]), &valid);

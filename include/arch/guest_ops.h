@@ -18,6 +18,8 @@ struct guest_ops {
     void (*kick)(struct vcpu *v); /* extra work beyond the IPI when events arrive; may be NULL */
     /* Something beside pending events keeps v from blocking; may be NULL */
     bool (*awake)(struct vcpu *v);
+    /* v, which runs, would be told of events now. NULL: evtchn_upcall_mask says so. */
+    bool (*listens)(const struct vcpu *v);
     const struct arch_guest_ops *arch;
 };
 extern const struct guest_ops pv_guest_ops;

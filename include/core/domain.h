@@ -67,6 +67,7 @@ struct domain {
     struct shared_info *shared_info; /* [c] direct-map address */
     mfn_t shared_info_mfn;           /* [c] */
     bool shared_info_private;        /* [reap] nobody but us has it any more */
+    bool narrow;                     /* [a] shared_info and vcpu_info have the layout of 32-bit kernels */
     struct evtchn_domain evtchn;
     struct grant_table *grant; /* [c] */
     uint64_t vm_assist;        /* [a] VMASST_TYPE_* bits */
@@ -118,6 +119,7 @@ struct vcpu {
     /* time */
     struct vcpu_runstate_info runstate; /* [v] */
     gva_t runstate_area;                /* [v] guest address or 0 */
+    bool runstate_narrow;               /* [v] the record there is a 32-bit kernel's */
     gva_t time_area;
     uint64_t period_ns; /* [v] periodic timer */
     struct timer periodic, singleshot, poll;

@@ -74,6 +74,8 @@ void evtchn_own_close(struct domain *d, port_t port); /* also if it has gone wit
 /* The vCPU has events that it did not see (used when its callback becomes deliverable): sets upcall_pending,
  * unblocks, kicks. */
 void vcpu_mark_events_pending(struct vcpu *v);
+/* Selector bits of a 32-bit kernel's vcpu_info (struct domain.narrow); those of them that were set already. */
+uint32_t vcpu_select_narrow(struct vcpu *v, uint32_t bits);
 
 void evtchn_room_check(const struct domain *d);
 void evtchn_dump(void); /* debug key 'e' */

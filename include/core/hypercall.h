@@ -23,6 +23,7 @@ struct hypercall {
     uint64_t nr;
     uint64_t arg[6];
     bool in_multicall;
+    bool narrow; /* of a 32-bit kernel: records that are kept for it have that layout */
 };
 
 enum hc_perm {

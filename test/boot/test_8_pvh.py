@@ -1,18 +1,21 @@
 """PVH guests by the stock xl: Debian's kernel, booted directly, on AMD-V with nested paging."""
 
+import os
 import re
 
 import pytest
 
 import machine as m
 
+BITS = (64, 32)
 SVM = "EPYC,check=off,-monitor,+x2apic,+svm,+npt"
 pytestmark = pytest.mark.krypton
 
 
 @pytest.fixture(scope="module")
 def xl(xl_ramdisk):
-    return xl_ramdisk("pvh", cpu=SVM, memory=3072, dom0_mem="1024M")
+    kernels = {f"/root/hvm{bits}": os.path.join(m.TOP, f"build/guest/hvm{bits}") for bits in BITS}
+    return xl_ramdisk("pvh", kernels, cpu=SVM, memory=3072, dom0_mem="1024M")
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +58,23 @@ def test_disk(xl):
     want = xl.guest("pd", "md5sum </tmp/r")
     assert xl.run("dd if=/root/d.img bs=64k count=32 2>/dev/null | md5sum") == want
     xl.run("xl destroy pd; rm /root/d.img", 60)
+
+
+def own_kernel(xl, bits, args, **keys):
+    """A kernel of test/guest as a PVH guest."""
+    path = xl.config("own", type="pvh", kernel=f"/root/hvm{bits}", ramdisk=None, memory=32, vcpus=2, args=args, **{"on_crash": "destroy", **keys})
+    xl.forget("own")
+    xl.run(f"xl create -q {path}", 120)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_hypercalls(xl, bits):
+    """Every hypercall test that says something of PVH guests, by a kernel in 64-bit and one in 32-bit mode (test/guest/hvm.c)."""
+    own_kernel(xl, bits, "")
+    xl.wait("own", "passed, . failed|FAIL framework", 120)
+    out = xl.console("own")
+    assert re.search(rf"{bits}-bit, (\d\d) passed, 0 failed", out), out
+    xl.gone("own")
 
 
 @pytest.mark.long

@@ -217,6 +217,25 @@ static long low_pages(char *va, unsigned n)
     return mmu_one(m, pte_of(l3, PTE_KERNEL));
 }
 
+bool grant_table_at(void *va, bool status)
+{
+    static xen_pfn_t frames[1];
+    struct gnttab_setup_table s = {.dom = DOMID_SELF, .nr_frames = 1};
+    struct gnttab_get_status_frames g = {.dom = DOMID_SELF, .nr_frames = 1};
+    long r;
+
+    set_xen_guest_handle(s.frame_list, frames);
+    set_xen_guest_handle(g.frame_list, (uint64_t *)frames);
+    r = status ? HC3(grant_table_op, GNTTABOP_get_status_frames, &g, 1)
+               : HC3(grant_table_op, GNTTABOP_setup_table, &s, 1);
+    return !r && !s.status && !g.status && !pte_set(va, frames[0] * PAGE | PTE_KERNEL);
+}
+
+bool grant_table_gone(void *va)
+{
+    return !pte_set(va, 0);
+}
+
 /* --- traps ---- */
 /* clang-format off */
 #define TRAP_STUBS(X) \
@@ -377,6 +396,11 @@ void events_on(void)
     __asm__ volatile("" ::: "memory");
     if (v->evtchn_upcall_pending)
         HC2(xen_version, 0, 0); /* any entry delivers */
+}
+
+long events_wait(void)
+{
+    return HC2(sched_op, SCHEDOP_block, NULL); /* unmasks events by definition */
 }
 
 static volatile uint64_t *bit_word(xen_ulong_t *array, unsigned port)

@@ -31,8 +31,14 @@
 #include "lib/fmt.h"
 #include "lib/string.h"
 
-#define PAGE          4096ul
-#define VIRT_BASE     0xffffffff80000000ul
+#define PAGE 4096ul
+#ifdef GUEST_HVM /* test/guest/hvm.c: memory is where its number says */
+#define HVM_GUEST 1
+#define VIRT_BASE 0ul
+#else
+#define HVM_GUEST 0
+#define VIRT_BASE 0xffffffff80000000ul
+#endif
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 extern struct start_info *start_info;
@@ -43,6 +49,9 @@ extern domid_t own_id;
 #define NO_SUCH_DOMAIN (hardware_domain ? -3 : -1)
 
 /* --- hypercalls ------------------------------------------------------------------------------------------------------- */
+#ifdef GUEST_HVM
+long hypercall(unsigned nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e);
+#else
 static inline long hypercall(unsigned nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)
 {
     register uint64_t r10 __asm__("r10") = d;
@@ -55,6 +64,7 @@ static inline long hypercall(unsigned nr, uint64_t a, uint64_t b, uint64_t c, ui
                      : "rcx", "r11", "memory");
     return ret;
 }
+#endif
 #define HC1(nr, a)       hypercall(__HYPERVISOR_##nr, (uint64_t)(a), 0, 0, 0, 0)
 #define HC2(nr, a, b)    hypercall(__HYPERVISOR_##nr, (uint64_t)(a), (uint64_t)(b), 0, 0, 0)
 #define HC3(nr, a, b, c) hypercall(__HYPERVISOR_##nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), 0, 0)
@@ -79,9 +89,13 @@ void *page_alloc(void);
 /* The entry at `level` for va, and where it is (0: nowhere). */
 uint64_t table_entry(const void *va, unsigned level, uint64_t *machine);
 /* The M2P, as mapped in every guest. */
-#define M2P        ((volatile uint64_t *)0xffff800000000000ul)
-/* An address of the hypervisor's. */
+#define M2P ((volatile uint64_t *)0xffff800000000000ul)
+/* An address that no guest can use: the hypervisor's, where there is one in its address space. */
+#ifdef __i386__
+#define HV_ADDRESS 0xfffff000ul
+#else
 #define HV_ADDRESS 0xffff830000000000ul
+#endif
 uint64_t va_pfn(const void *va);
 uint64_t va_mfn(const void *va);
 void *pfn_va(uint64_t pfn);
@@ -123,22 +137,39 @@ static inline long page_unprotect(const void *va)
 }
 
 /* --- traps ---------------------------------------------------------------------------------------------------------------- */
+#ifdef __i386__
+struct trap_frame {
+    uint32_t rdi, rsi, rbp, esp_ignored, rbx, rdx, rcx, rax;
+    uint32_t nr, error, rip, cs, rflags;
+};
+extern unsigned long trap_resume;
+#else
 struct trap_frame {
     uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
     uint64_t nr, error, rip, cs, rflags, rsp, ss;
 };
+extern uint64_t trap_resume; /* address to go on at; 0 = unexpected trap: fail and stop */
+#endif
 /* While set, a trap does not end the test: it is recorded and execution goes on at *resume. */
 struct trap_record {
     bool happened;
     uint64_t nr, error, rip, cr2, cs, rflags, rsp;
 };
 extern struct trap_record last_trap;
-extern uint64_t trap_resume; /* address to go on at; 0 = unexpected trap: fail and stop */
 extern void (*trap_hook)(
     struct trap_frame *f); /* sees each trap first; NULL = none. It may change *f; sets last_trap itself */
 extern volatile unsigned events_seen;
 extern void (*event_hook)(void);
 /* Runs an instruction sequence with faults caught: true if it trapped. */
+#ifdef __i386__
+#define TRAPS(insn, ...)                                                                                     \
+    ({                                                                                                       \
+        last_trap.happened = false;                                                                          \
+        __asm__ volatile("movl $1f, trap_resume; " insn "; 1: movl $0, trap_resume" ::__VA_ARGS__            \
+                         : "eax", "ecx", "edx", "memory", "cc");                                             \
+        last_trap.happened;                                                                                  \
+    })
+#else
 #define TRAPS(insn, ...)                                                                                     \
     ({                                                                                                       \
         last_trap.happened = false;                                                                          \
@@ -147,6 +178,7 @@ extern void (*event_hook)(void);
                          : "rax", "rcx", "rdx", "rsi", "rdi", "memory", "cc");                               \
         last_trap.happened;                                                                                  \
     })
+#endif
 /* Reads / writes 8 bytes; true if it faulted. */
 bool read_faults(const void *p, uint64_t *out);
 bool write_faults(void *p, uint64_t v);
@@ -167,12 +199,32 @@ extern uint64_t user_code, user_stack; /* where user_run put the code, and its i
 extern uint64_t raw_frame[12];
 __attribute__((noreturn)) void guest_leave_user(long value);
 
+/* The first frame of the grant table (status: of version 2's status words) appears at va, a scratch page; and goes again. */
+bool grant_table_at(void *va, bool status);
+bool grant_table_gone(void *va);
+/* A frame that is in use as a page table. */
+#define TABLE_MFN (HVM_GUEST ? 0 : va_mfn((void *)start_info->pt_base))
+/* 32-bit kernels give the time in two registers. */
+#ifdef __i386__
+#define TIMER_OP(ns) HC2(set_timer_op, (uint32_t)(ns), (ns) >> 32)
+#else
+#define TIMER_OP(ns) HC1(set_timer_op, ns)
+#endif
+
 /* --- events ----------------------------------------------------------------------------------------------------------------- */
+#ifdef GUEST_HVM
+static inline void events_off(void)
+{
+    __asm__ volatile("cli" ::: "memory");
+}
+#else
 static inline void events_off(void)
 {
     *(volatile uint8_t *)&shared->vcpu_info[0].evtchn_upcall_mask = 1;
 }
-void events_on(void); /* delivers what is pending */
+#endif
+void events_on(void);   /* delivers what is pending */
+long events_wait(void); /* SCHEDOP_block, and what came is delivered */
 bool port_pending(unsigned port);
 void port_clear(unsigned port);
 void port_unmask(unsigned port);

@@ -150,7 +150,7 @@ TEST(evtchn_hostile_arguments)
     CHECK_EQ(EVTCHN(bind_ipi, &i), -2);
     CHECK_EQ(EVTCHN(bind_pirq, &p), -22);
     CHECK_EQ(EVTCHN(bind_interdomain, &b), -22);
-    CHECK_EQ(HC2(event_channel_op, EVTCHNOP_send, 0xffff830000000000ul), -14);
+    CHECK_EQ(HC2(event_channel_op, EVTCHNOP_send, HV_ADDRESS), -14);
     CHECK_EQ(HC2(event_channel_op, 4242, &b), -38);
 }
 

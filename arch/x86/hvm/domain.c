@@ -34,11 +34,14 @@ const struct hvm_ops *hvm_ops; /* [boot] */
 
 /* --- boot --- */
 
-/* No CPU uses a translation of d's from before, and none goes on with what it read of d's tables with interrupts off. */
+/*
+ * No CPU uses a translation of d's from before, and none goes on with what it read of d's tables with interrupts off. Both is done only
+ * where a vCPU of d is loaded: one that is loaded later (dirty_cpus first, then the epoch) takes a new ASID and sees the new tables.
+ */
 static void flush(struct domain *d)
 {
     __atomic_fetch_add(&hvm_domain(d)->p2m_epoch, 1, __ATOMIC_SEQ_CST);
-    tlb_flush_cpus(&cpus_online, TLB_FLUSH_GUESTS, GVA(0));
+    tlb_flush_cpus(&x86_domain(d)->dirty_cpus, TLB_FLUSH_GUESTS, GVA(0));
 }
 
 void hvm_init(void)
@@ -394,5 +397,6 @@ const struct guest_ops hvm_guest_ops = {
     .zero = hvm_zero,
     .kick = hvm_event_kick,
     .awake = hvm_interrupt_pending,
+    .listens = hvm_takes_interrupts,
     .arch = &hvm_arch_ops,
 };

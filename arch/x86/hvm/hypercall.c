@@ -1,12 +1,44 @@
 /*
- * Hypercalls of HVM guests: VMMCALL in 64-bit mode, number in RAX, arguments in RDI, RSI, RDX, R10, R8, R9, from level 0.
- * The 32-bit form needs the interface's 32-bit structures, which are not there: ENOSYS.
+ * Hypercalls of HVM guests: VMMCALL from level 0. In 64-bit mode number in RAX, arguments in RDI, RSI, RDX, R10, R8, R9; in others EAX and
+ * EBX, ECX, EDX, ESI, EDI, EBP, and structures as 32-bit kernels have them (narrow/).
  */
 #include "private.h"
 #include "core/abi.h"
 #include "core/hypercall.h"
 #include "core/perf.h"
+#include "arch/time.h"
 #include "x86/guest.h"
+#include "narrow/narrow.h"
+
+/* xen/arch-x86/xen-x86_32.h */
+static enum hvm_verdict narrow_hypercall(struct vcpu *v, struct guest_regs *r)
+{
+    uint64_t *const at[] = {&r->rbx, &r->rcx, &r->rdx, &r->rsi, &r->rdi, &r->rbp};
+    struct narrow n = {.caller = v, .nr = (uint32_t)r->rax};
+    long result;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(at); i++)
+        n.arg[i] = (uint32_t)*at[i];
+    result = narrow_dispatch(&n);
+    if (result == HC_AGAIN) {
+        perf_count(hypercalls_again);
+        for (unsigned i = 0; i < ARRAY_SIZE(at); i++)
+            *at[i] = n.arg[i];
+        return HVM_RESUME;
+    }
+    if (result != HC_NO_RESULT)
+        r->rax = (uint32_t)result;
+    return HVM_NEXT;
+}
+
+void hvm_latch_layout(struct vcpu *v)
+{
+    struct domain *d = v->domain;
+    bool narrow = !hvm_is_64(v);
+
+    if (__atomic_exchange_n(&d->narrow, narrow, __ATOMIC_SEQ_CST) != narrow)
+        arch_wallclock_publish(d);
+}
 
 enum hvm_verdict hvm_hypercall(struct vcpu *v)
 {
@@ -19,10 +51,8 @@ enum hvm_verdict hvm_hypercall(struct vcpu *v)
         r->rax = (uint64_t)-EPERM;
         return HVM_NEXT;
     }
-    if (!hvm_is_64(v)) {
-        r->rax = (uint32_t)-ENOSYS;
-        return HVM_NEXT;
-    }
+    if (!hvm_is_64(v))
+        return narrow_hypercall(v, r);
     result = hypercall_dispatch(&hc);
     /* Device models may still have mapped what has gone. */
     if (unlikely(hc.nr == __HYPERVISOR_memory_op && generation != p2m_generation(v->domain)))

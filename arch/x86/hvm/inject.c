@@ -146,7 +146,7 @@ void hvm_event_kick(struct vcpu *v)
         vlapic_set_irq(v, vector);
 }
 
-static bool takes_interrupts(const struct vcpu *v)
+bool hvm_takes_interrupts(const struct vcpu *v)
 {
     return (hvm_get(v, HVM_RFLAGS) & EFLAGS_IF) && !hvm_ops->shadow(v);
 }
@@ -164,7 +164,7 @@ static void deliver_extint(struct vcpu *v)
     int vector;
 
     hvm_ops->watch_window(v, true);
-    if (!takes_interrupts(v))
+    if (!hvm_takes_interrupts(v))
         return;
     vector = hvm_pic_ack(v);
     if (vector < 0)
@@ -189,11 +189,11 @@ static void deliver_interrupt(struct vcpu *v)
             hvm_ops->watch_window(v, false);
             return;
         }
-        if (takes_interrupts(v))
+        if (hvm_takes_interrupts(v))
             vlapic_ack(v, (uint8_t)vector);
         e.vector = (uint8_t)vector;
     }
-    if (!takes_interrupts(v)) {
+    if (!hvm_takes_interrupts(v)) {
         hvm_ops->watch_window(v, true);
         return;
     }

@@ -180,6 +180,7 @@ static bool hypercall_page(struct vcpu *v, uint64_t value)
         return false;
     if (p2m_get(v->domain, GFN(value >> FRAME_SHIFT), P2M_WRITE, &e))
         return false;
+    hvm_latch_layout(v);
     fill_page(arch_frame_va(e.mfn));
     frame_put(mfn_frame(e.mfn));
     return true;

@@ -192,6 +192,8 @@ static long op_set_param(struct hypercall *hc)
         r = -EPERM;
     else
         r = set(d, a.index, a.value);
+    if (!r && d == hc->caller->domain && a.index == HVM_PARAM_CALLBACK_IRQ)
+        hvm_latch_layout(hc->caller); /* a new kernel in an old domain */
     domain_put(d);
     return r;
 }

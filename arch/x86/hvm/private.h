@@ -233,6 +233,7 @@ int hvm_vcpu_nmi(struct vcpu *v);
 int must_check hvm_ask_event(struct vcpu *v, const struct hvm_event *e, uint64_t cr2);
 /* Something to be delivered, whatever the guest's IF says. */
 bool hvm_interrupt_pending(struct vcpu *v);
+bool hvm_takes_interrupts(const struct vcpu *v);
 void hvm_deliver(struct vcpu *v); /* interrupts off */
 void hvm_after_exit(struct vcpu *v);
 /* Events for v: guest_ops.kick. */
@@ -251,6 +252,8 @@ uint64_t hvm_mtrr_get(const struct vcpu *v, uint32_t msr, bool *known);
 bool hvm_mtrr_set(struct vcpu *v, uint32_t msr, uint64_t value, bool *known);
 enum hvm_verdict hvm_io(struct vcpu *v, const struct hvm_exit *x);
 enum hvm_verdict hvm_hypercall(struct vcpu *v);
+/* The records that the domain shares with Krypton get the layout of the mode in which v, the current vCPU, runs. */
+void hvm_latch_layout(struct vcpu *v);
 enum hvm_verdict hvm_memory(struct vcpu *v, const struct hvm_exit *x);
 /* The bytes at the instruction pointer, as many as can be read. mmio.c */
 size_t hvm_fetch(struct vcpu *v, uint8_t code[15]);

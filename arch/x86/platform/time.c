@@ -472,24 +472,37 @@ void arch_wallclock_set(uint64_t sec, uint32_t nsec, uint64_t system_time_ns)
     spin_unlock_irq(&wall_lock, flags);
 }
 
-void arch_wallclock_publish(struct domain *d)
+#define WALLCLOCK_NARROW     (offsetof(struct shared_info, evtchn_pending) + 2 * 1024 / 8)
+#define UPPER_SECONDS_NARROW (3 * 4 + 6 * 4) /* the clock, then arch_shared_info's longs */
+
+/* Version, seconds, nanoseconds: behind the event bits, of which a 32-bit kernel has a quarter; it has the upper seconds elsewhere. */
+static uint32_t *wallclock_of(const struct domain *d, uint32_t **upper)
 {
     struct shared_info *s = d->shared_info;
-    uint32_t version, nsec;
+    char *narrow = (char *)s + WALLCLOCK_NARROW;
+
+    *upper = d->narrow ? (uint32_t *)(narrow + UPPER_SECONDS_NARROW) : &s->wc_sec_hi;
+    return d->narrow ? (uint32_t *)narrow : &s->wc_version;
+}
+
+void arch_wallclock_publish(struct domain *d)
+{
+    uint32_t version, nsec, *clock, *upper;
     uint64_t sec;
     unsigned long flags;
 
-    if (!s)
+    if (!d->shared_info)
         return;
     wall_base(&sec, &nsec);
     sec += (uint64_t)d->time_offset;
     flags = spin_lock_irq(&wall_lock); /* one writer at a time */
-    version = (__atomic_load_n(&s->wc_version, __ATOMIC_RELAXED) | 1) + 2;
-    __atomic_store_n(&s->wc_version, version, __ATOMIC_RELAXED);
+    clock = wallclock_of(d, &upper);
+    version = (__atomic_load_n(clock, __ATOMIC_RELAXED) | 1) + 2;
+    __atomic_store_n(clock, version, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_RELEASE);
-    s->wc_sec = (uint32_t)sec;
-    s->wc_sec_hi = (uint32_t)(sec >> 32);
-    s->wc_nsec = nsec;
-    __atomic_store_n(&s->wc_version, version + 1, __ATOMIC_RELEASE);
+    clock[1] = (uint32_t)sec;
+    *upper = (uint32_t)(sec >> 32);
+    clock[2] = nsec;
+    __atomic_store_n(clock, version + 1, __ATOMIC_RELEASE);
     spin_unlock_irq(&wall_lock, flags);
 }

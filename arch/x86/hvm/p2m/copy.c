@@ -201,9 +201,18 @@ enum copy_result guest_linear_out(struct vcpu *v, const struct guest_paging *p, 
 static inline bool argument_move(struct vcpu *v, gva_t at, void *buf, size_t n, unsigned access,
                                  enum direction dir)
 {
+    const struct arg_window *window = x86_vcpu(v)->window;
     struct guest_paging gp;
     struct walk w;
 
+    if (unlikely(window)) {
+        void *own = arg_window_find(window, at.a, n);
+
+        if (own) {
+            move(own, buf, n, dir);
+            return true;
+        }
+    }
     p2m_machine.paging(v, &gp);
     return range_move(v, &gp, at.a, buf, n, access, dir, &w) == WALK_OK;
 }

@@ -76,7 +76,7 @@ static uint64_t reserved_bits(const struct walk *w, uint64_t e, unsigned level)
     if (!(w->gp->mode & GP_NXE) || is_pdpte(w, level))
         r |= PTE_NX;
     if (is_pdpte(w, level))
-        return r | 0x1e6;
+        return r | 0x1c6; /* the accessed bit is reserved too, but QEMU's processor sets it */
     if (level == 4 || (level == 3 && !(w->gp->mode & GP_HUGE)))
         return r | PTE_PS;
     if (level > 1 && e & PTE_PS)

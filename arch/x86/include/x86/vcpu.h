@@ -66,9 +66,10 @@ struct x86_vcpu {
     void *fpu;              /* XSAVE area, 64-aligned, x86_fpu_size bytes; eager */
     uint64_t xcr0;
     uint64_t time_version_stamp;
-    uint64_t tsc_offset;     /* the guest's TSC less the processor's; PV: 0 */
-    struct hvm_vcpu *hvm;    /* [c] x86/hvm.h; NULL: PV */
-    struct walk_cache *walk; /* [c] x86/p2m.h; NULL: PV */
+    uint64_t tsc_offset;             /* the guest's TSC less the processor's; PV: 0 */
+    struct hvm_vcpu *hvm;            /* [c] x86/hvm.h; NULL: PV */
+    struct walk_cache *walk;         /* [c] x86/p2m.h; NULL: PV */
+    const struct arg_window *window; /* [v] x86/p2m.h; NULL but in a 32-bit kernel's hypercall */
     struct pv_vcpu pv;
 };
 

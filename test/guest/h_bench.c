@@ -1,0 +1,165 @@
+/*
+ * attack=bench: instructions per exit of a PVH guest, by the method of docs/testing.md (one TSC tick is one instruction). Prints
+ * "bench NAME TICKS" lines; the same binary runs under Debian's Xen.
+ */
+#include "hvm.h"
+
+static uint64_t overhead;
+
+static void result(const char *name, uint64_t ticks, uint64_t n)
+{
+    print("bench %s %lu\n", name, (unsigned long)(ticks / n));
+}
+
+/* Once to warm up, then n times. */
+#define MEASURE(name, n, code)                                                                               \
+    do {                                                                                                     \
+        uint64_t start_;                                                                                     \
+        for (unsigned i_ = 0; i_ < 16; i_++) {                                                               \
+            code;                                                                                            \
+        }                                                                                                    \
+        start_ = rdtsc();                                                                                    \
+        for (unsigned i_ = 0; i_ < (n); i_++) {                                                              \
+            code;                                                                                            \
+        }                                                                                                    \
+        result(name, rdtsc() - start_ - overhead, n);                                                        \
+    } while (0)
+
+static void bench_exits(void)
+{
+    uint32_t a, c[4];
+    uint64_t v;
+
+    MEASURE("pvh_cpuid", 1000, cpuid(1, 0, c));
+    MEASURE("pvh_null_hypercall", 1000, HC2(xen_version, XENVER_version, 0));
+    MEASURE("pvh_port_in_80", 1000, __asm__ volatile("inb $0x80, %%al" : "=a"(a)));
+    MEASURE("pvh_port_out_80", 1000, __asm__ volatile("outb %%al, $0x80" ::"a"(0)));
+    MEASURE("pvh_rdmsr_tsc", 1000, __asm__ volatile("rdmsr" : "=a"(a) : "c"(0x10) : "edx"));
+    MEASURE("pvh_rdmsr_pat", 1000, __asm__ volatile("rdmsr" : "=a"(a) : "c"(0x277) : "edx"));
+    (void)rdmsr_ok(0x277, &v);
+    MEASURE("pvh_wrmsr_pat", 1000,
+            __asm__ volatile("wrmsr" ::"a"((uint32_t)v), "d"((uint32_t)(v >> 32)), "c"(0x277)));
+    MEASURE("pvh_apic_read", 1000, (void)*(volatile uint32_t *)0xfee00030);
+    MEASURE("pvh_apic_write", 1000, *(volatile uint32_t *)0xfee00080 = 0);
+}
+
+/* Calls whose arguments lie in memory. */
+static void bench_copies(void)
+{
+    struct evtchn_alloc_unbound a = {.dom = DOMID_SELF, .remote_dom = DOMID_SELF};
+    struct evtchn_bind_interdomain b = {.remote_dom = DOMID_SELF};
+    static struct multicall_entry m[8];
+    static struct gnttab_copy copy[32];
+    grant_entry_v1_t *table = scratch_va(230);
+    struct evtchn_send s;
+    struct vcpu_runstate_info rs;
+    struct xen_feature_info f = {0};
+    char *from = page_alloc(), *to = page_alloc();
+
+    events_off();
+    HC2(event_channel_op, EVTCHNOP_alloc_unbound, &a);
+    b.remote_port = a.port;
+    HC2(event_channel_op, EVTCHNOP_bind_interdomain, &b);
+    s.port = b.local_port;
+    port_mask(a.port);
+    HC2(event_channel_op, EVTCHNOP_send, &s);
+    MEASURE("pvh_evtchn_send_pending", 1000, HC2(event_channel_op, EVTCHNOP_send, &s));
+    MEASURE("pvh_get_features", 1000, HC2(xen_version, XENVER_get_features, &f));
+    MEASURE("pvh_runstate", 1000, HC3(vcpu_op, VCPUOP_get_runstate_info, 0, &rs));
+    for (unsigned i = 0; i < 8; i++)
+        m[i] = (struct multicall_entry){.op = __HYPERVISOR_xen_version, .args = {XENVER_version, 0}};
+    MEASURE("pvh_multicall_8", 1000, HC2(multicall, m, 8));
+    if (!grant_table_at(table, false))
+        return;
+    table[50].frame = (uint32_t)va_pfn(from);
+    table[50].domid = own_id;
+    table[50].flags = GTF_permit_access;
+    for (unsigned i = 0; i < 32; i++) {
+        copy[i] = (struct gnttab_copy){
+            .source.domid = own_id, .dest.domid = DOMID_SELF, .len = 1500, .flags = GNTCOPY_source_gref};
+        copy[i].source.u.ref = 50;
+        copy[i].dest.u.gmfn = va_pfn(to);
+    }
+    MEASURE("pvh_grant_copy_1", 1000, HC3(grant_table_op, GNTTABOP_copy, copy, 1));
+    MEASURE("pvh_grant_copy_32", 200, HC3(grant_table_op, GNTTABOP_copy, copy, 32));
+    print("bench-status grant_copy %d\n", copy[31].status);
+}
+
+/* Give a page back and take one again: the list of one number, and the first touch behind it. */
+static void bench_memory(void)
+{
+    char *page = page_alloc();
+    xen_pfn_t pfn = va_pfn(page);
+    struct xen_memory_reservation r = {.nr_extents = 1, .domid = DOMID_SELF};
+
+    set_xen_guest_handle(r.extent_start, &pfn);
+    MEASURE("pvh_decrease_populate", 500, {
+        HC2(memory_op, XENMEM_decrease_reservation, &r);
+        HC2(memory_op, XENMEM_populate_physmap, &r);
+    });
+    MEASURE("pvh_hole_read", 1000, (void)*(volatile uint32_t *)scratch_va(9));
+}
+
+static volatile unsigned ipis;
+static void ipi_seen(struct trap_frame *f)
+{
+    *(volatile uint32_t *)0xfee000b0 = 0;
+    ipis++;
+}
+
+static void send_to_self(void)
+{
+    *(volatile uint32_t *)0xfee00300 = 0x40000 | 0xe1;
+}
+
+/* An interrupt by the local APIC to itself: sent, delivered, ended. */
+static void bench_ipi(void)
+{
+    trap_hook = ipi_seen;
+    *(volatile uint32_t *)0xfee000f0 = 0x1ff;
+    __asm__ volatile("sti");
+    MEASURE("pvh_ipi_self", 1000, send_to_self());
+    __asm__ volatile("cli");
+    trap_hook = NULL;
+    print("bench-status ipi_self: %u of 1016 handled\n", ipis);
+}
+
+static volatile bool answered, over;
+static void answer(void *arg)
+{
+    struct sched_poll nothing = {.nr_ports = 0};
+
+    (void)nothing;
+    while (!over) {
+        while (!answered && !over)
+            HC2(sched_op, SCHEDOP_yield, NULL);
+        answered = false;
+    }
+}
+
+/* Two vCPUs on one CPU: a switch away and back. */
+static void bench_switch(void)
+{
+    if (vcpu_run(1, answer, NULL))
+        return;
+    MEASURE("pvh_vcpu_switch_and_back", 500, {
+        answered = true;
+        while (answered)
+            HC2(sched_op, SCHEDOP_yield, NULL);
+    });
+    over = true;
+    (void)vcpu_wait(1);
+}
+
+HOSTILE(bench)
+{
+    uint64_t t = rdtsc();
+
+    overhead = rdtsc() - t;
+    bench_exits();
+    bench_copies();
+    bench_memory();
+    bench_ipi();
+    bench_switch();
+    print("bench-done\n");
+}
