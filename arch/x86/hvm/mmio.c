@@ -79,7 +79,6 @@ struct mmio {
     struct vcpu *v;
     const struct hvm_exit *x;
     bool device; /* what the operand names is at x->memory.gpa, and no RAM */
-    bool memory; /* it is RAM whose writes are a device model's (P2M_RAM_DM) */
     uint64_t rip, rflags, rsp;
 };
 
@@ -128,6 +127,20 @@ static enum emul_result device_move(struct vcpu *v, uint64_t gpa, uint8_t *buf, 
     return EMUL_DONE;
 }
 
+/* A write to memory that a device model wants to see written (P2M_RAM_DM). */
+static bool is_watched(struct mmio *m, const struct guest_paging *p, uint64_t linear, unsigned user,
+                       uint64_t *gpa)
+{
+    struct p2m_entry e;
+    uint32_t error;
+
+    if (!ioreq_has_memory_server(m->v->domain) ||
+        guest_walk(m->v, p, linear, WALK_WRITE | user, gpa, &error) != WALK_OK)
+        return false;
+    p2m_look(m->v->domain, GFN(*gpa >> FRAME_SHIFT), &e);
+    return e.type == P2M_RAM_DM;
+}
+
 /* Within one page: RAM, else a device. */
 static enum emul_result page_move(struct mmio *m, uint64_t linear, uint8_t *buf, unsigned n, bool write)
 {
@@ -135,8 +148,11 @@ static enum emul_result page_move(struct mmio *m, uint64_t linear, uint8_t *buf,
     struct guest_paging p;
     struct copy_fault f;
     enum copy_result r;
+    uint64_t gpa;
 
     hvm_paging(m->v, &p);
+    if (write && is_watched(m, &p, linear, user, &gpa))
+        return device_move(m->v, gpa, buf, n, true);
     r = write ? guest_linear_out(m->v, &p, linear, buf, n, user, &f)
               : guest_linear_in(m->v, &p, buf, linear, n, user, &f);
     if (r == COPY_OK)
@@ -158,7 +174,7 @@ static enum emul_result move(struct mmio *m, enum emul_seg s, uint64_t offset, u
     uint64_t linear = hvm_linear(m->v, (enum hvm_seg)s, offset);
 
     /* The processor has translated this address, and said where it ends. */
-    if (((operand && m->device) || (write && m->memory)) && same_place(linear, m->x->memory.gpa) &&
+    if (operand && m->device && same_place(linear, m->x->memory.gpa) &&
         (linear & (FRAME_SIZE - 1)) + n <= FRAME_SIZE)
         return device_move(m->v, m->x->memory.gpa, buf, n, write);
     while (n) {
@@ -253,11 +269,7 @@ static unsigned stack_bytes(const struct vcpu *v, unsigned bits)
 
 static enum hvm_verdict access(struct vcpu *v, const struct hvm_exit *x, enum p2m_verdict verdict)
 {
-    struct mmio m = {.e = {.ops = &ops},
-                     .v = v,
-                     .x = x,
-                     .device = verdict == P2M_IS_MMIO,
-                     .memory = verdict == P2M_IS_DM_RAM};
+    struct mmio m = {.e = {.ops = &ops}, .v = v, .x = x, .device = verdict == P2M_IS_MMIO};
     struct hvm_segment cs;
 
     hvm_ops->get_segment(v, HVM_CS, &cs);

@@ -219,12 +219,17 @@ static void wake_all(struct domain *d)
     }
 }
 
-static int server_enable(struct domain *d, struct hvm_ioreq *q, struct ioreq_server *s)
+static int pages_hide(struct domain *d, struct ioreq_server *s)
 {
     int r = page_hide(d, &s->sync);
 
-    if (!r)
-        r = page_hide(d, &s->ring);
+    return r ? r : page_hide(d, &s->ring);
+}
+
+static int server_enable(struct domain *d, struct hvm_ioreq *q, struct ioreq_server *s)
+{
+    int r = pages_hide(d, s);
+
     if (!r)
         r = ports_publish(d, s);
     if (r)
@@ -359,10 +364,10 @@ int ioreq_info(struct domain *d, uint16_t id, bool gfns, struct ioreq_info *out)
         r = page_by_gfn(d, q, &s->sync, false);
         if (!r && s->buffering)
             r = page_by_gfn(d, q, &s->ring, true);
+        if (!r && s->enabled)
+            r = pages_hide(d, s);
         if (!r)
             r = ports_publish(d, s);
-        if (!r && s->enabled)
-            r = server_enable(d, q, s);
         out->sync_gfn = s->sync.gfn;
         out->buffered_gfn = s->ring.gfn;
     }
