@@ -75,6 +75,7 @@ void frame_init(struct frame *table, uint64_t count)
     heap_init(table, count);
     owner_init();
     slab_init();
+    scrub_init();
     budget = 0;
     total_frames = dirty_frames = 0;
     debug_key_register('m', "memory", frame_dump);
@@ -107,47 +108,52 @@ void frame_reserve_range(mfn_t start, mfn_t end)
 
 /* --- hypervisor memory --- */
 
-/* f is not known to be zero. */
-static __attribute__((noinline)) void clean_up(struct frame *f, bool zero, uint64_t *was_dirty)
+/* f, settled and in nobody's hands, is not known to be zero. */
+static void clean_up(struct frame *f, bool zero)
 {
+    if (f->flags & FRAME_F_STALE)
+        __atomic_fetch_sub(&dirty_frames, 1, __ATOMIC_RELAXED);
     if (zero) {
         perf_count(frames_scrubbed);
         arch_frame_zero(frame_mfn(f));
     }
-    *was_dirty += (f->flags & FRAME_F_STALE) != 0;
+    frame_flags_change(f, FRAME_F_STALE, zero ? FRAME_F_CLEAN : 0);
 }
 
-/* The block is ours, invisible to all others: stale translations go, then contents as asked. What is STALE is not CLEAN. */
-static void prepare(mfn_t m, unsigned order, bool zero)
+/* The block was taken, not all of it CLEAN. */
+static __attribute__((noinline)) void clean_up_block(mfn_t m, unsigned order, bool zero)
 {
-    struct frame *f = mfn_frame(m), *end = f + (1ull << order);
-    uint64_t was_dirty = 0;
+    for (struct frame *f = mfn_frame(m), *end = f + (1ull << order); f < end; f++)
+        if (!(f->flags & FRAME_F_CLEAN))
+            clean_up(f, zero);
+}
 
-    arch_frame_settle(mfn_frame(m), order);
-#pragma GCC unroll 4
-    for (; f < end; f++) {
+/* A block for the hypervisor: what its frames were before is forgotten. */
+static void forget(mfn_t m, unsigned order)
+{
+    for (struct frame *f = mfn_frame(m), *end = f + (1ull << order); f < end; f++) {
         __atomic_store_n(&f->type, 0, __ATOMIC_RELAXED);
         f->next = f->prev = 0;
-        if (unlikely(!(f->flags & FRAME_F_CLEAN)))
-            clean_up(f, zero, &was_dirty);
-        frame_flags_change(f, FRAME_F_CLEAN | FRAME_F_STALE, 0);
+        frame_flags_change(f, FRAME_F_CLEAN, 0);
     }
-    if (was_dirty)
-        __atomic_fetch_sub(&dirty_frames, was_dirty, __ATOMIC_RELAXED);
 }
 
 bool frame_take(unsigned order, unsigned bits, unsigned flags, unsigned node, mfn_t *out)
 {
+    bool clean;
+
     if (node == FRAME_ANY_NODE)
         node = arch_cpu_node(arch_cpu_id());
     else if (flags & FA_EXACT_NODE && node >= HEAP_NODES)
         return false;
     if (flags & FA_BELOW_4G)
         bits = MIN(bits, 32u);
-    if (!heap_take(order, bits, node, flags & FA_EXACT_NODE, out))
+    if (!heap_take(order, bits, node, flags & FA_EXACT_NODE, out, &clean))
         return false;
     perf_count(frames_taken);
-    prepare(*out, order, flags & FA_ZERO);
+    arch_frame_settle(mfn_frame(*out), order);
+    if (!clean)
+        clean_up_block(*out, order, flags & FA_ZERO);
     return true;
 }
 
@@ -155,8 +161,10 @@ bool frame_alloc_bits(unsigned order, unsigned bits, unsigned flags, unsigned no
 {
     if (order > FRAME_MAX_ORDER || !budget_take(1ull << order, flags & FA_RESERVE ? 0 : budget_reserve() / 4))
         return false;
-    if (frame_take(order, bits, flags, node, out))
+    if (frame_take(order, bits, flags, node, out)) {
+        forget(*out, order);
         return true;
+    }
     budget_give(1ull << order);
     return false;
 }

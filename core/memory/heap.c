@@ -15,7 +15,7 @@
  *  3. No two free blocks of one node are buddies (merging is complete), except at FRAME_MAX_ORDER.
  *  4. Bit o of order_mask[z] is set exactly when list[z][o] is not empty; bit z of zone_mask when
  * order_mask[z] is not 0.
- *  5. node->free is the number of frames in the node's blocks, free_zone[z] of those in zone z.
+ *  5. node->free is the number of frames in the node's blocks and of borrowed ones, free_zone[z] of those in zone z.
  *  6. A free frame has count 0, type as left by arch, no owner.
  * Locks: node->lock (RANK_HEAP), one node at a time.
  */
@@ -118,9 +118,10 @@ static uint64_t take_block(struct node *nd, unsigned order, unsigned max_zone)
     return 0;
 }
 
-static uint64_t take_from(unsigned node, unsigned order, unsigned max_zone)
+static uint64_t take_from(unsigned node, unsigned order, unsigned max_zone, bool *clean)
 {
     struct node *nd = &nodes[node];
+    uint8_t all = FRAME_F_CLEAN;
     uint64_t n;
 
     spin_lock(&nd->lock);
@@ -129,14 +130,17 @@ static uint64_t take_from(unsigned node, unsigned order, unsigned max_zone)
         nd->free -= 1ull << order;
         nd->free_zone[zone_of(n)] -= 1ull << order;
 #pragma GCC unroll 4
-        for (struct frame *f = &frame_table[n], *end = f + (1ull << order); f < end; f++)
+        for (struct frame *f = &frame_table[n], *end = f + (1ull << order); f < end; f++) {
+            all &= f->flags;
             frame_flags_change(f, FRAME_F_FREE, 0);
+        }
     }
     spin_unlock(&nd->lock);
+    *clean = all;
     return n;
 }
 
-bool heap_take(unsigned order, unsigned bits, unsigned node, bool exact, mfn_t *out)
+bool heap_take(unsigned order, unsigned bits, unsigned node, bool exact, mfn_t *out, bool *clean)
 {
     unsigned max_zone = bits >= FRAME_SHIFT + ZONES - 1 ? ZONES - 1 : bits - FRAME_SHIFT;
     uint64_t n = 0;
@@ -153,7 +157,7 @@ bool heap_take(unsigned order, unsigned bits, unsigned node, bool exact, mfn_t *
         unsigned k = (node + i) % HEAP_NODES;
 
         if (nodes_present & (1u << k))
-            n = take_from(k, order, max_zone);
+            n = take_from(k, order, max_zone, clean);
     }
     if (!n)
         return false;
@@ -232,31 +236,69 @@ static uint64_t block_of(uint64_t n, unsigned node)
     panic("free frame %#llx is in no block", (unsigned long long)n);
 }
 
+/* Takes the 2^order frames from n on off the lists, if they are free and in one block. Node lock held. */
+static bool carve(struct node *nd, uint64_t n, unsigned order)
+{
+    uint64_t first;
+    unsigned o;
+
+    if (!(__atomic_load_n(&frame_table[n].flags, __ATOMIC_RELAXED) & FRAME_F_FREE))
+        return false;
+    first = block_of(n, (unsigned)(nd - nodes));
+    o = frame_table[first].order;
+    if (o < order)
+        return false;
+    list_del(nd, first);
+    while (o > order) { /* the half without n goes back */
+        uint64_t half = first + (1ull << --o);
+
+        list_add(nd, n < half ? half : first, o);
+        first = n < half ? first : half;
+    }
+    for (uint64_t i = 0; i < 1ull << order; i++)
+        frame_flags_change(&frame_table[n + i], FRAME_F_FREE, 0);
+    return true;
+}
+
 bool heap_carve(mfn_t m)
 {
-    unsigned node = node_of(mfn_frame(m)), order;
-    struct node *nd = &nodes[node];
-    bool is_free;
+    struct node *nd = &nodes[node_of(mfn_frame(m))];
+    bool done;
 
     spin_lock(&nd->lock);
-    is_free = mfn_frame(m)->flags & FRAME_F_FREE;
-    if (is_free) {
-        uint64_t first = block_of(m.n, node);
-
-        order = frame_table[first].order;
-        list_del(nd, first);
-        while (order--) { /* the half without m goes back */
-            uint64_t half = first + (1ull << order);
-
-            list_add(nd, m.n < half ? half : first, order);
-            first = m.n < half ? first : half;
-        }
+    done = carve(nd, m.n, 0);
+    if (done) {
         nd->free--;
         nd->free_zone[zone_of(m.n)]--;
-        frame_flags_change(mfn_frame(m), FRAME_F_FREE, 0);
     }
     spin_unlock(&nd->lock);
-    return is_free;
+    return done;
+}
+
+bool heap_borrow(mfn_t m, unsigned order)
+{
+    struct node *nd = &nodes[node_of(mfn_frame(m))];
+    bool done;
+
+    spin_lock(&nd->lock);
+    done = carve(nd, m.n, order);
+    spin_unlock(&nd->lock);
+    for (uint64_t i = 0; done && i < 1ull << order; i++)
+        mem_permit(arch_frame_va(MFN(m.n + i)), FRAME_SIZE);
+    return done;
+}
+
+void heap_return(mfn_t m, unsigned order)
+{
+    struct node *nd = &nodes[node_of(mfn_frame(m))];
+
+    for (uint64_t i = 0; i < 1ull << order; i++)
+        mem_forbid(arch_frame_va(MFN(m.n + i)), FRAME_SIZE);
+    spin_lock(&nd->lock);
+    for (uint64_t i = 0; i < 1ull << order; i++)
+        frame_flags_change(&frame_table[m.n + i], 0, FRAME_F_FREE);
+    merge_and_add(nd, m.n, order);
+    spin_unlock(&nd->lock);
 }
 
 /* --- boot --- */

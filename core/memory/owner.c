@@ -186,7 +186,7 @@ static void list_add_block(struct domain *d, struct frame *f, uint64_t n)
     d->page_list = first;
 }
 
-/* Publishes 2^order charged private frames as d's. clean: all zero (not for a domain that its builder writes
+/* Publishes 2^order charged frames, private or just taken, as d's. clean: all zero (not for a domain that its builder writes
  * to directly). False when d dies. */
 static bool publish(struct domain *d, mfn_t m, unsigned order, bool clean)
 {
@@ -202,7 +202,8 @@ static bool publish(struct domain *d, mfn_t m, unsigned order, bool clean)
     for (struct frame *f = ok ? first : end; f < end; f++, next++) {
         /* Guests may name it at any time: they look, and see 0. */
         BUG_ON(__atomic_load_n(&f->count, __ATOMIC_RELAXED) || f->owner != FRAME_NO_OWNER);
-        frame_flags_change(f, 0, set);
+        frame_flags_change(f, FRAME_F_CLEAN, set);
+        __atomic_store_n(&f->type, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&f->owner, id, __ATOMIC_RELAXED);
         f->next = next;
         f->prev = next - 2;

@@ -8,7 +8,7 @@
 void owner_frame_last_put(struct frame *f);
 /* Frame with count 0, no owner, on no list: back to the heap, zeroed first or noted as dirty. */
 void frame_release_owned(struct frame *f, bool scrub);
-/* A prepared block (settled, zero as asked); the budget is the caller's business. */
+/* A block, settled and zero as asked; type, links and CLEAN are still those of free frames. The budget is the caller's business. */
 bool frame_take(unsigned order, unsigned bits, unsigned flags, unsigned node, mfn_t *out);
 void owner_init(void);
 uint64_t owner_frames(void); /* that domains own, without special ones */

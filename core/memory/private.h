@@ -10,8 +10,9 @@ struct domain;
 /* --- heap.c: blocks of frames, knows no owners --- */
 #define HEAP_NODES FRAME_NODES
 
-/* A block of 2^order frames with every address < 2^bits. exact: from this node only. Not settled, not zeroed. */
-bool heap_take(unsigned order, unsigned bits, unsigned node, bool exact, mfn_t *out);
+/* A block of 2^order frames with every address < 2^bits. exact: from this node only. Not settled, not zeroed;
+ * *clean: all of it is CLEAN and nothing STALE. */
+bool heap_take(unsigned order, unsigned bits, unsigned node, bool exact, mfn_t *out, bool *clean);
 /* The block must not be free; frames whose contents are zero carry FRAME_F_CLEAN. */
 void heap_give(mfn_t m, unsigned order);
 void heap_init(struct frame *table, uint64_t count);
@@ -21,6 +22,10 @@ void heap_reserve_range(uint64_t n, uint64_t end);
 uint64_t heap_free_frames(void);
 /* Takes one free frame out of its block. False: it is not free. */
 bool must_check heap_carve(mfn_t m);
+/* Takes 2^order frames for a moment that still count as free, if all of them are in one free block. */
+bool must_check heap_borrow(mfn_t m, unsigned order);
+void heap_return(mfn_t m, unsigned order);
+void scrub_init(void);
 void heap_check(void);
 
 /* --- the budget: free frames that nobody was promised (frame.c) --- */

@@ -25,6 +25,7 @@
  *
  * Locks: rq->lock (RANK_SCHED, interrupts off), one at a time; pools: pool.c.
  */
+#include "core/frame.h"
 #include "core/perf.h"
 #include "core/trace.h"
 #include "private.h"
@@ -334,7 +335,12 @@ void sched_idle_loop(void)
             work_run();
             arch_irq_disable();
         }
-        arch_cpu_idle();
+        if (likely(!frame_scrub_due())) {
+            arch_cpu_idle();
+            continue;
+        }
+        arch_irq_enable();
+        frame_scrub_some();
     }
 }
 

@@ -165,6 +165,11 @@ bool must_check frame_online(mfn_t m);
 /* DONE, PENDING, or BUSY: in use or free. */
 enum frame_offline frame_offline_query(mfn_t m);
 
+/* --- free memory of unknown contents is zeroed by idle CPUs (scrub.c) --- */
+bool frame_scrub_due(void);
+/* One small group. Interrupts on, no locks. */
+void frame_scrub_some(void);
+
 /* --- figures
  * ------------------------------------------------------------------------------------------------------- */
 struct frame_info {

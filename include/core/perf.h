@@ -43,6 +43,7 @@
     S(grant_copies, "grants: copies")                                                                        \
     S(frames_taken, "frames: blocks allocated")                                                              \
     S(frames_given, "frames: blocks freed")                                                                  \
+    S(frames_scrubbed_idle, "frames: zeroed by an idle CPU")                                                 \
     S(frames_scrubbed, "frames: zeroed for a new owner")                                                     \
     S(domains_created, "domains: created")
 

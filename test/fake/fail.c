@@ -10,11 +10,11 @@ bool fake_due(unsigned *counter)
     return *counter && --*counter == 0;
 }
 
-bool __real_heap_take(unsigned order, unsigned bits, unsigned node, bool exact, mfn_t *out);
-bool __wrap_heap_take(unsigned order, unsigned bits, unsigned node, bool exact, mfn_t *out);
-bool __wrap_heap_take(unsigned order, unsigned bits, unsigned node, bool exact, mfn_t *out)
+bool __real_heap_take(unsigned order, unsigned bits, unsigned node, bool exact, mfn_t *out, bool *clean);
+bool __wrap_heap_take(unsigned order, unsigned bits, unsigned node, bool exact, mfn_t *out, bool *clean);
+bool __wrap_heap_take(unsigned order, unsigned bits, unsigned node, bool exact, mfn_t *out, bool *clean)
 {
-    return !fake_due(&fake_fail_alloc) && __real_heap_take(order, bits, node, exact, out);
+    return !fake_due(&fake_fail_alloc) && __real_heap_take(order, bits, node, exact, out, clean);
 }
 
 void *__real_mem_alloc(size_t bytes);

@@ -217,7 +217,10 @@ void sim_cpu_main(void)
             if (work_pending())
                 continue;
         }
-        if (c->current->idle || !sim_engine_turn()) {
+        if (c->current->idle && frame_scrub_due()) {
+            arch_irq_enable();
+            frame_scrub_some();
+        } else if (c->current->idle || !sim_engine_turn()) {
             sim_engine_wait();
             arch_irq_enable();
         } else {

@@ -524,6 +524,49 @@ static void every_order_of_merging(void **state)
     frame_room_check();
 }
 
+static void idle_cpus_zero_what_nobody_had(void **state)
+{
+    struct domain *d = fake_domain(7, 100);
+    uint64_t before;
+    mfn_t m, again;
+
+    assert_int_equal(frame_alloc_domain(d, 0, 64, 0, &m), 0); /* the table of owners is made */
+    drop_owner(mfn_frame(m));
+    before = free_now();
+    assert_true(frame_alloc(4, 0, FRAME_ANY_NODE, &m));
+    memset(arch_frame_va(m), 0xa5, 16 * FRAME_SIZE);
+    frame_free(m, 4);
+    assert_true(frame_scrub_due());
+    while (frame_scrub_due()) {
+        frame_scrub_some();
+        assert_int_equal(free_now(), before);
+    }
+    frame_room_check();
+    for (unsigned i = 0; i < 16; i++)
+        assert_true(mfn_frame(MFN(m.n + i))->flags & FRAME_F_CLEAN);
+    assert_int_equal(frame_alloc_domain(d, 4, 64, 0, &again), 0);
+    for (unsigned i = 0; i < 16; i++) {
+        assert_true(all_zero(MFN(again.n + i)));
+        drop_owner(mfn_frame(MFN(again.n + i)));
+    }
+    assert_int_equal(free_now(), before);
+    frame_room_check();
+}
+
+/* The CPU that zeroes asks the budget like everybody: a claim of all there is leaves nothing to it. */
+static void idle_zeroing_does_not_undercut_claims(void **state)
+{
+    uint64_t n = free_now();
+
+    assert_true(budget_take(n, 0));
+    while (frame_scrub_due())
+        frame_scrub_some();
+    for (uint64_t i = 1; i < frame_count; i++)
+        assert_false(mfn_frame(MFN(i))->flags & FRAME_F_CLEAN);
+    budget_give(n);
+    frame_room_check();
+}
+
 static void every_allocation_may_fail(void **state)
 {
     struct domain *d = fake_domain(7, 100);
@@ -657,6 +700,8 @@ int main(void)
         T(a_dead_domain_stays_while_others_map_it),
         T(claims_are_kept),
         T(every_order_of_merging),
+        T(idle_cpus_zero_what_nobody_had),
+        T(idle_zeroing_does_not_undercut_claims),
         T(every_allocation_may_fail),
         T(model),
     };

@@ -19,6 +19,8 @@
 #include "x86/cpu.h"
 #include "x86/layout.h"
 #include "x86/percpu.h"
+#include "x86/vcpu.h"
+#include "core/abi.h"
 
 _Static_assert(sizeof(struct guest_regs) == REGS_SIZE && offsetof(struct guest_regs, rcx) == REGS_RCX &&
                    offsetof(struct guest_regs, r11) == REGS_R11 &&
@@ -30,6 +32,13 @@ _Static_assert(sizeof(struct cpu_info) == INFO_SIZE && offsetof(struct cpu_info,
                    offsetof(struct cpu_info, flags) == INFO_FLAGS &&
                    offsetof(struct cpu_info, guest_cr3) == INFO_GUEST_CR3 &&
                    offsetof(struct cpu_info, hyp_cr3) == INFO_HYP_CR3 && offsetof(struct cpu_info, regs) == 0,
+               "offsets.h");
+
+_Static_assert(offsetof(struct cpu_info, work) == INFO_WORK && offsetof(struct x86_vcpu, core) == 0 &&
+                   offsetof(struct vcpu, info) == VCPU_INFO &&
+                   offsetof(struct x86_vcpu, pv.nmi_pending) == VCPU_NMI_MCE_PENDING &&
+                   offsetof(struct pv_vcpu, mce_pending) == offsetof(struct pv_vcpu, nmi_pending) + 1 &&
+                   offsetof(vcpu_info_t, evtchn_upcall_pending) == 0,
                "offsets.h");
 
 #define GDT_ENTRIES_PER_PAGE 512

@@ -337,10 +337,20 @@ syscall_common:
 1:  call trap_syscall_other
 
 /* --- the way out -------------------------------------------------------------------------------------------------------- */
+    /* What exit_work() would find at once: no work, no NMI or #MC and no event that waits. */
     .align 16
 exit_to_guest:
-    lea 8(%rsp), %rdi
-    call exit_work              /* returns with interrupts off */
+    cli
+    mov 8 + INFO_WORK(%rsp), %rax
+    cmpl $0, (%rax)
+    jne exit_some_work
+    mov 8 + INFO_CURRENT(%rsp), %rax
+    cmpw $0, VCPU_NMI_MCE_PENDING(%rax)
+    jne exit_some_work
+    mov VCPU_INFO(%rax), %rax
+    cmpb $0, (%rax)             /* evtchn_upcall_pending */
+    jne exit_some_work
+exit_no_work:
     add $8, %rsp
     SPEC_EXIT
     cmpl $ENTRY_SYSCALL, REGS_VECTOR(%rsp)
@@ -366,6 +376,11 @@ exit_to_guest:
     RESTORE_REGS
     mov (REGS_RSP - REGS_ERROR)(%rsp), %rsp
     sysretq
+
+exit_some_work:
+    lea 8(%rsp), %rdi
+    call exit_work              /* returns with interrupts off */
+    jmp exit_no_work
 
     .align 16
 exit_iret:

@@ -10,7 +10,8 @@
  * Invariants
  *  1. A guest cannot make Krypton panic here: each instruction that may fault on a guest's account is in the
  * table.
- *  2. After exit_work interrupts are off, no work is pending and due events are in the guest's frame.
+ *  2. After exit_work, which is called when there may be something to do, interrupts are off, no work is pending and due
+ * events are in the guest's frame.
  * Locks: none. The machine-check handler prints without locks (console's panic mode) only if it does not
  * return.
  */
@@ -185,7 +186,8 @@ void trap_syscall_other(struct guest_regs *r)
         pv_cstar_entry(r);
 }
 
-static __attribute__((noinline)) void exit_work_some(struct guest_regs *r)
+/* The way back to a guest when there is something to do (exit_to_guest looks, with interrupts off). */
+void exit_work(struct guest_regs *r)
 {
     for (;;) {
         /* A delivery that fails crashes the domain: work again. */
@@ -195,16 +197,6 @@ static __attribute__((noinline)) void exit_work_some(struct guest_regs *r)
         work_run();
         hw_cli();
     }
-}
-
-/* Every way back to a guest comes through here: the common case needs no stack frame. r begins this CPU's cpu_info. */
-void exit_work(struct guest_regs *r)
-{
-    const struct cpu_info *ci = (const struct cpu_info *)r;
-
-    hw_cli();
-    if (unlikely(__atomic_load_n(ci->work, __ATOMIC_SEQ_CST)) || unlikely(pv_delivery_due(ci->current)))
-        exit_work_some(r);
 }
 
 /* --- from Krypton itself

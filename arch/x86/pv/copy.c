@@ -20,11 +20,11 @@
 
 bool pv_range_ok(uint64_t a, size_t n)
 {
-    uint64_t end = a + n;
+    uint64_t last = a + n - 1;
 
-    if (likely(a >= HYP_VIRT_END))
-        return end >= a || !end;
-    return end <= LOW_HALF_END && end >= a;
+    if (unlikely(last < a)) /* wraps, or nothing at all is accessed */
+        return !n;
+    return likely(a >= HYP_VIRT_END) || last < LOW_HALF_END || !n;
 }
 
 bool pv_copy_in(struct vcpu *v, void *to, gva_t from, size_t n)

@@ -17,15 +17,6 @@ void pv_cstar_entry(struct guest_regs *r);
 void pv_int80(struct guest_regs *r);
 /* On the way out, interrupts off, no work pending: builds the event frame if events are pending and unmasked. */
 bool pv_deliver_events(struct guest_regs *r);
-/* A first look: false means that pv_deliver_events would do nothing. */
-static inline bool pv_delivery_due(struct vcpu *v)
-{
-    const struct pv_vcpu *pv = pv_vcpu(v);
-
-    return pv->nmi_pending | pv->mce_pending ||
-           (__atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_ACQUIRE) &&
-            !__atomic_load_n(&v->info->evtchn_upcall_mask, __ATOMIC_RELAXED));
-}
 /* Context switch, this CPU: load/save of all that is not in guest_regs (segments, bases, FPU, debug registers, cr3, GDT, LDT). */
 void pv_ctxt_save(struct x86_vcpu *v);
 void pv_ctxt_load(struct x86_vcpu *v);

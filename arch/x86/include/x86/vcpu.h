@@ -31,7 +31,7 @@ struct pv_vcpu {
     bool kernel_mode;              /* the guest kernel runs (else its user space) */
     uint64_t kernel_sp, kernel_ss; /* stack_switch */
     struct pv_callback event, failsafe, syscall, syscall32, sysenter;
-    bool nmi_pending, nmi_masked, mce_pending;
+    bool nmi_pending, mce_pending, nmi_masked; /* the way out looks at the first two at once */
 
     /* segments: selectors and bases while the vCPU is not running (on the CPU while it is) */
     uint16_t ds, es, fs, gs;

@@ -28,26 +28,28 @@ static inline bool eight_empty(const uint64_t *e)
 }
 
 /* Most entries of most tables are empty: eight are looked at at once. The first present one from i on, PT_ENTRIES: none. */
-static unsigned skip_up(const uint64_t *t, unsigned i)
+static inline unsigned skip_up(const uint64_t *t, unsigned i)
 {
-    for (; i < PT_ENTRIES; i++) {
-        while (!(i % 8) && i < PT_ENTRIES && eight_empty(&t[i]))
-            i += 8;
-        if (i < PT_ENTRIES && entry_read(&t[i]) & PTE_P)
-            break;
-    }
-    return MIN(i, PT_ENTRIES);
+    for (; i % 8; i++)
+        if (entry_read(&t[i]) & PTE_P)
+            return i;
+    while (i < PT_ENTRIES && eight_empty(&t[i]))
+        i += 8;
+    while (i < PT_ENTRIES && !(entry_read(&t[i]) & PTE_P))
+        i++;
+    return i;
 }
 
 /* The last present one below i, plus 1; 0: none. */
-static unsigned skip_down(const uint64_t *t, unsigned i)
+static inline unsigned skip_down(const uint64_t *t, unsigned i)
 {
-    for (; i; i--) {
-        while (!(i % 8) && i && eight_empty(&t[i - 8]))
-            i -= 8;
-        if (!i || entry_read(&t[i - 1]) & PTE_P)
-            break;
-    }
+    for (; i % 8; i--)
+        if (entry_read(&t[i - 1]) & PTE_P)
+            return i;
+    while (i && eight_empty(&t[i - 8]))
+        i -= 8;
+    while (i && !(entry_read(&t[i - 1]) & PTE_P))
+        i--;
     return i;
 }
 
