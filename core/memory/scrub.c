@@ -38,7 +38,8 @@ PARAM_CUSTOM("bootscrub", param_bootscrub,
 static void zero_group(uint64_t n)
 {
     for (struct frame *f = &frame_table[n], *end = f + GROUP; f < end; f++) {
-        if (f->flags & (FRAME_F_CLEAN | FRAME_F_STALE))
+        /* A stamp: a guest shared it with Krypton, and a CPU may still hold a translation to write there. */
+        if (f->flags & (FRAME_F_CLEAN | FRAME_F_STALE) || f->stamp)
             continue;
         perf_count(frames_scrubbed_idle);
         arch_frame_zero(frame_mfn(f));

@@ -553,6 +553,22 @@ static void idle_cpus_zero_what_nobody_had(void **state)
     frame_room_check();
 }
 
+/* Zeroed now, it could be written to afterwards by a CPU that has not flushed, and would still be called clean. */
+static void idle_cpus_leave_what_a_guest_could_write(void **state)
+{
+    struct domain *d = fake_domain(7, 100);
+    mfn_t m;
+
+    assert_true(frame_alloc(0, 0, FRAME_ANY_NODE, &m));
+    frame_share(d, m);
+    assert_true(frame_unshare(m));
+    frame_free(m, 0);
+    while (frame_scrub_due())
+        frame_scrub_some();
+    assert_false(mfn_frame(m)->flags & FRAME_F_CLEAN);
+    frame_room_check();
+}
+
 /* The CPU that zeroes asks the budget like everybody: a claim of all there is leaves nothing to it. */
 static void idle_zeroing_does_not_undercut_claims(void **state)
 {
@@ -701,6 +717,7 @@ int main(void)
         T(claims_are_kept),
         T(every_order_of_merging),
         T(idle_cpus_zero_what_nobody_had),
+        T(idle_cpus_leave_what_a_guest_could_write),
         T(idle_zeroing_does_not_undercut_claims),
         T(every_allocation_may_fail),
         T(model),
