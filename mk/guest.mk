@@ -52,8 +52,13 @@ $(GUEST_PROGRAMS): $(GUEST_LDS)
 	@echo "  LINK    $@"
 	@ld -nostdlib -static -z noexecstack --no-warn-rwx-segments -T $(GUEST_LDS) -o $@ $(filter %.o,$^)
 
+# A boot disk for HVM guests: no ELF file, four sectors.
+build/guest/bootdisk: build/guest/obj/test/guest/bootdisk.o
+	@echo "  LINK    $@"
+	@ld -m elf_x86_64 -nostdlib -Ttext 0x7c00 -e _start --oformat binary -o $@ $<
+
 .PHONY: guests
-guests: $(GUEST_PROGRAMS) build/guest/hvm64 build/guest/hvm32
+guests: $(GUEST_PROGRAMS) build/guest/hvm64 build/guest/hvm32 build/guest/bootdisk
 
 -include $(patsubst %.o,%.d,$(call guest_objs,$(GUEST_TESTS) $(GUEST_BENCH) $(GUEST_SPIN) $(GUEST_PAIR)))
 

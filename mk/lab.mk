@@ -5,6 +5,7 @@
 ## make iso              build/krypton.iso: GRUB, BIOS and UEFI
 ## make dom0-image       the control domain's images in build/dom0
 ## make guest-images     a Debian guest's disk and Debian 13's toolstack in build/dom0/guests
+## make hvm-image        the device model of type="hvm" guests and a disk for one in build/hvm
 ## make test-boot        boot whole machines and check them (BOOT_ARGS="-k reboot ..." for pytest)
 ## make test-xl          the long tests of guests under xl
 ## make soak             the long runs: 1 GiB file, 10 minutes of clock, 3 minutes of stress-ng
@@ -14,7 +15,7 @@ BOOT_ARGS ?=
 # Debian's python, where its pytest is; another python3 may be first on PATH.
 PYTEST := PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pytest -p no:cacheprovider
 
-.PHONY: install-deps run iso dom0-image dom0-images guest-images test-boot test-xl soak lab-images
+.PHONY: install-deps run iso dom0-image dom0-images guest-images hvm-image test-boot test-xl soak lab-images
 install-deps:
 	@tools/deps/install
 
@@ -23,6 +24,9 @@ dom0-image dom0-images: install-deps
 
 guest-images: dom0-image
 	@tools/lab/guest-images
+
+hvm-image: dom0-image
+	@tools/lab/hvm-image
 
 run: install-deps
 	@$(MAKE) --no-print-directory all
@@ -43,7 +47,7 @@ lab-images: install-deps
 test-boot: lab-images
 	@$(PYTEST) test/boot -m "not soak and not long" $(BOOT_ARGS)
 
-test-xl: lab-images guest-images
+test-xl: lab-images guest-images hvm-image
 	@$(PYTEST) test/boot -m "long and not soak" $(BOOT_ARGS)
 
 soak: lab-images

@@ -24,13 +24,18 @@ def cpio(files):
     return out
 
 
+def is_elf(path):
+    with open(path, "rb") as f:
+        return f.read(4) == b"\x7fELF"
+
+
 def with_files(name, base, files):
     """Path of a ramdisk: build/dom0/BASE.img and these files ({path in dom0: path here}; of our own guests without debugging information)."""
     os.makedirs(m.LOGS, exist_ok=True)
     out = os.path.join(m.LOGS, f"{name}.ramdisk")
     contents = {}
     for there, here in files.items():
-        if here.startswith(OUR_GUESTS):
+        if here.startswith(OUR_GUESTS) and is_elf(here):
             subprocess.run(["strip", "-o", out, here], check=True)
             here = out
         with open(here, "rb") as f:
