@@ -559,13 +559,16 @@ static void idle_cpus_leave_what_a_guest_could_write(void **state)
     struct domain *d = fake_domain(7, 100);
     mfn_t m;
 
-    assert_true(frame_alloc(0, 0, FRAME_ANY_NODE, &m));
+    assert_int_equal(frame_alloc_domain(d, 0, 64, 0, &m), 0); /* the table of owners is made */
+    drop_owner(mfn_frame(m));
+    assert_true(frame_alloc(4, 0, FRAME_ANY_NODE, &m));
     frame_share(d, m);
     assert_true(frame_unshare(m));
-    frame_free(m, 0);
+    frame_free(m, 4);
     while (frame_scrub_due())
         frame_scrub_some();
     assert_false(mfn_frame(m)->flags & FRAME_F_CLEAN);
+    assert_true(mfn_frame(MFN(m.n + 1))->flags & FRAME_F_CLEAN);
     frame_room_check();
 }
 
