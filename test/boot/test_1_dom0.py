@@ -144,7 +144,6 @@ def test_no_complaint(dom0):
     assert m.complaints(dom0.run("dmesg")) == []
 
 
-@pytest.mark.long
 def test_libvirt(dom0):
     """libvirt's Xen driver: list, define, start, console, shutdown of a guest (issue 3, section 2)."""
     v = virsh.Virsh(dom0)
