@@ -325,6 +325,9 @@ static void foreign_frames(void **state)
 
     assert_int_equal(foreign(hvm, 3, 5, 5), -EPERM); /* no say in domain 3 */
     assert_int_equal(foreign(ctl, 2, 5, 5), -EINVAL);
+    assert_int_equal(populate(20, 0), 1);
+    assert_int_equal(foreign(ctl, 2, 20, 5), -EINVAL); /* its own is not foreign */
+    assert_int_equal(decrease(20, 0), 1);
     assert_int_equal(foreign(ctl, 9, 5, 5), -ESRCH);
     assert_int_equal(foreign(ctl, 1, m.n, 5), 0);
     assert_int_equal(look(hvm, 5).type, P2M_FOREIGN);
