@@ -19,7 +19,7 @@ def xl(xl_own_guests):
     """The toolstack, and a healthy guest that holds a random file in its memory."""
     xl = xl_own_guests
     xl.clean()
-    xl.create("healthy")
+    xl.create("healthy", memory=128)  # 80 MiB are just too few for the file below when the kernel has not settled yet
     xl.guest("healthy", f"dd if=/dev/urandom of={HEALTHY} bs=64k count=256 2>/dev/null")
     xl.sum = xl.guest("healthy", f"md5sum <{HEALTHY}")
     yield xl
