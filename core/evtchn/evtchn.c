@@ -100,7 +100,7 @@ static int port_open(struct domain *d, struct evtchn *c, uint32_t port, enum evt
             c->remote_id = (uint16_t)what;
         else
             c->virq = what;
-        c->own = own;
+        __atomic_store_n(&c->own, own, __ATOMIC_RELAXED);
         d->evtchn.own += own;
         __atomic_store_n(&c->notify_vcpu, vcpu, __ATOMIC_RELAXED);
         evtchn_state_set(c, state);

@@ -126,7 +126,7 @@ static long op_status(struct hypercall *hc)
     c = d->system ? NULL : evtchn_find(d, a.port);
     if (!c)
         r = -EINVAL;
-    else if (c->own)
+    else if (__atomic_load_n(&c->own, __ATOMIC_RELAXED))
         r = -EACCES;
     else
         evtchn_status(d, c, &a);

@@ -165,7 +165,7 @@ void evtchn_port_release(struct domain *d, struct evtchn *c, uint32_t port)
     spin_assert_held(&c->lock);
     evtchn_state_set(c, EVT_FREE);
     e->own -= c->own;
-    c->own = false;
+    __atomic_store_n(&c->own, false, __ATOMIC_RELAXED);
     c->remote = NULL;
     c->remote_port = 0;
     __atomic_store_n(&c->notify_vcpu, 0, __ATOMIC_RELAXED);

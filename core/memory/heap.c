@@ -50,7 +50,7 @@ static unsigned zone_of(uint64_t n)
 
 static unsigned node_of(const struct frame *f)
 {
-    return f->flags >> 5;
+    return __atomic_load_n(&f->flags, __ATOMIC_RELAXED) >> 5;
 }
 
 static void list_add(struct node *nd, uint64_t n, unsigned order)

@@ -299,7 +299,7 @@ static bool credit_wants_more(struct runq *rq, uint64_t now, int64_t *limit)
 {
     const struct vcpu *cur = rq->cur; /* this CPU's own: nobody else changes it */
 
-    level_when_due(rq->pool, now);
+    level_when_due(__atomic_load_n(&rq->pool, __ATOMIC_RELAXED), now);
     if (!__atomic_load_n(&rq->nr, __ATOMIC_RELAXED) && (cur->idle || !vcpu_runnable(cur))) {
         *limit = STEAL_ANY;
         return true;

@@ -161,10 +161,11 @@ static bool take_from(struct runq *from, struct runq *to, int64_t limit)
 /* The queue of the pool that is furthest behind the limit, has something waiting, and is not in `tried`. */
 static struct runq *furthest_behind(const struct runq *rq, const struct cpumask *tried, int64_t limit)
 {
+    const struct cpupool *pool = __atomic_load_n(&rq->pool, __ATOMIC_RELAXED);
     struct runq *best = NULL;
     int64_t head = 0;
 
-    for_each_cpu(cpu, &rq->pool->cpus) /* not locked: what is taken is checked once more */
+    for_each_cpu(cpu, &pool->cpus) /* not locked: what is taken is checked once more */
     {
         struct runq *o = &runqs[cpu];
         int64_t h = __atomic_load_n(&o->head, __ATOMIC_RELAXED);

@@ -318,7 +318,7 @@ static int queue_enter(struct cpupool *p, unsigned cpu)
     int r = -EAGAIN;
 
     if (rq->cur == rq->idle && !rq->nr) {
-        rq->pool = p;
+        __atomic_store_n(&rq->pool, p, __ATOMIC_RELAXED);
         policy->pool_changed(rq);
         r = 0;
     }
