@@ -57,7 +57,7 @@ uint64_t param_size(const char *s, const char **end)
     return v > (~0ull >> shift) ? ~0ull : v << shift;
 }
 
-static bool parse_bool(const char *v, bool *out)
+bool param_bool(const char *v, bool *out)
 {
     static const char *const yes[] = {"", "1", "yes", "on", "true", "enable"};
     static const char *const no[] = {"0", "no", "off", "false", "disable"};
@@ -88,7 +88,7 @@ static bool param_apply(const struct param *p, const char *value, bool negated)
     }
     switch (p->kind) {
     case PARAM_K_BOOL:
-        return parse_bool(value, p->var);
+        return param_bool(value, p->var);
     case PARAM_K_UINT:
         *(unsigned *)p->var = (unsigned)parse_u64(value, &end, 0);
         return end != value && !*end;

@@ -18,19 +18,12 @@
 #define GROUP       (1ull << GROUP_ORDER)
 
 static uint64_t next_group; /* [a] first frame that nobody has looked at */
-static bool opt_off;
+static bool opt_idle = true;
 
 /* Xen's values: idle, or a boolean; zeroing everything before dom0 starts is not offered. */
 static bool param_bootscrub(const char *value)
 {
-    static const char *const words[] = {"idle", "1", "yes", "on", "true", "", "0", "no", "off", "false"};
-
-    for (unsigned i = 0; i < ARRAY_SIZE(words); i++)
-        if (!strcmp(value, words[i])) {
-            opt_off = i > 5;
-            return true;
-        }
-    return false;
+    return param_bool(strcmp(value, "idle") ? value : "1", &opt_idle);
 }
 PARAM_CUSTOM("bootscrub", param_bootscrub,
              "idle (the default): free memory is zeroed by idle CPUs; 0: when it is needed");
@@ -54,7 +47,7 @@ void scrub_init(void)
 
 bool frame_scrub_due(void)
 {
-    return __atomic_load_n(&next_group, __ATOMIC_RELAXED) + GROUP <= frame_count && !opt_off;
+    return __atomic_load_n(&next_group, __ATOMIC_RELAXED) + GROUP <= frame_count && opt_idle;
 }
 
 void frame_scrub_some(void)

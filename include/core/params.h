@@ -37,6 +37,8 @@ void params_parse(const char *cmdline);
 extern char saved_cmdline[1024];
 /* What follows a lone "--" on it: the hardware domain's ("" without one). */
 const char *params_rest(void);
+/* "" and "1", "yes", ..., "0", "no", ...; false: none of them, *out stays. */
+bool param_bool(const char *v, bool *out);
 /* "512M", "2G", "0x1000", default unit KiB as in Xen for sizes; end as strtoul. */
 uint64_t param_size(const char *s, const char **end);
 
