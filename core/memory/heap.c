@@ -198,6 +198,14 @@ static void merge_and_add(struct node *nd, uint64_t n, unsigned order)
     list_add(nd, n, order);
 }
 
+/* Frames in nobody's hands go back to the lists; node lock held. */
+static void put_block(struct node *nd, uint64_t n, unsigned order)
+{
+    for (uint64_t i = 0; i < 1ull << order; i++)
+        frame_flags_change(&frame_table[n + i], 0, FRAME_F_FREE);
+    merge_and_add(nd, n, order);
+}
+
 void heap_give(mfn_t m, unsigned order)
 {
     uint64_t count = 1ull << order;
@@ -216,11 +224,9 @@ void heap_give(mfn_t m, unsigned order)
     }
     perf_count(frames_given);
     spin_lock(&nd->lock);
-    for (uint64_t i = 0; i < count; i++)
-        frame_flags_change(&frame_table[m.n + i], 0, FRAME_F_FREE);
     nd->free += count;
     nd->free_zone[zone_of(m.n)] += count;
-    merge_and_add(nd, m.n, order);
+    put_block(nd, m.n, order);
     spin_unlock(&nd->lock);
 }
 
@@ -295,9 +301,7 @@ void heap_return(mfn_t m, unsigned order)
     for (uint64_t i = 0; i < 1ull << order; i++)
         mem_forbid(arch_frame_va(MFN(m.n + i)), FRAME_SIZE);
     spin_lock(&nd->lock);
-    for (uint64_t i = 0; i < 1ull << order; i++)
-        frame_flags_change(&frame_table[m.n + i], 0, FRAME_F_FREE);
-    merge_and_add(nd, m.n, order);
+    put_block(nd, m.n, order);
     spin_unlock(&nd->lock);
 }
 
