@@ -170,9 +170,8 @@ void fpu_save(struct x86_vcpu *x)
 void fpu_load(struct x86_vcpu *x)
 {
 }
-bool fpu_vector(struct x86_vcpu *x, unsigned n, bool write, uint64_t value[2])
+void fpu_vector(struct x86_vcpu *x, unsigned n, bool write, uint64_t value[2])
 {
-    return false;
 }
 bool hw_load_ds(uint16_t sel)
 {

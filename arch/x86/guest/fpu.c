@@ -59,7 +59,7 @@ void fpu_load(struct x86_vcpu *x)
         hw_xsetbv(x->xcr0);
 }
 
-bool fpu_vector(struct x86_vcpu *x, unsigned n, bool write, uint64_t value[2])
+void fpu_vector(struct x86_vcpu *x, unsigned n, bool write, uint64_t value[2])
 {
     uint64_t *present = (uint64_t *)((char *)x->fpu + XSTATE_BV);
     char *xmm = (char *)x->fpu + XMM_OFFSET;
@@ -76,5 +76,4 @@ bool fpu_vector(struct x86_vcpu *x, unsigned n, bool write, uint64_t value[2])
         memcpy(value, xmm + (n & 15) * 16, 16);
     fpu_load(x);
     arch_irq_restore(flags);
-    return true;
 }

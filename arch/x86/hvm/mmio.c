@@ -206,7 +206,8 @@ static enum emul_result mmio_write(struct emul *e, enum emul_seg s, uint64_t off
 
 static bool mmio_vector(struct emul *e, unsigned n, bool write, uint64_t value[2])
 {
-    return fpu_vector(x86_vcpu(mmio_of(e)->v), n, write, value);
+    fpu_vector(x86_vcpu(mmio_of(e)->v), n, write, value);
+    return true;
 }
 
 static void mmio_round(struct emul *e)

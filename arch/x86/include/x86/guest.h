@@ -62,8 +62,8 @@ static inline void hypercall_write_back(const struct hypercall *hc, struct guest
 void fpu_reset(struct x86_vcpu *x);
 void fpu_save(struct x86_vcpu *x);
 void fpu_load(struct x86_vcpu *x);
-/* XMM n of current x, for an instruction that is executed for it. False: it has switched such registers off. */
-bool fpu_vector(struct x86_vcpu *x, unsigned n, bool write, uint64_t value[2]);
+/* XMM n of current x, for an instruction that is executed for it (one that the processor had let pass: x has not switched it off). */
+void fpu_vector(struct x86_vcpu *x, unsigned n, bool write, uint64_t value[2]);
 
 /* --- arch/x86/guest/policy.c: CPUID and MSR policies (x86/policy.h) --- */
 struct cpu_policy;

@@ -211,8 +211,7 @@ bool must_check guest_phys_out(struct domain *d, uint64_t gpa, const void *from,
 bool hvm_copy_in(struct vcpu *v, void *to, gva_t from, size_t n);
 bool hvm_copy_out(struct vcpu *v, gva_t to, const void *from, size_t n);
 bool hvm_zero(struct vcpu *v, gva_t to, size_t n);
-/* The vCPU's translation cache, part of struct x86_vcpu's HVM half: NULL is fine (no cache). It needs no invalidation: an entry is
- * used only while the guest's own page-table entries that it came from read the same, and the p2m has taken nothing away. */
+
 /* Krypton's own bytes among a hypercall's arguments (hvm/narrow): found at ARG_WINDOW, which is no address of any kernel's. */
 struct arg_window {
     char *host;
@@ -227,6 +226,8 @@ static inline void *arg_window_find(const struct arg_window *w, uint64_t at, siz
     return offset <= w->bytes && n <= w->bytes - offset ? w->host + offset : NULL;
 }
 
+/* The vCPU's translation cache, part of struct x86_vcpu's HVM half: NULL is fine (no cache). It needs no invalidation: an entry is
+ * used only while the guest's own page-table entries that it came from read the same, and the p2m has taken nothing away. */
 struct walk_cache *walk_cache_alloc(void);
 void walk_cache_free(struct walk_cache *c);
 
