@@ -364,7 +364,7 @@ static long op_nr_vcpus(struct hypercall *hc)
 
 #define ROW(n, fn, ...)                                                                                      \
     {                                                                                                        \
-        XEN_DMOP_##n, PERM_ANY, "XEN_DMOP_" #n, fn, ##__VA_ARGS__                                            \
+        XEN_DMOP_##n, PERM_CONTROL, "XEN_DMOP_" #n, fn, ##__VA_ARGS__                                        \
     }
 const struct hc_op dm_ops[] = {
     ROW(create_ioreq_server, op_create, .note = "eight for each domain"),

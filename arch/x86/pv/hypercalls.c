@@ -42,8 +42,8 @@ static const struct hc_entry arch_hypercall_rows[] = {
     {__HYPERVISOR_callback_op, PERM_PV, "callback_op", OPS(callback), .nargs = 2},
     {__HYPERVISOR_physdev_op, PERM_PV, "physdev_op", OPS(physdev), .nargs = 2},
     {__HYPERVISOR_hvm_op, PERM_ANY, "hvm_op", OPS(hvm_op), .nargs = 2},
-    {__HYPERVISOR_dm_op, PERM_ANY, "dm_op", do_dm_op, OPS(dm), .nargs = 3, .unknown = EOPNOTSUPP,
-     .note = "the control domain, on HVM domains other than itself"},
+    {__HYPERVISOR_dm_op, PERM_CONTROL, "dm_op", do_dm_op, OPS(dm), .nargs = 3, .unknown = EOPNOTSUPP,
+     .note = "on HVM domains other than itself"},
     {__HYPERVISOR_xenpmu_op, PERM_ANY, "xenpmu_op", OPS(pmu), .nargs = 2, .unknown = EINVAL},
     {__HYPERVISOR_mca, PERM_HARDWARE, "mca", do_mca, OPS(mca), .nargs = 1, .unknown = EINVAL},
 };
