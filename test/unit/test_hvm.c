@@ -236,9 +236,18 @@ int p2m_change_type(struct domain *d, gfn_t g, enum p2m_type from, enum p2m_type
 {
     return -EINVAL;
 }
+static bool memory_goes; /* at every look */
 uint64_t p2m_generation(const struct domain *d)
 {
-    return 0;
+    static uint64_t generation;
+
+    return generation += memory_goes;
+}
+static unsigned told;
+void __wrap_ioreq_invalidate(struct vcpu *v, struct hvm_io *io);
+void __wrap_ioreq_invalidate(struct vcpu *v, struct hvm_io *io)
+{
+    told++;
 }
 gfn_t p2m_highest(const struct domain *d)
 {
@@ -452,6 +461,24 @@ static void test_hypercall(void **state)
     soft(v)->seg[HVM_CS].attr = 0xc9b; /* 32 bits */
     leave(v, (struct hvm_exit){.kind = HVM_EXIT_HYPERCALL, .length = 3});
     assert_int_equal((uint32_t)r->rax, (uint32_t)-ENOSYS);
+}
+
+/* Memory that a kernel of either width has given back, by itself or in a list, is no device model's any more. */
+static void test_hypercall_tells(void **state)
+{
+    static const unsigned nr[] = {__HYPERVISOR_memory_op, __HYPERVISOR_multicall, __HYPERVISOR_xen_version};
+
+    for (unsigned wide = 0; wide < 2; wide++)
+        for (unsigned i = 0; i < 2 * ARRAY_SIZE(nr); i++) {
+            sixty_four(v);
+            soft(v)->seg[HVM_CS].attr = wide ? 0xa9b : 0xc9b;
+            *vcpu_regs(v) = (struct guest_regs){.rax = nr[i / 2]};
+            memory_goes = i % 2;
+            told = 0;
+            leave(v, (struct hvm_exit){.kind = HVM_EXIT_HYPERCALL, .length = 3});
+            assert_int_equal(told, memory_goes && nr[i / 2] != __HYPERVISOR_xen_version);
+        }
+    memory_goes = false;
 }
 
 static void test_cpuid(void **state)
@@ -951,23 +978,15 @@ static void test_params(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_hypercall),
-        TEST(test_cpuid),
-        TEST(test_every_msr),
-        TEST(test_efer),
-        TEST(test_io),
-        TEST(test_apic_page),
-        TEST(test_cr4),
-        TEST(test_interrupts),
-        TEST(test_callback),
-        TEST(test_nmi),
-        TEST(test_double_and_triple_fault),
-        TEST(test_halt),
-        TEST(test_init_startup),
-        TEST(test_initialise),
-        TEST(test_context_start),
-        TEST(test_context_round),
-        TEST(test_context_hostile),
+        TEST(test_hypercall),     TEST(test_hypercall_tells),
+        TEST(test_cpuid),         TEST(test_every_msr),
+        TEST(test_efer),          TEST(test_io),
+        TEST(test_apic_page),     TEST(test_cr4),
+        TEST(test_interrupts),    TEST(test_callback),
+        TEST(test_nmi),           TEST(test_double_and_triple_fault),
+        TEST(test_halt),          TEST(test_init_startup),
+        TEST(test_initialise),    TEST(test_context_start),
+        TEST(test_context_round), TEST(test_context_hostile),
         TEST(test_params),
     };
 

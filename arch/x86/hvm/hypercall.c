@@ -40,23 +40,11 @@ void hvm_latch_layout(struct vcpu *v)
         arch_wallclock_publish(d);
 }
 
-enum hvm_verdict hvm_hypercall(struct vcpu *v)
+static enum hvm_verdict wide_hypercall(struct vcpu *v, struct guest_regs *r)
 {
-    struct guest_regs *r = vcpu_regs(v);
     struct hypercall hc = hypercall_of(v, r);
-    uint64_t generation = p2m_generation(v->domain);
-    long result;
+    long result = hypercall_dispatch(&hc);
 
-    if (hvm_ops->cpl(v)) {
-        r->rax = (uint64_t)-EPERM;
-        return HVM_NEXT;
-    }
-    if (!hvm_is_64(v))
-        return narrow_hypercall(v, r);
-    result = hypercall_dispatch(&hc);
-    /* Device models may still have mapped what has gone. */
-    if (unlikely(hc.nr == __HYPERVISOR_memory_op && generation != p2m_generation(v->domain)))
-        ioreq_invalidate(v, hvm_vcpu(v)->io);
     if (unlikely(result == HC_AGAIN)) {
         perf_count(hypercalls_again);
         hypercall_write_back(&hc, r);
@@ -65,4 +53,24 @@ enum hvm_verdict hvm_hypercall(struct vcpu *v)
     if (result != HC_NO_RESULT)
         r->rax = (uint64_t)result;
     return HVM_NEXT;
+}
+
+enum hvm_verdict hvm_hypercall(struct vcpu *v)
+{
+    struct guest_regs *r = vcpu_regs(v);
+    uint32_t nr = (uint32_t)r->rax;
+    uint64_t generation;
+    enum hvm_verdict verdict;
+
+    if (hvm_ops->cpl(v)) {
+        r->rax = (uint64_t)-EPERM;
+        return HVM_NEXT;
+    }
+    generation = p2m_generation(v->domain);
+    verdict = hvm_is_64(v) ? wide_hypercall(v, r) : narrow_hypercall(v, r);
+    /* Device models may still have mapped what has gone. */
+    if (unlikely((nr == __HYPERVISOR_memory_op || nr == __HYPERVISOR_multicall) &&
+                 generation != p2m_generation(v->domain)))
+        ioreq_invalidate(v, hvm_vcpu(v)->io);
+    return verdict;
 }
