@@ -171,9 +171,9 @@ static const struct call calls[] = {
 
 /* --- running them --- */
 
-uint64_t narrow_address(size_t offset)
+void *narrow_address(size_t offset)
 {
-    return ARG_WINDOW + offset;
+    return (void *)(uintptr_t)(ARG_WINDOW + offset);
 }
 
 long narrow_native(struct narrow *n, struct hypercall *hc, unsigned at, void *translated, size_t bytes)

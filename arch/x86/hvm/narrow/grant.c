@@ -25,14 +25,17 @@ static long setup_one(struct narrow *n, gva_t at)
 
     if (guest_read(n->caller, &a, at, sizeof(a)))
         return -EFAULT;
+    if (a.nr_frames > NAMES) {
+        a.status = GNTST_general_error;
+        return guest_write(n->caller, at, &a, sizeof(a));
+    }
     w.s.dom = a.dom;
-    w.s.nr_frames = MIN(a.nr_frames, NAMES + 1); /* more is refused */
-    set_xen_guest_handle(w.s.frame_list,
-                         (xen_pfn_t *)(uintptr_t)narrow_address(offsetof(struct setup, name)));
-    r = a.nr_frames > NAMES ? 0 : narrow_native(n, &hc, 1, &w, sizeof(w));
+    w.s.nr_frames = a.nr_frames;
+    set_xen_guest_handle(w.s.frame_list, narrow_address(offsetof(struct setup, name)));
+    r = narrow_native(n, &hc, 1, &w, sizeof(w));
     if (r)
         return r;
-    a.status = a.nr_frames > NAMES ? GNTST_general_error : w.s.status;
+    a.status = w.s.status;
     for (uint32_t i = 0; a.status == GNTST_okay && i < a.nr_frames; i++)
         names[i] = (uint32_t)w.name[i];
     if (a.status == GNTST_okay &&

@@ -62,8 +62,7 @@ static long reservation_part(struct narrow *n, const struct narrow_reservation *
     if (a->extent_start) {
         if (list_read(n, w.list, a->extent_start, first, count))
             return -EFAULT;
-        set_xen_guest_handle(w.r.extent_start,
-                             (xen_pfn_t *)(uintptr_t)narrow_address(offsetof(struct reservation, list)));
+        set_xen_guest_handle(w.r.extent_start, narrow_address(offsetof(struct reservation, list)));
     }
     part.arg[0] &= EXTENT_MASK;
     r = narrow_native(&part, &hc, 1, &w, sizeof(w));
@@ -123,8 +122,8 @@ static long batch_part(struct narrow *n, const struct narrow_add_to_physmap_batc
     w.b.u.res0 = a->u;
     if (list_read(n, w.idx, a->idxs, first, count) || list_read(n, w.gpfn, a->gpfns, first, count))
         return -EFAULT;
-    set_xen_guest_handle(w.b.idxs, (xen_ulong_t *)(uintptr_t)narrow_address(offsetof(struct batch, idx)));
-    set_xen_guest_handle(w.b.gpfns, (xen_pfn_t *)(uintptr_t)narrow_address(offsetof(struct batch, gpfn)));
+    set_xen_guest_handle(w.b.idxs, narrow_address(offsetof(struct batch, idx)));
+    set_xen_guest_handle(w.b.gpfns, narrow_address(offsetof(struct batch, gpfn)));
     set_xen_guest_handle(w.b.errs, (int *)(uintptr_t)(a->errs + (uint64_t)first * sizeof(int)));
     part.arg[0] &= EXTENT_MASK;
     r = narrow_native(&part, &hc, 1, &w, sizeof(w));

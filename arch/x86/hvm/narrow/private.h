@@ -11,7 +11,7 @@
 /* The guest's call with argument `at` pointing to `bytes` at `translated`. */
 long narrow_native(struct narrow *n, struct hypercall *hc, unsigned at, void *translated, size_t bytes);
 /* The address at which a handler finds what lies `offset` behind `translated`. */
-uint64_t narrow_address(size_t offset);
+void *narrow_address(size_t offset);
 
 /* --- lists.c --- */
 long narrow_reservation(struct narrow *n);
