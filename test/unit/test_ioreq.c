@@ -183,25 +183,13 @@ static struct domain *domain_new(uint16_t id, const struct guest_ops *ops, unsig
                               .max_grant_frames = 4,
                               .max_maptrack_frames = 2,
                               .max_frames = 100};
-    struct domain *new;
-    struct vcpu *one;
 
-    assert_int_equal(domain_create(DID(id), &c, &new), 0);
-    for (unsigned i = 0; i < vcpus; i++)
-        assert_int_equal(vcpu_create(new, i, &one), 0);
-    return new;
+    return fake_domain_new(id, &c);
 }
 
 static int group_setup(void **state)
 {
-    fake_start(16384, 2);
-    domain_subsystem_init();
-    sched_init();
-    for (unsigned c = 0; c < 2; c++)
-        if (sched_init_cpu(c))
-            return -1;
-    fake_current[0] = sched_idle_vcpu(0);
-    fake_current[1] = sched_idle_vcpu(1);
+    fake_machine(16384, 2);
     p2m_machine_set(&machine);
     return 0;
 }
@@ -227,25 +215,14 @@ static int setup(void **state)
     return 0;
 }
 
-static void domain_end(struct domain *old)
-{
-    int r;
-
-    while ((r = domain_kill(old)) == -EAGAIN)
-        ;
-    assert_int_equal(r, 0);
-    domain_put(old);
-    fake_run_until(fake_now + 1000000000ull);
-}
-
 static int teardown(void **state)
 {
     fake_fail_alloc = fake_fail_mem = fake_fail_copy = fake_preempt_every = 0;
     ioreq_check(d);
     evtchn_room_check(d);
     dom0 = NULL;
-    domain_end(d);
-    domain_end(dm);
+    fake_domain_end(d);
+    fake_domain_end(dm);
     frame_room_check();
     return 0;
 }
