@@ -79,20 +79,19 @@ static long op_info(struct hypercall *hc)
     return 0;
 }
 
+static long range(struct dm_call *c, const struct xen_dm_op_ioreq_server_range *a, bool map)
+{
+    return a->pad ? -EINVAL : ioreq_range(c->d, a->id, a->type, a->start, a->end, map);
+}
+
 static long op_map_range(struct hypercall *hc)
 {
-    struct dm_call *c = dm_of(hc);
-    const struct xen_dm_op_ioreq_server_range *a = &c->op.u.map_io_range_to_ioreq_server;
-
-    return a->pad ? -EINVAL : ioreq_map_range(c->d, a->id, a->type, a->start, a->end);
+    return range(dm_of(hc), &dm_of(hc)->op.u.map_io_range_to_ioreq_server, true);
 }
 
 static long op_unmap_range(struct hypercall *hc)
 {
-    struct dm_call *c = dm_of(hc);
-    const struct xen_dm_op_ioreq_server_range *a = &c->op.u.unmap_io_range_from_ioreq_server;
-
-    return a->pad ? -EINVAL : ioreq_unmap_range(c->d, a->id, a->type, a->start, a->end);
+    return range(dm_of(hc), &dm_of(hc)->op.u.unmap_io_range_from_ioreq_server, false);
 }
 
 static long op_state(struct hypercall *hc)

@@ -63,9 +63,9 @@ struct ioreq_info {
     uint32_t buffered_port;
 };
 int must_check ioreq_info(struct domain *d, uint16_t id, bool gfns, struct ioreq_info *out);
-/* type: XEN_DMOP_IO_RANGE_*. */
-int must_check ioreq_map_range(struct domain *d, uint16_t id, uint32_t type, uint64_t first, uint64_t last);
-int must_check ioreq_unmap_range(struct domain *d, uint16_t id, uint32_t type, uint64_t first, uint64_t last);
+/* type: XEN_DMOP_IO_RANGE_*. map: the server gets the range, else it gives it up. */
+int must_check ioreq_range(struct domain *d, uint16_t id, uint32_t type, uint64_t first, uint64_t last,
+                           bool map);
 int must_check ioreq_set_state(struct domain *d, uint16_t id, bool enabled);
 /* Writes to memory of type HVMMEM_ioreq_server go to this one (id), or to nobody (write false). */
 int must_check ioreq_map_memory_type(struct domain *d, uint16_t id, bool write);

@@ -273,7 +273,7 @@ static struct ioreq_server *find(const struct hvm_ioreq *q, uint32_t id)
     return id < IOREQ_SERVERS ? q->server[array_index(id, IOREQ_SERVERS)] : NULL;
 }
 
-/* Locked and paused; NULL with *error. */
+/* Locked and paused; NULL: no such server. */
 static struct hvm_ioreq *begin_server(struct domain *d, uint32_t id, struct ioreq_server **s)
 {
     struct hvm_ioreq *q = begin(d);
@@ -374,23 +374,16 @@ int ioreq_info(struct domain *d, uint16_t id, bool gfns, struct ioreq_info *out)
     return end(d, q, r);
 }
 
-int ioreq_map_range(struct domain *d, uint16_t id, uint32_t type, uint64_t first, uint64_t last)
+static int range_change(struct rangeset *set, uint64_t first, uint64_t last, bool map)
 {
-    struct ioreq_server *s;
-    struct hvm_ioreq *q;
+    bool there = rangeset_contains(set, first, last);
 
-    if (type >= RANGE_TYPES || first > last)
-        return -EINVAL;
-    q = begin_server(d, id, &s);
-    if (!q)
-        return -ENOENT;
-    type = (uint32_t)array_index(type, RANGE_TYPES);
-    return end(d, q,
-               rangeset_contains(&s->range[type], first, last) ? -EEXIST
-                                                               : rangeset_add(&s->range[type], first, last));
+    if (map)
+        return there ? -EEXIST : rangeset_add(set, first, last);
+    return there ? rangeset_remove(set, first, last) : -ENOENT;
 }
 
-int ioreq_unmap_range(struct domain *d, uint16_t id, uint32_t type, uint64_t first, uint64_t last)
+int ioreq_range(struct domain *d, uint16_t id, uint32_t type, uint64_t first, uint64_t last, bool map)
 {
     struct ioreq_server *s;
     struct hvm_ioreq *q;
@@ -400,10 +393,7 @@ int ioreq_unmap_range(struct domain *d, uint16_t id, uint32_t type, uint64_t fir
     q = begin_server(d, id, &s);
     if (!q)
         return -ENOENT;
-    type = (uint32_t)array_index(type, RANGE_TYPES);
-    return end(d, q,
-               rangeset_contains(&s->range[type], first, last) ? rangeset_remove(&s->range[type], first, last)
-                                                               : -ENOENT);
+    return end(d, q, range_change(&s->range[array_index(type, RANGE_TYPES)], first, last, map));
 }
 
 int ioreq_set_state(struct domain *d, uint16_t id, bool enabled)
