@@ -119,7 +119,7 @@ void hvm_access_go_on(struct vcpu *v)
     if (!io->sent) {
         if (io->clock_set)
             ioreq_tell_clock(v, io);
-        (void)ioreq_tell(v, io);
+        ioreq_tell(v, io);
         return;
     }
     if (!answered(v, io) || io->telling)

@@ -46,9 +46,9 @@ enum ioreq_result {
 enum ioreq_result ioreq_send(struct vcpu *v, struct hvm_io *io, const struct hvm_access *a);
 /* False: not yet. True: io->sent is false again, io->asked.value is the answer (all ones if its server has gone). */
 bool ioreq_answered(struct vcpu *v, struct hvm_io *io);
-/* All enabled servers are to forget what they know of the guest's memory: ioreq_tell asks one after the other, true while one was asked. */
+/* All enabled servers are to forget what they know of the guest's memory: ioreq_tell asks the next of them (io->tell). */
 void ioreq_invalidate(struct vcpu *v, struct hvm_io *io);
-bool ioreq_tell(struct vcpu *v, struct hvm_io *io);
+void ioreq_tell(struct vcpu *v, struct hvm_io *io);
 /* The guest has set its clock: device models are told how many seconds it is from the machine's, if they have a ring. */
 void ioreq_tell_clock(struct vcpu *v, struct hvm_io *io);
 

@@ -46,44 +46,57 @@ struct claim {
     uint64_t first, last;
 };
 
-static bool is_pci_data(const struct hvm_ioreq *q, const struct hvm_access *a)
+/*
+ * The PCI register that a names: what was written to PCI_ADDRESS, read once, as another vCPU may write it meanwhile. 0: a is no access to
+ * a function's configuration.
+ */
+static uint32_t pci_register(const struct hvm_ioreq *q, const struct hvm_access *a)
 {
-    return a->space == HVM_PORT && (a->address & ~3ull) == PCI_DATA && a->count == 1 &&
-           (__atomic_load_n(&q->pci_address, __ATOMIC_RELAXED) & PCI_ENABLE);
+    uint32_t latched = __atomic_load_n(&q->pci_address, __ATOMIC_RELAXED);
+
+    if (a->space != HVM_PORT || (a->address & ~3ull) != PCI_DATA || a->count != 1)
+        return 0;
+    return latched & PCI_ENABLE ? latched : 0;
 }
 
-static struct claim claim_of(const struct hvm_ioreq *q, const struct hvm_access *a)
+static uint64_t pci_function(uint32_t pci)
+{
+    return pci >> 8 & 0xffff;
+}
+
+static struct claim claim_of(uint32_t pci, const struct hvm_access *a)
 {
     uint64_t more = (uint64_t)a->bytes * (a->count - 1);
 
-    if (is_pci_data(q, a)) {
-        uint64_t sbdf = q->pci_address >> 8 & 0xffff;
-
-        return (struct claim){XEN_DMOP_IO_RANGE_PCI, sbdf, sbdf};
-    }
+    if (pci)
+        return (struct claim){XEN_DMOP_IO_RANGE_PCI, pci_function(pci), pci_function(pci)};
     if (a->space == HVM_PORT)
         return (struct claim){XEN_DMOP_IO_RANGE_PORT, a->address, a->address + a->bytes - 1};
     return (struct claim){XEN_DMOP_IO_RANGE_MEMORY, a->address - (a->down ? more : 0),
                           a->address + a->bytes - 1 + (a->down ? 0 : more)};
 }
 
+/* NULL: there is none of this number. */
+static bool ready(const struct ioreq_server *s)
+{
+    return s && s->enabled && s->sync.va;
+}
+
 static bool serves(struct ioreq_server *s, const struct claim *c)
 {
-    return s && s->enabled && s->sync.va && rangeset_contains(&s->range[c->type], c->first, c->last);
+    return ready(s) && rangeset_contains(&s->range[c->type], c->first, c->last);
 }
 
 /* Later ones come first: special device models are started beside the general one. */
-static int server_for(struct domain *d, const struct hvm_ioreq *q, const struct hvm_access *a)
+static int server_for(struct domain *d, const struct hvm_ioreq *q, uint32_t pci, const struct hvm_access *a)
 {
-    struct claim c = claim_of(q, a);
+    struct claim c = claim_of(pci, a);
     struct p2m_entry e;
 
     if (q->memory_server >= 0 && a->space == HVM_MEMORY && a->write) {
-        const struct ioreq_server *s = q->server[q->memory_server];
-
         p2m_look(d, GFN(a->address >> FRAME_SHIFT), &e);
         if (e.type == P2M_RAM_DM)
-            return s && s->enabled && s->sync.va ? q->memory_server : -1;
+            return ready(q->server[q->memory_server]) ? q->memory_server : -1;
     }
     for (int i = IOREQ_SERVERS - 1; i >= 0; i--)
         if (serves(q->server[i], &c))
@@ -149,7 +162,7 @@ static bool buffered(struct domain *d, struct ioreq_server *s, uint8_t type, uin
 
 /* --- one request that is waited for --- */
 
-static struct ioreq request_of(const struct hvm_ioreq *q, const struct hvm_access *a)
+static struct ioreq request_of(uint32_t pci, const struct hvm_access *a)
 {
     struct ioreq r = {.addr = a->address,
                       .data = a->value,
@@ -161,9 +174,9 @@ static struct ioreq request_of(const struct hvm_ioreq *q, const struct hvm_acces
                       .df = a->down,
                       .type = a->space == HVM_PORT ? IOREQ_TYPE_PIO : IOREQ_TYPE_COPY};
 
-    if (is_pci_data(q, a)) {
+    if (pci) {
         r.type = IOREQ_TYPE_PCI_CONFIG;
-        r.addr = (uint64_t)(q->pci_address >> 8 & 0xffff) << 32 | (q->pci_address & 0xfc) | (a->address & 3);
+        r.addr = pci_function(pci) << 32 | (pci & 0xfc) | (a->address & 3);
     }
     return r;
 }
@@ -208,12 +221,14 @@ enum ioreq_result ioreq_send(struct vcpu *v, struct hvm_io *io, const struct hvm
     struct hvm_ioreq *q = ioreq_of(v->domain);
     struct ioreq_server *s;
     struct ioreq r;
+    uint32_t pci;
     int id;
 
     if (!q)
         return IOREQ_NOBODY;
     latch_pci_address(q, a);
-    id = server_for(v->domain, q, a);
+    pci = pci_register(q, a);
+    id = server_for(v->domain, q, pci, a);
     if (id < 0)
         return IOREQ_NOBODY;
     s = q->server[id];
@@ -221,7 +236,7 @@ enum ioreq_result ioreq_send(struct vcpu *v, struct hvm_io *io, const struct hvm
         return IOREQ_NOBODY;
     if (may_wait_in_ring(a) && buffered(v->domain, s, IOREQ_TYPE_COPY, a->address, a->bytes, a->value))
         return IOREQ_DONE;
-    r = request_of(q, a);
+    r = request_of(pci, a);
     io->asked = *a;
     io->telling = false;
     return put(v, io, id, &r) ? IOREQ_SENT : IOREQ_NOBODY;
@@ -265,7 +280,7 @@ void ioreq_invalidate(struct vcpu *v, struct hvm_io *io)
             io->tell |= (uint8_t)(1u << i);
 }
 
-bool ioreq_tell(struct vcpu *v, struct hvm_io *io)
+void ioreq_tell(struct vcpu *v, struct hvm_io *io)
 {
     const struct hvm_ioreq *q = ioreq_of(v->domain);
     struct ioreq r = {.data = ~0ull,
@@ -275,19 +290,17 @@ bool ioreq_tell(struct vcpu *v, struct hvm_io *io)
                       .dir = IOREQ_WRITE,
                       .type = IOREQ_TYPE_INVALIDATE};
 
-    while (q && io->tell) {
+    while (io->tell) {
         int id = __builtin_ctz(io->tell);
         const struct ioreq_server *s = q->server[id];
 
         io->tell &= (uint8_t)(io->tell - 1);
-        if (!s || !s->enabled || !s->sync.va || !s->port[v->id].v)
+        if (!ready(s) || !s->port[v->id].v)
             continue;
         io->telling = true;
         if (put(v, io, id, &r))
-            return true;
+            return;
     }
-    io->tell = 0;
-    return false;
 }
 
 void ioreq_tell_clock(struct vcpu *v, struct hvm_io *io)
