@@ -88,7 +88,7 @@ void hvm_access_begin(struct vcpu *v, const struct hvm_exit *x)
 {
     struct hvm_waiting *w = hvm_waiting(v);
 
-    w->io.count = w->io.next = 0;
+    hvm_access_commit(v);
     w->code_bytes = 0;
     if (x->kind == HVM_EXIT_IO || x->kind == HVM_EXIT_MEMORY)
         w->exit = *x;
@@ -142,7 +142,7 @@ static bool plain_ram(struct domain *d, uint64_t gpa)
 bool hvm_batch_memory(struct vcpu *v, enum hvm_seg s, uint64_t offset, bool write, struct hvm_access *a,
                       uint64_t count)
 {
-    unsigned access = (hvm_ops->cpl(v) == 3 ? WALK_USER : 0) | (write ? WALK_WRITE : 0);
+    unsigned access = hvm_walk_user(v) | (write ? WALK_WRITE : 0);
     uint64_t address = hvm_linear(v, s, offset), room;
     struct guest_paging p;
     uint32_t error;

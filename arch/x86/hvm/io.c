@@ -46,7 +46,6 @@ static enum hvm_seg source_segment(struct vcpu *v)
 static enum hvm_verdict memory(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg s, uint64_t offset,
                                uint64_t *value)
 {
-    unsigned user = hvm_ops->cpl(v) == 3 ? WALK_USER : 0;
     struct guest_paging p;
     struct copy_fault f;
     enum copy_result r;
@@ -54,9 +53,9 @@ static enum hvm_verdict memory(struct vcpu *v, const struct hvm_exit *x, enum hv
     offset = hvm_linear(v, s, offset);
     hvm_paging(v, &p);
     if (x->io.in)
-        r = guest_linear_out(v, &p, offset, value, x->io.bytes, user, &f);
+        r = guest_linear_out(v, &p, offset, value, x->io.bytes, hvm_walk_user(v), &f);
     else
-        r = guest_linear_in(v, &p, value, offset, x->io.bytes, user, &f);
+        r = guest_linear_in(v, &p, value, offset, x->io.bytes, hvm_walk_user(v), &f);
     if (r == COPY_FAULT) {
         hvm_page_fault(v, f.address, f.error);
         return HVM_RESUME;

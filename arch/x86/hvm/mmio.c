@@ -16,11 +16,14 @@
 
 #define CS_BIG (1u << 10)
 
-static unsigned code_bits(const struct vcpu *v, const struct hvm_segment *cs)
+static unsigned code_bits(const struct vcpu *v)
 {
+    struct hvm_segment cs;
+
     if (hvm_is_64(v))
         return 64;
-    return cs->attr & CS_BIG ? 32 : 16;
+    hvm_ops->get_segment(v, HVM_CS, &cs);
+    return cs.attr & CS_BIG ? 32 : 16;
 }
 
 /* What lies at the instruction pointer; a page that cannot be read ends it early. */
@@ -30,7 +33,7 @@ size_t hvm_fetch(struct vcpu *v, uint8_t code[EMUL_INSN_MAX])
     struct hvm_waiting *w = hvm_waiting(v);
     uint64_t at;
     size_t first;
-    unsigned access = WALK_FETCH | (hvm_ops->cpl(v) == 3 ? WALK_USER : 0);
+    unsigned access = WALK_FETCH | hvm_walk_user(v);
     struct guest_paging p;
     struct copy_fault f;
 
@@ -144,7 +147,7 @@ static bool is_watched(struct mmio *m, const struct guest_paging *p, uint64_t li
 /* Within one page: RAM, else a device. */
 static enum emul_result page_move(struct mmio *m, uint64_t linear, uint8_t *buf, unsigned n, bool write)
 {
-    unsigned user = hvm_ops->cpl(m->v) == 3 ? WALK_USER : 0;
+    unsigned user = hvm_walk_user(m->v);
     struct guest_paging p;
     struct copy_fault f;
     enum copy_result r;
@@ -271,10 +274,8 @@ static unsigned stack_bytes(const struct vcpu *v, unsigned bits)
 static enum hvm_verdict access(struct vcpu *v, const struct hvm_exit *x, enum p2m_verdict verdict)
 {
     struct mmio m = {.e = {.ops = &ops}, .v = v, .x = x, .device = verdict == P2M_IS_MMIO};
-    struct hvm_segment cs;
 
-    hvm_ops->get_segment(v, HVM_CS, &cs);
-    m.e.bits = (uint8_t)code_bits(v, &cs);
+    m.e.bits = (uint8_t)code_bits(v);
     m.e.stack_bytes = (uint8_t)stack_bytes(v, m.e.bits);
     m.e.code_bytes = (uint8_t)hvm_fetch(v, m.e.code);
     if (!m.e.code_bytes)

@@ -166,6 +166,12 @@ static inline void hvm_set(struct vcpu *v, enum hvm_reg r, uint64_t value)
     hvm_ops->set(v, r, value);
 }
 
+/* An access to memory as v makes it now: from level 3 or not (guest_walk, guest_linear_in). */
+static inline unsigned hvm_walk_user(const struct vcpu *v)
+{
+    return hvm_ops->cpl(v) == 3 ? WALK_USER : 0;
+}
+
 /* --- access.c --- */
 /* False: the vCPU waits for a device model; the handler comes back at once with HVM_RESUME and is called again, from its beginning. */
 bool must_check hvm_access(struct vcpu *v, struct hvm_access *a);
