@@ -29,7 +29,6 @@ static unsigned code_bits(const struct vcpu *v)
 /* What lies at the instruction pointer; a page that cannot be read ends it early. */
 size_t hvm_fetch(struct vcpu *v, uint8_t code[EMUL_INSN_MAX])
 {
-    struct hvm_segment cs;
     struct hvm_waiting *w = hvm_waiting(v);
     uint64_t at;
     size_t first;
@@ -41,8 +40,7 @@ size_t hvm_fetch(struct vcpu *v, uint8_t code[EMUL_INSN_MAX])
         memcpy(code, w->code, w->code_bytes);
         return w->code_bytes;
     }
-    hvm_ops->get_segment(v, HVM_CS, &cs);
-    at = (hvm_is_64(v) ? 0 : cs.base) + hvm_get(v, HVM_RIP);
+    at = hvm_linear(v, HVM_CS, hvm_get(v, HVM_RIP));
     first = MIN(FRAME_SIZE - (at & (FRAME_SIZE - 1)), (uint64_t)EMUL_INSN_MAX);
     hvm_paging(v, &p);
     if (guest_linear_in(v, &p, code, at, first, access, &f) != COPY_OK)
