@@ -140,8 +140,7 @@ struct form {
     bool lock;
     uint64_t ignore; /* flags that are not defined */
 };
-#define LOGIC FLAG_AF
-#define BITS  (FLAGS_ALU & ~(FLAG_CF | FLAG_ZF))
+#define BITS (FLAGS_ALU & ~(FLAG_CF | FLAG_ZF))
 #define ALU4(n)                                                                                              \
     {(const char[]){n * 8}, 1, -1, 0, true, false, true, 0},                                                 \
         {(const char[]){n * 8 + 1}, 1, -1, 0, false, true, true, 0},                                         \
@@ -251,7 +250,7 @@ static const struct form forms[] = {
 };
 #define FORMS (sizeof(forms) / sizeof(forms[0]))
 
-static unsigned put_modrm(uint8_t *c, const struct form *f, unsigned reg)
+static unsigned put_modrm(uint8_t *c, unsigned reg)
 {
     static const uint8_t base[] = {3, 6, 7};
     unsigned n = 0, how = (unsigned)rnd() % 4;
@@ -273,7 +272,7 @@ static unsigned put_modrm(uint8_t *c, const struct form *f, unsigned reg)
     return n;
 }
 
-/* The instruction's bytes; *wide: its operation is 8, 4, 2 or 1 bytes. */
+/* The instruction's bytes: how many. */
 static unsigned build(uint8_t *c, const struct form *f, bool repeat)
 {
     unsigned n = 0, at = 0, width = f->byte ? 1 : 4, reg = (unsigned)rnd() % 8;
@@ -299,7 +298,7 @@ static unsigned build(uint8_t *c, const struct form *f, bool repeat)
     while (at < f->bytes)
         c[n++] = (uint8_t)f->opcode[at++];
     if (f->extension != -2)
-        n += put_modrm(c + n, f, reg);
+        n += put_modrm(c + n, reg);
     for (unsigned i = 0; i < (f->constant == 9 ? (width < 4 ? width : 4) : f->constant); i++)
         c[n++] = (uint8_t)number();
     return n;

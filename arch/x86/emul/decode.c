@@ -215,7 +215,7 @@ static unsigned vector_width(const struct insn *i, bool wide)
     }
 }
 
-static void set_width(const struct emul *e, struct insn *i, const struct row *r, bool two_bytes)
+static void set_width(const struct emul *e, struct insn *i, const struct row *r)
 {
     unsigned w = width(e, i);
 
@@ -223,7 +223,7 @@ static void set_width(const struct emul *e, struct insn *i, const struct row *r,
         w = 1;
     if (i->action == POP_M || (i->action == GROUP5 && (i->modrm >> 3 & 7) == 6))
         w = e->bits == 64 ? (i->operand16 ? 2 : 8) : w;
-    if (two_bytes && (i->action == VECTOR_LOAD || i->action == VECTOR_STORE)) {
+    if (i->action == VECTOR_LOAD || i->action == VECTOR_STORE) {
         if (i->opcode == 0x7e && i->repeat == 0xf3)
             i->action = VECTOR_LOAD;
         w = vector_width(i, i->rex & 8);
@@ -286,6 +286,6 @@ bool emul_decode(const struct emul *e, struct insn *i)
         i->modrm = next(&c);
     if ((r->flags & M && i->modrm >> 6 == 3) || (i->action == MOVSXD && e->bits != 64))
         return false;
-    set_width(e, i, r, two_bytes);
+    set_width(e, i, r);
     return read_rest(e, &c, i, r);
 }

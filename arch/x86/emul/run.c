@@ -29,24 +29,28 @@ static uint64_t reg_read(const struct work *w, unsigned n, unsigned bytes)
 }
 
 /* 32 bits clear the upper half; shorter ones leave the rest. */
+static void write_masked(uint64_t *r, uint64_t v, unsigned bytes)
+{
+    uint64_t mask = mask_of(bytes);
+
+    *r = bytes == 4 ? (uint32_t)v : (*r & ~mask) | (v & mask);
+}
+
 static void reg_write(struct work *w, unsigned n, unsigned bytes, uint64_t v)
 {
-    uint64_t mask = mask_of(bytes), *r;
+    uint64_t *r;
 
     if (high(&w->i, n, bytes)) {
         r = &w->e->reg[n - 4];
         *r = (*r & ~0xff00ull) | (v & 0xff) << 8;
         return;
     }
-    r = &w->e->reg[n];
-    *r = bytes == 4 ? (uint32_t)v : (*r & ~mask) | (v & mask);
+    write_masked(&w->e->reg[n], v, bytes);
 }
 
 static void add_masked(uint64_t *r, uint64_t n, unsigned bytes)
 {
-    uint64_t mask = mask_of(bytes);
-
-    *r = bytes == 4 ? (uint32_t)(*r + n) : (*r & ~mask) | ((*r + n) & mask);
+    write_masked(r, *r + n, bytes);
 }
 
 /* --- the operand --- */

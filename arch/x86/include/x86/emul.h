@@ -1,5 +1,5 @@
 /*
- * One instruction of a guest, executed on a structure: arch/x86/emul. Pure: registers are in the structure, memory is behind two
+ * One instruction of a guest, executed on a structure: arch/x86/emul. Pure: registers are in the structure, memory is behind
  * functions. Only instructions that touch memory are known, because only they come here: what a guest does to a device.
  */
 #ifndef X86_EMUL_H
@@ -35,8 +35,8 @@ struct emul_ops {
     /* Registers are as after another round of a repeated instruction. */
     void (*round)(struct emul *e);
     /*
-     * Many rounds of MOVS (from source:from to ES:to) or STOS (of value) at once, going up, or down with `down`: how many at most.
-     * *done: how many were; 0: one by one. EMUL_WAIT.
+     * Many rounds of MOVS (from source:from to ES:to) or STOS (of value) at once, going up, or down with `down`: *count: how many
+     * at most, and then how many were; 0: one by one. EMUL_DONE, EMUL_WAIT.
      */
     enum emul_result (*many)(struct emul *e, bool store, enum emul_seg source, uint64_t from, uint64_t to,
                              unsigned bytes, bool down, uint64_t value, uint64_t *count);
