@@ -577,6 +577,31 @@ static void test_rtc_interrupts(void **state)
     assert_int_equal(cmos(12), 0);
 }
 
+/* Numbers that no time has: there is no alarm, neither a day later. */
+static void test_rtc_never(void **state)
+{
+    static const uint8_t alarm[][3] = {{0x99, 0xff, 0xff}, {0xff, 0x60, 0xff}, {0xff, 0xff, 0x24}};
+
+    pics_on();
+    for (unsigned i = 0; i < ARRAY_SIZE(alarm); i++) {
+        for (unsigned n = 0; n < 3; n++)
+            cmos_set(1 + 2 * n, alarm[i][n]);
+        cmos_set(11, 0x22);
+        (void)cmos(12);
+        run(3 * 86400ull * NS_PER_S);
+        assert_int_equal(intr(), -1);
+        assert_int_equal(cmos(12), 0x50); /* the periodic and the update flag */
+    }
+    /* the last second of a minute, of the last minute of a day */
+    cmos_set(1, 0x59);
+    cmos_set(3, 0x59);
+    cmos_set(5, 0x23);
+    (void)cmos(12);
+    run(86401ull * NS_PER_S);
+    assert_int_equal(intr(), 0x28);
+    assert_int_equal(cmos(12) & 0xa0, 0xa0);
+}
+
 /* --- PM timer --- */
 
 static void test_pm(void **state)
@@ -770,7 +795,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_pic),      T(test_pic_modes), T(test_ioapic),  T(test_level),          T(test_links),
         T(test_messages), T(test_callback),  T(test_pit),     T(test_pit_counts),     T(test_rtc_time),
-        T(test_pm),       T(test_hpet),      T(test_records), T(test_rtc_interrupts), T(test_random),
+        T(test_pm),       T(test_hpet),      T(test_records), T(test_rtc_interrupts), T(test_random), T(test_rtc_never),
     };
 
     return cmocka_run_group_tests(tests, group_setup, fake_teardown);

@@ -27,6 +27,7 @@ enum { SEC, SEC_ALARM, MIN_, MIN_ALARM, HOUR, HOUR_ALARM, WEEKDAY, DAY, MONTH, Y
 #define D_VALID   0x80
 #define PM        0x80
 #define ANY       0xc0 /* an alarm register that matches always */
+#define ALWAYS    ~0u
 #define UPDATE_NS 244000u
 #define DAY_S     86400u
 
@@ -152,37 +153,55 @@ static uint64_t period(struct hvm_board *b)
     return NS_PER_S * (1u << ((rate < 3 ? rate + 7 : rate) - 1)) / 32768;
 }
 
-static bool alarm_is(struct hvm_board *b, unsigned n, unsigned value)
+/* The number in an alarm register, or ALWAYS. */
+static unsigned alarm(struct hvm_board *b, unsigned n)
 {
-    uint8_t alarm = *reg(b, n);
+    uint8_t value = *reg(b, n);
 
-    if ((alarm & ANY) == ANY)
-        return true;
-    return (n == HOUR_ALARM ? decode_hour(b, alarm) : decode(b, alarm)) == value;
+    if ((value & ANY) == ANY)
+        return ALWAYS;
+    return n == HOUR_ALARM ? decode_hour(b, value) : decode(b, value);
 }
 
-/* Seconds from `sec` (not counted) to the next alarm; DAY_S + 1: never. It goes in steps of hours, minutes, then seconds. */
+static bool alarm_is(unsigned alarm, uint64_t value)
+{
+    return alarm == ALWAYS || alarm == value;
+}
+
+/* A number that no time has is in it. */
+static bool never(unsigned alarm, unsigned limit)
+{
+    return alarm != ALWAYS && alarm >= limit;
+}
+
+/*
+ * Seconds from `sec` (not counted) to the next alarm; 0: never. It goes in steps of hours, minutes, then seconds: some 200 at most,
+ * because what can never be is not looked for.
+ */
 static uint64_t to_alarm(struct hvm_board *b, uint64_t sec)
 {
+    unsigned hour = alarm(b, HOUR_ALARM), min = alarm(b, MIN_ALARM), second = alarm(b, SEC_ALARM);
     uint64_t t = sec + 1;
 
+    if (never(hour, 24) || never(min, 60) || never(second, 60))
+        return 0;
     while (t <= sec + DAY_S) {
-        if (!alarm_is(b, HOUR_ALARM, (unsigned)(t / 3600 % 24)))
+        if (!alarm_is(hour, t / 3600 % 24))
             t = (t / 3600 + 1) * 3600;
-        else if (!alarm_is(b, MIN_ALARM, (unsigned)(t / 60 % 60)))
+        else if (!alarm_is(min, t / 60 % 60))
             t = (t / 60 + 1) * 60;
-        else if (!alarm_is(b, SEC_ALARM, (unsigned)(t % 60)))
+        else if (!alarm_is(second, t % 60))
             t++;
         else
             return t - sec;
     }
-    return DAY_S + 1;
+    return 0;
 }
 
 /* Flags of what has come since `seen`. */
 static void look(struct hvm_board *b)
 {
-    uint64_t now = arch_time_ns(), p = period(b), was, is;
+    uint64_t now = arch_time_ns(), p = period(b), was, is, left;
     uint32_t ns;
 
     if (p && now / p != b->rtc.seen / p)
@@ -191,7 +210,8 @@ static void look(struct hvm_board *b)
     is = guest_time(b, now, &ns);
     if (!(*reg(b, B) & B_SET) && is > was) {
         *reg(b, C) |= FLAG_UF;
-        if (to_alarm(b, was) <= is - was)
+        left = to_alarm(b, was);
+        if (left && left <= is - was)
             *reg(b, C) |= FLAG_AF;
     }
     b->rtc.seen = now;
@@ -204,7 +224,7 @@ static void look(struct hvm_board *b)
 /* The next event that is to interrupt, after what was seen. */
 static void plan(struct hvm_board *b)
 {
-    uint64_t next = ~0ull, p = period(b), sec;
+    uint64_t next = ~0ull, p = period(b), sec, left;
     uint8_t on = *reg(b, B);
     uint32_t ns;
 
@@ -214,8 +234,9 @@ static void plan(struct hvm_board *b)
             next = MAX((b->rtc.seen / p + 1) * p, b->rtc.seen + TICK_MIN_NS);
         if (!(on & B_SET) && on & FLAG_UF)
             next = MIN(next, b->rtc.seen + NS_PER_S - ns);
-        if (!(on & B_SET) && on & FLAG_AF)
-            next = MIN(next, b->rtc.seen + to_alarm(b, sec) * NS_PER_S - ns);
+        left = !(on & B_SET) && on & FLAG_AF ? to_alarm(b, sec) : 0;
+        if (left)
+            next = MIN(next, b->rtc.seen + left * NS_PER_S - ns);
     }
     if (next == ~0ull)
         timer_stop(&b->rtc.timer);
