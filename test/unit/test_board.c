@@ -682,6 +682,38 @@ static void test_hpet(void **state)
     assert_int_equal(fetch(HPET, 8), ~0ull);
 }
 
+/* A comparator five hours on is not taken for now after 4.9. */
+static void test_hpet_far(void **state)
+{
+    pin(21, 0x8081, 0);
+    store(HPET + 0x10, 4, 1);
+    store(HPET + 0x140, 8, 21 << 9 | 6);
+    store(HPET + 0x148, 8, 5 * 3600 * NS_PER_S / 16);
+    run(5 * 3600 * NS_PER_S - 10 * MS);
+    assert_int_equal(local(0), -1);
+    run(20 * MS);
+    assert_int_equal(local(0), 0x81);
+}
+
+/* The line that a timer holds is the record's, not that of the state before. */
+static void test_hpet_loaded(void **state)
+{
+    union hvm_board_record before, after;
+
+    assert_true(hvm_board_get(d, HVM_SAVE_CODE(HPET), 0, &before));
+    store(HPET + 0x10, 4, 1);
+    store(HPET + 0x140, 8, 21 << 9 | 6);
+    store(HPET + 0x148, 8, 100);
+    run(1 * MS);
+    assert_int_equal(b->lines.count[21], 1);
+    assert_true(hvm_board_get(d, HVM_SAVE_CODE(HPET), 0, &after));
+    hvm_board_set(d, HVM_SAVE_CODE(HPET), 0, &before);
+    assert_int_equal(b->lines.count[21], 0);
+    hvm_board_set(d, HVM_SAVE_CODE(HPET), 0, &after);
+    assert_int_equal(b->lines.count[21], 1);
+    assert_int_equal(fetch(HPET + 0x20, 4), 4);
+}
+
 /* --- records --- */
 
 static void test_records(void **state)
@@ -795,7 +827,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_pic),      T(test_pic_modes), T(test_ioapic),  T(test_level),          T(test_links),
         T(test_messages), T(test_callback),  T(test_pit),     T(test_pit_counts),     T(test_rtc_time),
-        T(test_pm),       T(test_hpet),      T(test_records), T(test_rtc_interrupts), T(test_random), T(test_rtc_never),
+        T(test_pm),       T(test_hpet),      T(test_records), T(test_rtc_interrupts), T(test_random), T(test_rtc_never), T(test_hpet_far), T(test_hpet_loaded),
     };
 
     return cmocka_run_group_tests(tests, group_setup, fake_teardown);

@@ -24,7 +24,7 @@
 #define T_32         (1ull << 8)
 #define T_ROUTE(c)   ((unsigned)((c) >> 9) & 0x1f)
 #define T_WRITABLE   (T_LEVEL | T_ENABLE | T_PERIODIC | T_SET | T_32 | 0x1full << 9)
-#define FAR_TICKS    (1ull << 40)
+#define FAR_TICKS    (1ull << 54) /* nine years, in ns within 64 bits */
 enum { REG_CAP = 0x00, REG_CONFIG = 0x10, REG_STATUS = 0x20, REG_COUNTER = 0xf0, REG_TIMERS = 0x100 };
 
 static uint64_t counter(const struct hvm_board *b)
@@ -298,6 +298,7 @@ void hpet_loaded(struct hvm_board *b)
     h->isr = 0;
     b->hpet.since = arch_time_ns();
     for (unsigned n = 0; n < HPET_TIMER_NUM; n++) {
+        lower(b, n);
         h->timers[n].config = (h->timers[n].config & T_WRITABLE) | T_CAPS;
         plan(b, n);
         if (was >> n & 1 && h->timers[n].config & T_LEVEL)
