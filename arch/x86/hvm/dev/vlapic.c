@@ -220,10 +220,14 @@ static bool logical_match(const struct vcpu *v, uint32_t dest)
     return (ldr >> 4) == (dest >> 4 & 0xf) && (ldr & dest & 0xf);
 }
 
+/* A destination without a shorthand; `all` is the one that means everybody. */
+static bool is_dest(const struct vcpu *v, uint32_t dest, bool logical, uint32_t all)
+{
+    return dest == all || (logical ? logical_match(v, dest) : vlapic_id(v) == dest);
+}
+
 static bool matches(const struct vcpu *v, const struct vcpu *from, uint32_t icr, uint32_t dest)
 {
-    bool broadcast = vlapic_x2(from) ? dest == ~0u : dest == 0xff;
-
     switch (ICR_SHORT(icr)) {
     case SHORT_SELF:
         return v == from;
@@ -232,22 +236,32 @@ static bool matches(const struct vcpu *v, const struct vcpu *from, uint32_t icr,
     case SHORT_OTHERS:
         return v != from;
     default:
-        return broadcast || (icr & ICR_LOGICAL ? logical_match(v, dest) : vlapic_id(v) == dest);
+        return is_dest(v, dest, icr & ICR_LOGICAL, vlapic_x2(from) ? ~0u : 0xff);
     }
 }
 
-static void deliver(struct vcpu *v, struct vcpu *from, uint32_t icr)
+/* What devices send, too. */
+static void hand(struct vcpu *v, unsigned mode, uint8_t vector, bool level)
 {
-    uint8_t vector = (uint8_t)(icr & ICR_VECTOR);
-
-    switch (ICR_MODE(icr)) {
+    switch (mode) {
     case MODE_FIXED:
     case MODE_LOWEST:
-        vlapic_set_irq(v, vector);
+        accept(v, vector, level);
         break;
     case MODE_NMI:
         vlapic_nmi(v);
         break;
+    default: /* SMI: no system management mode; INIT: no device has a use for it; ExtINT is asked for, not sent */
+        break;
+    }
+}
+
+static void deliver(struct vcpu *v, uint32_t icr)
+{
+    unsigned mode = ICR_MODE(icr);
+    uint8_t vector = (uint8_t)(icr & ICR_VECTOR);
+
+    switch (mode) {
     case MODE_INIT:
         if ((icr & ICR_LEVEL) && !(icr & ICR_ASSERT))
             break; /* INIT level de-assert: of the 82489DX only */
@@ -256,7 +270,8 @@ static void deliver(struct vcpu *v, struct vcpu *from, uint32_t icr)
     case MODE_STARTUP:
         vlapic_signal_startup(v, vector);
         break;
-    default: /* SMI: no system management mode */
+    default:
+        hand(v, mode, vector, false);
         break;
     }
 }
@@ -270,7 +285,7 @@ static void send_lowest(struct vcpu *from, uint32_t icr, uint32_t dest)
         struct vcpu *v = domain_vcpu(d, (from->id + i) % d->max_vcpus);
 
         if (v && enabled(vlapic_of(v)) && matches(v, from, icr, dest)) {
-            deliver(v, from, icr);
+            deliver(v, icr);
             return;
         }
     }
@@ -291,42 +306,21 @@ static void send(struct vcpu *from, uint32_t icr, uint32_t dest)
     for_each_vcpu(from->domain, v)
     {
         if (matches(v, from, icr, dest))
-            deliver(v, from, icr);
+            deliver(v, icr);
     }
 }
 
 /* --- messages --- */
-
-static bool is_meant(const struct vcpu *v, const struct vlapic_message *m)
-{
-    if (m->dest == 0xff)
-        return true;
-    return m->logical ? logical_match(v, m->dest) : vlapic_id(v) == m->dest;
-}
-
-static void hand(struct vcpu *v, const struct vlapic_message *m)
-{
-    switch (m->mode) {
-    case MODE_FIXED:
-    case MODE_LOWEST:
-        accept(v, m->vector, m->level);
-        break;
-    case MODE_NMI:
-        vlapic_nmi(v);
-        break;
-    default: /* SMI, INIT: no device of ours has a use for them; ExtINT is asked for, not sent */
-        break;
-    }
-}
 
 void vlapic_message(struct domain *d, const struct vlapic_message *m)
 {
     for (unsigned i = 0; i < d->max_vcpus; i++) {
         struct vcpu *v = domain_vcpu(d, m->mode == MODE_LOWEST ? (m->first + i) % d->max_vcpus : i);
 
-        if (!v || !is_meant(v, m) || (m->mode == MODE_LOWEST && !enabled(vlapic_of(v))))
+        if (!v || !is_dest(v, m->dest, m->logical, 0xff) ||
+            (m->mode == MODE_LOWEST && !enabled(vlapic_of(v))))
             continue;
-        hand(v, m);
+        hand(v, m->mode, m->vector, m->level);
         if (m->mode == MODE_LOWEST)
             return;
     }
