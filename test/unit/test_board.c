@@ -825,9 +825,10 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_pic),      T(test_pic_modes), T(test_ioapic),  T(test_level),          T(test_links),
-        T(test_messages), T(test_callback),  T(test_pit),     T(test_pit_counts),     T(test_rtc_time),
-        T(test_pm),       T(test_hpet),      T(test_records), T(test_rtc_interrupts), T(test_random), T(test_rtc_never), T(test_hpet_far), T(test_hpet_loaded),
+        T(test_pic),       T(test_pic_modes), T(test_ioapic),      T(test_level),          T(test_links),
+        T(test_messages),  T(test_callback),  T(test_pit),         T(test_pit_counts),     T(test_rtc_time),
+        T(test_pm),        T(test_hpet),      T(test_records),     T(test_rtc_interrupts), T(test_random),
+        T(test_rtc_never), T(test_hpet_far),  T(test_hpet_loaded),
     };
 
     return cmocka_run_group_tests(tests, group_setup, fake_teardown);
