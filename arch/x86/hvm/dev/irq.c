@@ -104,11 +104,6 @@ void board_hpet(struct hvm_board *b, unsigned timer, unsigned gsi)
 
 /* --- device models --- */
 
-bool hvm_has_lines(const struct domain *d)
-{
-    return board_of(d) != NULL;
-}
-
 int hvm_isa_irq(struct domain *d, unsigned irq, bool level)
 {
     struct hvm_board *b = board_of(d);
@@ -177,13 +172,12 @@ int hvm_inject_msi(struct domain *d, uint64_t address, uint32_t data)
 
     if (address >> 20 != APIC_PAGE >> 20 || !(data & 0xff))
         return -EINVAL;
-    vlapic_message(
-        d, &(struct vlapic_message){.dest = (uint8_t)(address >> 12),
-                                    .logical = address >> 2 & 1,
-                                    .mode = data >> 8 & 7,
-                                    .vector = (uint8_t)data,
-                                    .level = data >> 15 & 1,
-                                    .first = b ? __atomic_fetch_add(&b->turn, 1, __ATOMIC_RELAXED) : 0});
+    vlapic_message(d, &(struct vlapic_message){.dest = (uint8_t)(address >> 12),
+                                               .logical = address >> 2 & 1,
+                                               .mode = data >> 8 & 7,
+                                               .vector = (uint8_t)data,
+                                               .level = data >> 15 & 1,
+                                               .first = b ? board_turn(b) : 0});
     return 0;
 }
 

@@ -11,8 +11,7 @@
 struct domain;
 struct vcpu;
 
-/* Has it interrupt controllers? All below but hvm_inject_msi fail without (-EOPNOTSUPP). */
-bool hvm_has_lines(const struct domain *d);
+/* -EOPNOTSUPP: it has no interrupt controllers. Only hvm_inject_msi and hvm_callback_none need none. */
 
 /* A device model's wires. irq 0-15, device 0-31 of bus 0, intx 0-3 (A-D), link 0-3: else -EINVAL. */
 int hvm_isa_irq(struct domain *d, unsigned irq, bool level);

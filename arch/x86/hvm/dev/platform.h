@@ -37,7 +37,7 @@ struct board_lines {
     uint8_t link_count[LINKS];    /* wires high on it */
     uint8_t count[GSIS];          /* wires high on the line */
     uint8_t hpet[HPET_TIMER_NUM]; /* the line that a timer of the HPET holds high; 0: none */
-    uint8_t callback;             /* enum callback_kind */
+    uint8_t callback;             /* [a] enum callback_kind */
     uint8_t callback_line;        /* GSI, or PCI wire */
     bool callback_high;           /* [a] */
 };
@@ -76,7 +76,7 @@ struct hvm_board {
     struct hvm_hw_vpic pic[2];
     bool pic_output; /* [a] the master's */
     struct hvm_hw_vioapic ioapic;
-    unsigned turn; /* lowest-priority messages: who is next */
+    unsigned turn; /* [a] lowest-priority messages: who is next */
     struct board_pit pit;
     struct board_rtc rtc;
     struct board_pm pm;
@@ -107,6 +107,11 @@ static inline uint64_t ns_to_ticks(uint64_t ns, uint64_t hz)
 static inline uint64_t ticks_to_ns(uint64_t ticks, uint64_t hz) /* rounded up */
 {
     return ticks / hz * NS_PER_S + (ticks % hz * NS_PER_S + hz - 1) / hz;
+}
+/* For struct vlapic_message.first; no lock needed. */
+static inline unsigned board_turn(struct hvm_board *b)
+{
+    return __atomic_fetch_add(&b->turn, 1, __ATOMIC_RELAXED);
 }
 static inline void board_arm(struct timer *t, uint64_t ns)
 {

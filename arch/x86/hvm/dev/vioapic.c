@@ -30,7 +30,7 @@ static void send(struct hvm_board *b, unsigned pin)
                                .mode = e->fields.delivery_mode,
                                .vector = e->fields.vector,
                                .level = e->fields.trig_mode,
-                               .first = b->turn++};
+                               .first = board_turn(b)};
 
     if (m.mode == MODE_EXTINT)
         return; /* the 8259s' output: asked for by processors (ioapic_extint) */
