@@ -1,7 +1,7 @@
 /*
  * A boot disk of our own for HVM guests: BIOS loads the first sector at 7c00h, which loads the rest. It says on COM1 how far it came:
  * real mode, the BIOS's disk and memory calls, its timer tick (8259s and PIT), protected mode, paging, long mode, compatibility mode,
- * and the way back to real mode, some thousand times; then powers off (ACPI, as hvmloader sets it up).
+ * and the way back to real mode, ROUNDS times; then powers off (ACPI, as hvmloader sets it up).
  */
 #define COM1    0x3f8
 #define ROUNDS  300

@@ -175,7 +175,7 @@ static void mtrr_out(struct hvm_hw_mtrr *m, struct vcpu *v)
     m->msr_mtrr_def_type = h->mtrr_def;
 }
 
-/* Each kind of record for all vCPUs, in the order of types. `scratch` holds the largest. */
+/* Each kind of record for all vCPUs, in the order of types; then the board's. `scratch` holds the largest. */
 union record {
     struct hvm_hw_cpu cpu;
     struct {

@@ -60,20 +60,29 @@ static int callback_by_intx(struct domain *d, uint64_t value)
     return hvm_callback_intx(d, (unsigned)(value >> 11) & 31, (unsigned)value & 3);
 }
 
+static int callback_by_line(struct domain *d, uint64_t value)
+{
+    switch (CALLBACK_TYPE(value)) {
+    case HVM_PARAM_CALLBACK_TYPE_GSI:
+        if (value)
+            return value < 256 ? hvm_callback_gsi(d, (unsigned)value) : -EINVAL;
+        hvm_callback_none(d);
+        return 0;
+    case HVM_PARAM_CALLBACK_TYPE_PCI_INTX:
+        return callback_by_intx(d, value);
+    default:
+        return -EINVAL;
+    }
+}
+
 /* By a line of the interrupt controllers, or by a vector without any; 0: not at all. */
 static int set_callback(struct domain *d, uint64_t value)
 {
     struct hvm_domain *h = hvm_domain(d);
-    int r = 0;
 
     if (CALLBACK_TYPE(value) != HVM_PARAM_CALLBACK_TYPE_VECTOR) {
-        if (!value)
-            hvm_callback_none(d);
-        else if (CALLBACK_TYPE(value) == HVM_PARAM_CALLBACK_TYPE_GSI)
-            r = value < 256 ? hvm_callback_gsi(d, (unsigned)value) : -EINVAL;
-        else
-            r = CALLBACK_TYPE(value) == HVM_PARAM_CALLBACK_TYPE_PCI_INTX ? callback_by_intx(d, value)
-                                                                         : -EINVAL;
+        int r = callback_by_line(d, value);
+
         if (!r)
             __atomic_store_n(&h->callback_vector, 0, __ATOMIC_RELAXED);
         return r;

@@ -49,7 +49,6 @@ static bool output(const struct hvm_board *b, unsigned n)
 
     switch (c->mode) {
     case 0:
-        return gone >= c->count;
     case 1:
         return gone >= c->count;
     case 2:
@@ -232,7 +231,7 @@ static uint8_t pit_port(struct hvm_board *b, unsigned port, bool write, uint8_t 
     return value;
 }
 
-/* A gate that opens starts the count again in all modes but 0 and 4, where it goes on. */
+/* A gate that opens starts the count again, in modes 0 and 4 too, where the chip's would go on. */
 static void gate(struct hvm_board *b, bool open)
 {
     struct hvm_hw_pit_channel *c = &b->pit.hw.channels[2];
