@@ -230,7 +230,6 @@ static void map_refusals(void **state)
     fake_set_page_table(table, false);
 }
 
-/* What counts is what was granted when the first pin was made. */
 /* Names of what was not granted do not make the granter's table larger. */
 static void refused_names_take_nothing(void **state)
 {
@@ -243,6 +242,7 @@ static void refused_names_take_nothing(void **state)
     }
 }
 
+/* What counts is what was granted when the first pin was made. */
 static void granter_changes_its_mind(void **state)
 {
     mfn_t m = frame_of(da), other = frame_of(da);
