@@ -58,7 +58,6 @@ void translated_machine(void);
 void translated_make(struct guest *g);
 /* The page that the number means, made reachable for a write as by the nested fault that the CPU would take. */
 bool translated_reach(struct domain *d, mfn_t *m);
-void translated_fill(struct domain *d, void (*take)(uint64_t m, bool write, bool foreign));
 
 void world_build(bool pinned_cpus);
 void world_reset(void); /* as it was built */

@@ -27,6 +27,7 @@
 #include "x86/guest.h"
 #include "x86/hvm.h"
 #include "x86/mm.h"
+#include "x86/p2m.h"
 #include "x86/platform.h"
 #include "x86/spec.h"
 #include "x86/tlb.h"
@@ -217,8 +218,8 @@ void arch_machine_poweroff(void)
 enum { T_READ = 1, T_WRITE = 2, T_DESC = 4, T_L1 = 16, T_L2 = 32, T_L3 = 64, T_L4 = 128 };
 static uint8_t tlb[FUZZ_CPUS][FUZZ_FRAMES + 32];
 static uint16_t tlb_domain[FUZZ_CPUS]; /* whose tables gave it */
-static bool others[FUZZ_FRAMES +
-                   32]; /* of the CPU that was filled last: frames that its p2m says are another domain's */
+/* Of the CPU that was filled last: frames that its p2m says are another domain's. */
+static bool others[FUZZ_FRAMES + 32];
 static uint32_t tlb_clock = 1, tlb_last[FUZZ_CPUS];
 
 void tlb_model_reset(void)
@@ -264,15 +265,22 @@ static void fill_table(unsigned cpu, mfn_t table, unsigned level, bool write)
     }
 }
 
-static unsigned filled; /* the CPU that translated_fill is about */
+static unsigned filled; /* the CPU that take_nested is about */
 
-static void take_nested(uint64_t m, bool write, bool foreign)
+static void take_nested(struct domain *d, const struct p2m_entry *e)
 {
-    take(filled, m, (uint8_t)(T_READ | (write ? T_WRITE : 0)));
-    others[m] |= foreign;
+    bool foreign = e->type == P2M_FOREIGN || e->type == P2M_FOREIGN_RO;
+    bool write = e->type == P2M_RAM || e->type == P2M_FOREIGN || e->type == P2M_GRANT;
+
+    if (!mfn_valid(e->mfn))
+        return;
+    for (uint64_t m = e->mfn.n; m < e->mfn.n + (1ull << e->order); m++) {
+        take(filled, m, (uint8_t)(T_READ | (write ? T_WRITE : 0)));
+        others[m] |= foreign;
+    }
 }
 
-static void fill(unsigned cpu)
+void tlb_fill(unsigned cpu)
 {
     struct vcpu *v = fake_current[cpu];
     const struct pv_vcpu *pv;
@@ -284,7 +292,7 @@ static void fill(unsigned cpu)
     if (v->domain->ops->translated) {
         filled = cpu;
         tlb_domain[cpu] = v->domain->id.v;
-        translated_fill(v->domain, take_nested);
+        model_walk_p2m(v->domain, take_nested);
         return;
     }
     pv = pv_vcpu(v);
@@ -300,11 +308,6 @@ static void fill(unsigned cpu)
     }
 }
 
-void tlb_fill(unsigned cpu)
-{
-    fill(cpu);
-}
-
 static void flush(unsigned cpu, unsigned kind)
 {
     if (kind == TLB_FLUSH_VA)
@@ -312,7 +315,7 @@ static void flush(unsigned cpu, unsigned kind)
     memset(tlb[cpu], 0, sizeof(tlb[cpu]));
     tlb_last[cpu] = tlb_clock++;
     fake_flushes[cpu]++;
-    fill(cpu);
+    tlb_fill(cpu);
 }
 void tlb_flush_cpus(const struct cpumask *cpus, unsigned kind, gva_t va)
 {
@@ -350,7 +353,7 @@ void pv_root_changed(struct vcpu *v)
     if (v != fake_current[fake_cpu])
         return;
     memset(tlb[fake_cpu], 0, sizeof(tlb[fake_cpu]));
-    fill(fake_cpu);
+    tlb_fill(fake_cpu);
 }
 void pv_toggle_mode(struct vcpu *v)
 {
@@ -368,7 +371,7 @@ void arch_context_switch(struct vcpu *prev, struct vcpu *next)
             cpumask_set(&x86_domain(next->domain)->dirty_cpus, fake_cpu);
         fake_current[fake_cpu] = next;
         memset(tlb[fake_cpu], 0, sizeof(tlb[fake_cpu]));
-        fill(fake_cpu);
+        tlb_fill(fake_cpu);
         if (!prev->idle && prev->domain != next->domain)
             cpumask_clear(&x86_domain(prev->domain)->dirty_cpus, fake_cpu);
         sched_context_saved(prev);
@@ -424,7 +427,7 @@ static void check_one(unsigned cpu, uint64_t m)
 void tlb_model_check(void)
 {
     for (unsigned c = 0; c < FUZZ_CPUS; c++) {
-        fill(c);
+        tlb_fill(c);
         for (uint64_t m = 0; m < frame_count && m < sizeof(tlb[c]); m++)
             if (tlb[c][m])
                 check_one(c, m);

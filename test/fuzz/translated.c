@@ -137,21 +137,3 @@ bool translated_reach(struct domain *d, mfn_t *m)
     *m = arch_gfn_to_mfn(d, g);
     return mfn_valid(*m);
 }
-
-/* What a CPU that runs a vCPU of d could take into its TLB, entry by entry. */
-void translated_fill(struct domain *d, void (*take)(uint64_t m, bool write, bool foreign))
-{
-    struct p2m_entry e;
-
-    for (uint64_t g = 0; g <= p2m_highest(d).n; g = (g | ((1ull << e.order) - 1)) + 1) {
-        bool others, write;
-
-        p2m_look(d, GFN(g), &e);
-        others = e.type == P2M_FOREIGN || e.type == P2M_FOREIGN_RO;
-        write = e.type == P2M_RAM || e.type == P2M_FOREIGN || e.type == P2M_GRANT;
-        if (!mfn_valid(e.mfn))
-            continue;
-        for (uint64_t i = 0; i < 1ull << e.order; i++)
-            take(e.mfn.n + i, write, others);
-    }
-}

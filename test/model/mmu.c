@@ -284,15 +284,18 @@ void model_walk_p2m(struct domain *d, void (*fn)(struct domain *, const struct p
         return;
     for (uint64_t g = 0; g <= p2m_highest(d).n; g = (g | ((1ull << e.order) - 1)) + 1) {
         p2m_look(d, GFN(g), &e);
-        if (e.type == P2M_MMIO && !has_devices(d))
-            panic("model: d%u has device memory at %#lx", d->id.v, g);
-        if (e.type != P2M_NONE && e.type != P2M_POD && e.type != P2M_MMIO)
+        if (e.type != P2M_NONE && e.type != P2M_POD)
             fn(d, &e);
     }
 }
 
 static void entry_holds(struct domain *d, const struct p2m_entry *e)
 {
+    if (e->type == P2M_MMIO) {
+        if (!has_devices(d))
+            panic("model: d%u has device memory, frame %#lx", d->id.v, e->mfn.n);
+        return;
+    }
     for (uint64_t i = 0; i < 1ull << e->order; i++) {
         uint64_t m = e->mfn.n + i, owner = valid(m) ? mfn_frame(MFN(m))->owner : d->id.v;
 

@@ -26,7 +26,7 @@ void model_evtchn_check(void);
 typedef void (*model_l1_fn)(struct domain *d, uint64_t entry, void *data);
 void model_walk_l1(struct domain *d, model_l1_fn fn, void *data);
 
-/* Entries with a frame of a translated domain's p2m; none of a PV domain. */
+/* Entries of a translated domain's p2m that name a frame, device memory included; none of a PV domain. */
 struct p2m_entry;
 void model_walk_p2m(struct domain *d, void (*fn)(struct domain *, const struct p2m_entry *));
 
