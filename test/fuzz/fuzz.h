@@ -6,6 +6,7 @@
  *
  *   driver.c   inputs -> steps; faults; checks      world.c    the domains, snapshot
  *   machine.c  what pv/ and the processors do: guest memory, context switches, the TLB model     translated.c  a guest with a p2m
+ *   hardware.c interrupt controllers, devices, firmware: they agree to all
  *   ops_*.c    operations, by room                  fuzz_*.c   one target each: which operations it draws from
  */
 #ifndef FUZZ_H
@@ -54,6 +55,7 @@ extern struct guest guests[FUZZ_GUESTS]; /* [0] is the control domain, which own
 /* Of a translated guest page[] are guest frame numbers. */
 #define FUZZ_GFN       0x10ull
 #define FUZZ_GFN_LARGE 0x200ull /* a large page */
+#define FUZZ_GFN_GRANT 0x480ull /* here and at the next 15 it maps grants */
 void translated_machine(void);
 void translated_make(struct guest *g);
 /* The page that the number means, made reachable for a write as by the nested fault that the CPU would take. */
@@ -110,6 +112,7 @@ uint64_t pick_entry(struct step *s,
 uint64_t pick_va(struct step *s);
 uint16_t pick_domid(struct step *s);
 uint32_t pick_port(struct step *s);
+void port_remember(struct guest *g, uint32_t port); /* so that it is picked */
 struct guest *pick_guest(struct step *s);
 /* A buffer of its own memory with the input's bytes. */
 uint64_t pick_pointer(struct step *s, size_t bytes);

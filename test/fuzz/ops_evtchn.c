@@ -10,11 +10,6 @@ static long evtchn(struct step *s, unsigned cmd, void *arg)
     return call_n(s, __HYPERVISOR_event_channel_op, cmd, arg, 0, 0);
 }
 
-static void remember(struct guest *g, uint32_t port)
-{
-    g->port[g->ports++ % ARRAY_SIZE(g->port)] = port;
-}
-
 static void op_alloc_unbound(struct step *s)
 {
     struct evtchn_alloc_unbound *a = arg_alloc(sizeof(*a));
@@ -22,7 +17,7 @@ static void op_alloc_unbound(struct step *s)
     *a = (struct evtchn_alloc_unbound){.dom = pick_domid(s),
                                        .remote_dom = in_u8(s->in) & 7 ? in_u8(s->in) % 4 : pick_domid(s)};
     if (!evtchn(s, EVTCHNOP_alloc_unbound, a) && a->dom == DOMID_SELF)
-        remember(s->g, a->port);
+        port_remember(s->g, a->port);
 }
 
 static void op_bind_interdomain(struct step *s)
@@ -35,7 +30,7 @@ static void op_bind_interdomain(struct step *s)
     a->remote_port = b < 240 && far->ports ? far->port[b % MIN(far->ports, (unsigned)ARRAY_SIZE(far->port))]
                                            : in_u32(s->in);
     if (!evtchn(s, EVTCHNOP_bind_interdomain, a))
-        remember(s->g, a->local_port);
+        port_remember(s->g, a->local_port);
 }
 
 static void op_bind_virq(struct step *s)
@@ -44,7 +39,7 @@ static void op_bind_virq(struct step *s)
 
     *a = (struct evtchn_bind_virq){.virq = in_u8(s->in) % 26u, .vcpu = in_u8(s->in) % 3u};
     if (!evtchn(s, EVTCHNOP_bind_virq, a))
-        remember(s->g, a->port);
+        port_remember(s->g, a->port);
 }
 
 static void op_bind_ipi(struct step *s)
@@ -53,7 +48,7 @@ static void op_bind_ipi(struct step *s)
 
     *a = (struct evtchn_bind_ipi){.vcpu = in_u8(s->in) % 3u};
     if (!evtchn(s, EVTCHNOP_bind_ipi, a))
-        remember(s->g, a->port);
+        port_remember(s->g, a->port);
 }
 
 static void op_bind_pirq(struct step *s)
@@ -63,7 +58,7 @@ static void op_bind_pirq(struct step *s)
     *a = (struct evtchn_bind_pirq){.pirq =
                                        in_u8(s->in) < 240 ? in_u8(s->in) % 8u : (uint32_t)in_number(s->in)};
     if (!evtchn(s, EVTCHNOP_bind_pirq, a))
-        remember(s->g, a->port);
+        port_remember(s->g, a->port);
 }
 
 static void op_close(struct step *s)

@@ -70,7 +70,7 @@ static uint64_t host_addr(struct step *s, uint32_t *flags)
     uint8_t b = in_u8(s->in);
 
     if (b < 220 && s->g->d->ops->translated)
-        return (0x480 + b % 16ull) * FRAME_SIZE;
+        return (FUZZ_GFN_GRANT + b % 16) * FRAME_SIZE;
     if (b < 150)
         return FUZZ_VA_B + (uint64_t)(b % 16) * FRAME_SIZE;
     if (b < 200) {
@@ -133,7 +133,7 @@ static void op_replace(struct step *s)
 
 static void address_translated(struct step *s, mfn_t m, uint64_t *addr)
 {
-    for (uint64_t g = 0x480; g < 0x490; g++)
+    for (uint64_t g = FUZZ_GFN_GRANT; g < FUZZ_GFN_GRANT + 16; g++)
         if (mfn_eq(arch_gfn_to_mfn(s->g->d, GFN(g)), m))
             *addr = g << FRAME_SHIFT;
 }

@@ -27,7 +27,7 @@ static uint64_t pick_gfn(struct step *s)
         return FUZZ_GFN_LARGE + in_u8(s->in) * 2u;
     if (b < 208)
         return FUZZ_GFN_LARGE << (b & 3);
-    return b < 240 ? 0x480 + b % 16u : in_number(s->in);
+    return b < 240 ? FUZZ_GFN_GRANT + b % 16 : in_number(s->in);
 }
 
 static uint16_t whose(struct step *s)
@@ -185,12 +185,16 @@ static void written_check(const uint8_t *bits, uint64_t pages)
     }
 }
 
-static long shadow_op(struct step *s, struct xen_domctl *op, uint32_t what)
+static struct xen_domctl *domctl_new(uint32_t cmd, uint16_t domain)
 {
-    *op = (struct xen_domctl){
-        .cmd = XEN_DOMCTL_shadow_op, .interface_version = XEN_DOMCTL_INTERFACE_VERSION, .domain = TRANSLATED};
-    op->u.shadow_op.op = what;
-    op->u.shadow_op.mode = XEN_DOMCTL_SHADOW_ENABLE_LOG_DIRTY;
+    struct xen_domctl *op = arg_alloc(sizeof(*op));
+
+    *op =
+        (struct xen_domctl){.cmd = cmd, .interface_version = XEN_DOMCTL_INTERFACE_VERSION, .domain = domain};
+    return op;
+}
+static long domctl(struct step *s, struct xen_domctl *op)
+{
     return call_n(s, __HYPERVISOR_domctl, op, 0, 0, 0);
 }
 
@@ -198,26 +202,28 @@ static void op_log(struct step *s)
 {
     static const uint8_t ops[] = {XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY, XEN_DOMCTL_SHADOW_OP_OFF,
                                   XEN_DOMCTL_SHADOW_OP_ENABLE, XEN_DOMCTL_SHADOW_OP_GET_ALLOCATION};
-    struct xen_domctl *op = arg_alloc(sizeof(*op));
+    struct xen_domctl *op = domctl_new(XEN_DOMCTL_shadow_op, TRANSLATED);
 
-    if (translated() && !shadow_op(s, op, ops[in_below(s->in, sizeof(ops))]))
+    if (!translated())
+        return;
+    op->u.shadow_op.op = ops[in_below(s->in, sizeof(ops))];
+    op->u.shadow_op.mode = XEN_DOMCTL_SHADOW_ENABLE_LOG_DIRTY;
+    if (!domctl(s, op))
         written_forget();
 }
 
 static void op_log_read(struct step *s)
 {
-    struct xen_domctl *op = arg_alloc(sizeof(*op));
+    struct xen_domctl *op = domctl_new(XEN_DOMCTL_shadow_op, TRANSLATED);
     uint8_t *bits = arg_alloc(NOTED / 8), b = in_u8(s->in);
     bool whole = !fuzz_fail_copy && !fuzz_flip_copy && !fake_fail_alloc;
 
     if (!translated())
         return;
-    *op = (struct xen_domctl){
-        .cmd = XEN_DOMCTL_shadow_op, .interface_version = XEN_DOMCTL_INTERFACE_VERSION, .domain = TRANSLATED};
     op->u.shadow_op.op = b & 1 ? XEN_DOMCTL_SHADOW_OP_CLEAN : XEN_DOMCTL_SHADOW_OP_PEEK;
     op->u.shadow_op.pages = NOTED;
     op->u.shadow_op.dirty_bitmap.p = bits;
-    if (call_n(s, __HYPERVISOR_domctl, op, 0, 0, 0)) {
+    if (domctl(s, op)) {
         written_forget();
         return;
     }
@@ -229,25 +235,20 @@ static void op_log_read(struct step *s)
 
 static void op_pool(struct step *s)
 {
-    struct xen_domctl *op = arg_alloc(sizeof(*op));
+    uint32_t cmd = in_u8(s->in) & 3 ? XEN_DOMCTL_set_paging_mempool_size : XEN_DOMCTL_get_paging_mempool_size;
+    struct xen_domctl *op = domctl_new(cmd, whose(s));
 
-    *op = (struct xen_domctl){.cmd = in_u8(s->in) & 3 ? XEN_DOMCTL_set_paging_mempool_size
-                                                      : XEN_DOMCTL_get_paging_mempool_size,
-                              .interface_version = XEN_DOMCTL_INTERFACE_VERSION,
-                              .domain = whose(s)};
     op->u.paging_mempool.size = in_u8(s->in) & 7 ? in_u8(s->in) * FRAME_SIZE : in_number(s->in);
-    (void)call_n(s, __HYPERVISOR_domctl, op, 0, 0, 0);
+    (void)domctl(s, op);
 }
 
 static void op_devices(struct step *s)
 {
-    struct xen_domctl *op = arg_alloc(sizeof(*op));
     uint8_t b = in_u8(s->in);
     uint64_t first = 0x100000 + in_u8(s->in);
+    struct xen_domctl *op =
+        domctl_new(b & 1 ? XEN_DOMCTL_iomem_permission : XEN_DOMCTL_memory_mapping, whose(s));
 
-    *op = (struct xen_domctl){.cmd = b & 1 ? XEN_DOMCTL_iomem_permission : XEN_DOMCTL_memory_mapping,
-                              .interface_version = XEN_DOMCTL_INTERFACE_VERSION,
-                              .domain = whose(s)};
     if (b & 1) {
         op->u.iomem_permission.first_mfn = first;
         op->u.iomem_permission.nr_mfns = in_u8(s->in) % 64u;
@@ -258,7 +259,7 @@ static void op_devices(struct step *s)
                                                                   .nr_mfns = in_u8(s->in) % 8u,
                                                                   .add_mapping = b >> 1 & 1};
     }
-    (void)call_n(s, __HYPERVISOR_domctl, op, 0, 0, 0);
+    (void)domctl(s, op);
 }
 
 static const struct fuzz_op op[] = {

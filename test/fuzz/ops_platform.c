@@ -51,7 +51,7 @@ static void op_bind(struct step *s)
 
     *a = (struct evtchn_bind_pirq){.pirq = (uint32_t)pick_pirq(s), .flags = in_u8(s->in) & 1};
     if (!call_n(s, __HYPERVISOR_event_channel_op, EVTCHNOP_bind_pirq, a, 0, 0))
-        s->g->port[s->g->ports++ % ARRAY_SIZE(s->g->port)] = a->port;
+        port_remember(s->g, a->port);
 }
 
 static void op_gsi(struct step *s)
@@ -84,7 +84,7 @@ static void op_rights(struct step *s)
     struct xen_domctl *op = arg_alloc(sizeof(*op));
     uint8_t b = in_u8(s->in);
 
-    *op = (struct xen_domctl){.cmd = b & 1 ? XEN_DOMCTL_irq_permission : 88,
+    *op = (struct xen_domctl){.cmd = b & 1 ? XEN_DOMCTL_irq_permission : XEN_DOMCTL_gsi_permission,
                               .interface_version = b & 1 ? XEN_DOMCTL_INTERFACE_VERSION : 0x17,
                               .domain = (domid_t)in_below(s->in, 4)};
     op->u.irq_permission.pirq = (uint8_t)pick_pirq(s);

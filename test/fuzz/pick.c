@@ -135,6 +135,11 @@ uint32_t pick_port(struct step *s)
     return b < 248 ? b % 32u : (uint32_t)in_number(s->in);
 }
 
+void port_remember(struct guest *g, uint32_t port)
+{
+    g->port[g->ports++ % ARRAY_SIZE(g->port)] = port;
+}
+
 uint64_t pick_pointer(struct step *s, size_t bytes)
 {
     uint8_t b = in_u8(s->in), *p;
