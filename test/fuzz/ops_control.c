@@ -35,9 +35,17 @@ static void *buffer(struct step *s)
 
 struct handles {
     uint32_t cmd;
-    uint8_t at[4]; /* 64-bit handles in the operation's part of the union; 0 ends the list, 1: at 0 */
+    uint8_t at[4]; /* 64-bit handles in the operation's part of the union: offset + 1; 0 ends the list */
 };
-#define AT(type, field) (uint8_t)(offsetof(struct type, field) ? offsetof(struct type, field) : 1)
+#define AT(type, field)     (uint8_t)(offsetof(struct type, field) + 1)
+#define BITMAP(type, field) AT(type, field.bitmap)
+#define ROW(op, ...)                                                                                         \
+    {                                                                                                        \
+        XEN_##op,                                                                                            \
+        {                                                                                                    \
+            __VA_ARGS__                                                                                      \
+        }                                                                                                    \
+    }
 
 static void handles_fill(struct step *s, const struct handles *h, unsigned count, uint32_t cmd, uint8_t *u)
 {
@@ -45,39 +53,28 @@ static void handles_fill(struct step *s, const struct handles *h, unsigned count
         for (unsigned k = 0; h[i].cmd == cmd && k < ARRAY_SIZE(h[i].at) && h[i].at[k]; k++) {
             uint64_t p = in_u8(s->in) < 240 ? (uint64_t)(uintptr_t)buffer(s) : in_number(s->in);
 
-            memcpy(u + (h[i].at[k] == 1 ? 0 : h[i].at[k]), &p, sizeof(p));
+            memcpy(u + h[i].at[k] - 1, &p, sizeof(p));
         }
 }
 
 /* --- domctl --- */
 
-#define D(op, ...)                                                                                           \
-    {                                                                                                        \
-        XEN_DOMCTL_##op,                                                                                     \
-        {                                                                                                    \
-            __VA_ARGS__                                                                                      \
-        }                                                                                                    \
-    }
-#define BITMAP(type, field)                                                                                  \
-    (uint8_t)(offsetof(struct type, field) + offsetof(struct xenctl_bitmap, bitmap)                          \
-                  ? offsetof(struct type, field) + offsetof(struct xenctl_bitmap, bitmap)                    \
-                  : 1)
 static const struct handles domctl_handles[] = {
-    D(getpageframeinfo3, AT(xen_domctl_getpageframeinfo3, array)),
-    D(shadow_op, AT(xen_domctl_shadow_op, dirty_bitmap)),
-    D(getvcpucontext, AT(xen_domctl_vcpucontext, ctxt)),
-    D(setvcpuaffinity, BITMAP(xen_domctl_vcpuaffinity, cpumap_hard),
-      BITMAP(xen_domctl_vcpuaffinity, cpumap_soft)),
-    D(getvcpuaffinity, BITMAP(xen_domctl_vcpuaffinity, cpumap_hard),
-      BITMAP(xen_domctl_vcpuaffinity, cpumap_soft)),
-    D(setnodeaffinity, BITMAP(xen_domctl_nodeaffinity, nodemap)),
-    D(getnodeaffinity, BITMAP(xen_domctl_nodeaffinity, nodemap)),
-    D(get_cpu_policy, AT(xen_domctl_cpu_policy, leaves), AT(xen_domctl_cpu_policy, msrs)),
-    D(set_cpu_policy, AT(xen_domctl_cpu_policy, leaves), AT(xen_domctl_cpu_policy, msrs)),
-    D(getvcpuextstate, AT(xen_domctl_vcpuextstate, buffer)),
-    D(setvcpuextstate, AT(xen_domctl_vcpuextstate, buffer)),
-    D(get_vcpu_msrs, AT(xen_domctl_vcpu_msrs, msrs)),
-    D(set_vcpu_msrs, AT(xen_domctl_vcpu_msrs, msrs)),
+    ROW(DOMCTL_getpageframeinfo3, AT(xen_domctl_getpageframeinfo3, array)),
+    ROW(DOMCTL_shadow_op, AT(xen_domctl_shadow_op, dirty_bitmap)),
+    ROW(DOMCTL_getvcpucontext, AT(xen_domctl_vcpucontext, ctxt)),
+    ROW(DOMCTL_setvcpuaffinity, BITMAP(xen_domctl_vcpuaffinity, cpumap_hard),
+        BITMAP(xen_domctl_vcpuaffinity, cpumap_soft)),
+    ROW(DOMCTL_getvcpuaffinity, BITMAP(xen_domctl_vcpuaffinity, cpumap_hard),
+        BITMAP(xen_domctl_vcpuaffinity, cpumap_soft)),
+    ROW(DOMCTL_setnodeaffinity, BITMAP(xen_domctl_nodeaffinity, nodemap)),
+    ROW(DOMCTL_getnodeaffinity, BITMAP(xen_domctl_nodeaffinity, nodemap)),
+    ROW(DOMCTL_get_cpu_policy, AT(xen_domctl_cpu_policy, leaves), AT(xen_domctl_cpu_policy, msrs)),
+    ROW(DOMCTL_set_cpu_policy, AT(xen_domctl_cpu_policy, leaves), AT(xen_domctl_cpu_policy, msrs)),
+    ROW(DOMCTL_getvcpuextstate, AT(xen_domctl_vcpuextstate, buffer)),
+    ROW(DOMCTL_setvcpuextstate, AT(xen_domctl_vcpuextstate, buffer)),
+    ROW(DOMCTL_get_vcpu_msrs, AT(xen_domctl_vcpu_msrs, msrs)),
+    ROW(DOMCTL_set_vcpu_msrs, AT(xen_domctl_vcpu_msrs, msrs)),
 };
 
 static long control(struct step *s, struct xen_domctl *op, uint32_t cmd, uint16_t domain)
@@ -167,26 +164,19 @@ static void op_guestmem(struct step *s)
 
 /* --- sysctl --- */
 
-#define S(op, ...)                                                                                           \
-    {                                                                                                        \
-        XEN_SYSCTL_##op,                                                                                     \
-        {                                                                                                    \
-            __VA_ARGS__                                                                                      \
-        }                                                                                                    \
-    }
 static const struct handles sysctl_handles[] = {
-    S(readconsole, AT(xen_sysctl_readconsole, buffer)),
-    S(tbuf_op, BITMAP(xen_sysctl_tbuf_op, cpu_mask)),
-    S(perfc_op, AT(xen_sysctl_perfc_op, desc), AT(xen_sysctl_perfc_op, val)),
-    S(getdomaininfolist, AT(xen_sysctl_getdomaininfolist, buffer)),
-    S(getcpuinfo, AT(xen_sysctl_getcpuinfo, info)),
-    S(page_offline_op, AT(xen_sysctl_page_offline_op, status)),
-    S(cputopoinfo, AT(xen_sysctl_cputopoinfo, cputopo)),
-    S(numainfo, AT(xen_sysctl_numainfo, meminfo), AT(xen_sysctl_numainfo, distance)),
-    S(cpupool_op, BITMAP(xen_sysctl_cpupool_op, cpumap)),
-    S(pcitopoinfo, AT(xen_sysctl_pcitopoinfo, devs), AT(xen_sysctl_pcitopoinfo, nodes)),
-    S(get_cpu_featureset, AT(xen_sysctl_cpu_featureset, features)),
-    S(get_cpu_policy, AT(xen_sysctl_cpu_policy, leaves), AT(xen_sysctl_cpu_policy, msrs)),
+    ROW(SYSCTL_readconsole, AT(xen_sysctl_readconsole, buffer)),
+    ROW(SYSCTL_tbuf_op, BITMAP(xen_sysctl_tbuf_op, cpu_mask)),
+    ROW(SYSCTL_perfc_op, AT(xen_sysctl_perfc_op, desc), AT(xen_sysctl_perfc_op, val)),
+    ROW(SYSCTL_getdomaininfolist, AT(xen_sysctl_getdomaininfolist, buffer)),
+    ROW(SYSCTL_getcpuinfo, AT(xen_sysctl_getcpuinfo, info)),
+    ROW(SYSCTL_page_offline_op, AT(xen_sysctl_page_offline_op, status)),
+    ROW(SYSCTL_cputopoinfo, AT(xen_sysctl_cputopoinfo, cputopo)),
+    ROW(SYSCTL_numainfo, AT(xen_sysctl_numainfo, meminfo), AT(xen_sysctl_numainfo, distance)),
+    ROW(SYSCTL_cpupool_op, BITMAP(xen_sysctl_cpupool_op, cpumap)),
+    ROW(SYSCTL_pcitopoinfo, AT(xen_sysctl_pcitopoinfo, devs), AT(xen_sysctl_pcitopoinfo, nodes)),
+    ROW(SYSCTL_get_cpu_featureset, AT(xen_sysctl_cpu_featureset, features)),
+    ROW(SYSCTL_get_cpu_policy, AT(xen_sysctl_cpu_policy, leaves), AT(xen_sysctl_cpu_policy, msrs)),
 };
 
 static void op_sysctl(struct step *s)
