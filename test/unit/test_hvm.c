@@ -263,10 +263,12 @@ bool p2m_log_read_some(struct domain *d, gfn_t g, unsigned n, uint8_t *bits, boo
 void p2m_flush(struct domain *d)
 {
 }
+static bool plain_memory; /* page 5, wherever the guest looks */
 enum walk_result guest_walk(struct vcpu *v, const struct guest_paging *p, uint64_t va, unsigned access,
                             uint64_t *gpa, uint32_t *error)
 {
-    return WALK_FAULT;
+    *gpa = 0x5000 | (va & (FRAME_SIZE - 1));
+    return plain_memory ? WALK_OK : WALK_FAULT;
 }
 struct walk_cache *walk_cache_alloc(void)
 {
@@ -281,10 +283,12 @@ enum copy_result guest_linear_in(struct vcpu *v, const struct guest_paging *p, v
     memcpy(to, code, MIN(n, sizeof(code)));
     return COPY_OK;
 }
+static unsigned all_ones; /* elements written */
 enum copy_result guest_linear_out(struct vcpu *v, const struct guest_paging *p, uint64_t va, const void *from,
                                   size_t n, unsigned access, struct copy_fault *fault)
 {
     *fault = (struct copy_fault){.address = va, .error = 2};
+    all_ones += !memcmp(from, &(uint64_t){~0ull}, n);
     return va == 0x666 ? COPY_FAULT : COPY_OK;
 }
 bool hvm_copy_in(struct vcpu *v, void *to, gva_t from, size_t n)
@@ -565,6 +569,33 @@ static void test_io(void **state)
     leave(v, x);
     assert_true(hvm_vcpu(v)->event.valid && hvm_vcpu(v)->event.vector == 14 && r->rcx == 1);
     assert_int_equal(f_get(v, HVM_CR2), 0x666);
+}
+
+/* Many elements from a port that no device model serves: the guest's memory gets what one element gets. */
+static void test_io_nobody(void **state)
+{
+    struct guest_regs *r = vcpu_regs(v);
+    struct hvm_exit x = {
+        .kind = HVM_EXIT_IO,
+        .length = 2,
+        .io = {.port = 0x300, .bytes = 4, .in = true, .string = true, .rep = true, .address_bytes = 8}};
+    uint16_t id;
+
+    fake_run_as(tool);
+    assert_int_equal(ioreq_create(d, DID(1), HVM_IOREQSRV_BUFIOREQ_OFF, &id), 0);
+    fake_run_as(v);
+    sixty_four(v);
+    plain_memory = true;
+    r->rcx = 20;
+    r->rdi = 0x10000;
+    all_ones = 0;
+    leave(v, x);
+    assert_true(r->rcx == 0 && r->rdi == 0x10000 + 80);
+    assert_int_equal(all_ones, 20);
+    plain_memory = false;
+    fake_run_as(tool);
+    assert_int_equal(ioreq_destroy(d, id), 0);
+    fake_run_as(v);
 }
 
 static void test_apic_page(void **state)
@@ -973,15 +1004,25 @@ static void test_params(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_hypercall),     TEST(test_hypercall_tells),
-        TEST(test_cpuid),         TEST(test_every_msr),
-        TEST(test_efer),          TEST(test_io),
-        TEST(test_apic_page),     TEST(test_cr4),
-        TEST(test_interrupts),    TEST(test_callback),
-        TEST(test_nmi),           TEST(test_double_and_triple_fault),
-        TEST(test_halt),          TEST(test_init_startup),
-        TEST(test_initialise),    TEST(test_context_start),
-        TEST(test_context_round), TEST(test_context_hostile),
+        TEST(test_hypercall),
+        TEST(test_hypercall_tells),
+        TEST(test_cpuid),
+        TEST(test_every_msr),
+        TEST(test_efer),
+        TEST(test_io),
+        TEST(test_io_nobody),
+        TEST(test_apic_page),
+        TEST(test_cr4),
+        TEST(test_interrupts),
+        TEST(test_callback),
+        TEST(test_nmi),
+        TEST(test_double_and_triple_fault),
+        TEST(test_halt),
+        TEST(test_init_startup),
+        TEST(test_initialise),
+        TEST(test_context_start),
+        TEST(test_context_round),
+        TEST(test_context_hostile),
         TEST(test_params),
     };
 

@@ -745,6 +745,30 @@ static void many_at_once(void **state)
     fake_run_as(sched_idle_vcpu(0));
 }
 
+/* A port that nobody serves for many elements at once may be a device model's for one: that one is asked once. */
+static void many_for_nobody(void **state)
+{
+    const struct hvm_access many = {
+        .space = HVM_PORT, .address = 0xcfc, .bytes = 4, .pointer = true, .value = 0x1000, .count = 2};
+    struct hvm_access a = many, one = IN(0xcfc, 4);
+
+    start_server();
+    served = 0;
+    (void)access(OUT(0xcf8, 4, 0x80000000 | 2 << 11 | 3 << 8), 0);
+    fake_run_as(v);
+    hvm_access_begin(v, &(struct hvm_exit){.kind = HVM_EXIT_IO});
+    assert_true(hvm_access(v, &a) && a.nobody);
+    assert_false(hvm_access(v, &one));
+    answer(0, 5);
+    hvm_access_go_on(v);
+    a = many;
+    one = IN(0xcfc, 4);
+    assert_true(hvm_access(v, &a) && a.nobody);
+    assert_true(hvm_access(v, &one) && one.value == 5);
+    assert_int_equal(served, 1);
+    fake_run_as(sched_idle_vcpu(0));
+}
+
 /* --- the other operations --- */
 
 static void lines(void **state)
@@ -951,6 +975,7 @@ int main(void)
         T(they_are_told),
         T(made_again),
         T(many_at_once),
+        T(many_for_nobody),
         T(lines),
         T(memory),
         T(memory_of_a_server),

@@ -68,6 +68,7 @@ bool hvm_access(struct vcpu *v, struct hvm_access *a)
         case IOREQ_SENT:
             return false;
         case IOREQ_NOBODY:
+            a->nobody = a->pointer;
             if (!a->write)
                 a->value = ~0ull;
             break;

@@ -97,7 +97,9 @@ static uint64_t batch(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg s, 
     if (hvm_bus_near(v->domain, HVM_PORT, x->io.port, x->io.port + x->io.bytes - 1u) ||
         !hvm_batch_memory(v, s, offset, x->io.in, &a, count))
         return 0;
-    return hvm_access(v, &a) ? a.count : WAITS;
+    if (!hvm_access(v, &a))
+        return WAITS;
+    return a.nobody ? 0 : a.count;
 }
 
 static enum hvm_verdict string(struct vcpu *v, const struct hvm_exit *x)

@@ -245,7 +245,8 @@ static enum emul_result mmio_many(struct emul *e, bool store, enum emul_seg sour
         return EMUL_DONE;
     if (!hvm_access(m->v, &a))
         return EMUL_WAIT;
-    *count = a.count;
+    if (!a.nobody)
+        *count = a.count;
     return EMUL_DONE;
 }
 

@@ -21,6 +21,7 @@ struct hvm_access {
     bool write;
     /* Only for device models: so many at once, at a port or at memory addresses going up or down. */
     bool down, pointer; /* pointer: value is the guest-physical address where the data are or go to */
+    bool nobody;        /* afterwards: there is none for a pointer, the elements are accessed one by one */
     uint32_t count;     /* 0 is taken as 1 */
 };
 
