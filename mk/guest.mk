@@ -6,13 +6,13 @@
 GUEST_CFLAGS := -std=gnu11 -ffreestanding -fno-pic -mcmodel=kernel -mno-red-zone -mgeneral-regs-only -fno-stack-protector \
 	-fno-asynchronous-unwind-tables -fcf-protection=none -fno-toplevel-reorder -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter \
 	-nostdinc -isystem $(shell $(CC) -print-file-name=include) -Iinclude -Itest/guest -I. -I$(XENI)
-GUEST_COMMON := test/guest/head.S test/guest/guest.c test/guest/toolstack.c lib/fmt.c lib/string.c
+GUEST_COMMON := test/guest/head.S test/guest/guest.c test/guest/common.c test/guest/toolstack.c lib/fmt.c lib/string.c
 GUEST_TESTS  := $(GUEST_COMMON) test/guest/tests_main.c $(sort $(wildcard test/guest/t_*.c))
-GUEST_BENCH  := $(GUEST_COMMON) $(addprefix test/guest/,bench_main.c bench_vcpu.c bench_tree.c)
+GUEST_BENCH  := $(GUEST_COMMON) $(addprefix test/guest/,bench_main.c bench.c bench_vcpu.c bench_tree.c)
 GUEST_SPIN   := $(GUEST_COMMON) test/guest/spin_main.c
 GUEST_PAIR   := $(GUEST_COMMON) test/guest/pair_main.c
 # The tests that a PVH kernel can run, and those of its own, for both kinds of processor mode.
-GUEST_HVM := $(addprefix test/guest/,hvm_head.S hvm.c layout32.c t_basic.c t_evtchn.c t_gnttab2.c t_grant.c t_vcpu.c) \
+GUEST_HVM := $(addprefix test/guest/,hvm_head.S hvm.c common.c bench.c layout32.c t_basic.c t_evtchn.c t_gnttab2.c t_grant.c t_vcpu.c) \
 	$(sort $(wildcard test/guest/h_*.c)) test/guest/t_zz_fifo.c test/guest/h_modes.S lib/fmt.c
 guest_objs    = $(patsubst %,build/guest/obj/%.o,$(basename $(1)))
 
@@ -22,7 +22,7 @@ build/guest/obj/%.o: %.c | $(XENI)/xen
 	@$(CC) $(GUEST_CFLAGS) -MMD -MP -c $< -o $@
 build/guest/obj/%.o: %.S | $(XENI)/xen
 	@mkdir -p $(@D)
-	@$(CC) $(GUEST_CFLAGS) -D__ASSEMBLY__ -c $< -o $@
+	@$(CC) $(GUEST_CFLAGS) -D__ASSEMBLY__ -MMD -MP -c $< -o $@
 
 HVM_CFLAGS_64 := $(filter-out -mcmodel=kernel,$(GUEST_CFLAGS)) -DGUEST_HVM
 HVM_CFLAGS_32 := $(filter-out -mcmodel=kernel -mno-red-zone,$(GUEST_CFLAGS)) -DGUEST_HVM -m32 -fno-strict-aliasing -Wno-pointer-to-int-cast -Wno-int-to-pointer-cast
@@ -33,7 +33,7 @@ build/guest/obj$(1)/%.o: %.c | $(XENI)/xen
 	@$(CC) $$(HVM_CFLAGS_$(1)) -MMD -MP -c $$< -o $$@
 build/guest/obj$(1)/%.o: %.S | $(XENI)/xen
 	@mkdir -p $$(@D)
-	@$(CC) $$(HVM_CFLAGS_$(1)) -D__ASSEMBLY__ -c $$< -o $$@
+	@$(CC) $$(HVM_CFLAGS_$(1)) -D__ASSEMBLY__ -MMD -MP -c $$< -o $$@
 build/guest/hvm$(1): $(patsubst %,build/guest/obj$(1)/%.o,$(basename $(GUEST_HVM) $(3))) test/guest/hvm.lds
 	@echo "  LINK    $$@"
 	@ld -m $(2) -nostdlib -static -z noexecstack --no-warn-rwx-segments -T test/guest/hvm.lds -o $$@ $$(filter %.o,$$^)

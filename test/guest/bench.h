@@ -1,5 +1,5 @@
 /*
- * What the files of the bench guest share. One TSC tick is one instruction (docs/testing.md): MEASURE runs a statement a few
+ * What the files of the bench guest, and h_bench.c, share. One TSC tick is one instruction (docs/testing.md): MEASURE runs a statement a few
  * times to warm up, then n times, and prints "bench NAME TICKS-PER-RUN".
  */
 #ifndef BENCH_H
@@ -9,6 +9,7 @@
 
 extern uint64_t bench_overhead; /* of one reading of the clock */
 
+void bench_begin(void); /* first of all: measures that */
 void bench_result(const char *name, uint64_t ticks, uint64_t n);
 
 #define MEASURE(name, n, stmt)                                                                               \

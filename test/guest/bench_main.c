@@ -4,13 +4,6 @@
  */
 #include "bench.h"
 
-uint64_t bench_overhead;
-
-void bench_result(const char *name, uint64_t ticks, uint64_t n)
-{
-    print("bench %s %lu\n", name, (unsigned long)(ticks / n));
-}
-
 static void hook_skip2(struct trap_frame *f)
 {
     f->rip += 2;
@@ -192,9 +185,7 @@ static void bench_grants(void)
 
 void guest_program(void)
 {
-    uint64_t t0 = rdtsc();
-
-    bench_overhead = rdtsc() - t0;
+    bench_begin();
     MEASURE("null_hypercall", 1000, HC2(xen_version, XENVER_version, 0));
     MEASURE("sched_yield", 1000, HC2(sched_op, SCHEDOP_yield, NULL));
     MEASURE("set_segment_base", 1000, HC2(set_segment_base, SEGBASE_FS, 0x1000));

@@ -1,9 +1,7 @@
 /*
- * The framework of test/guest: see guest.h. Single-threaded but for vcpu_run.
+ * The framework of test/guest for PV kernels: see guest.h; common.c. Single-threaded but for vcpu_run.
  */
 #include "guest.h"
-
-#include <stdarg.h>
 
 /* toolstack.c: when this runs as a domain that another test guest made. */
 extern bool domu_made;
@@ -12,13 +10,6 @@ void domu_print(const char *s, unsigned n);
 void domu_program(void);
 
 struct start_info *start_info;
-struct shared_info *shared;
-struct trap_record last_trap;
-uint64_t trap_resume;
-void (*trap_hook)(struct trap_frame *f);
-void (*event_hook)(void);
-volatile unsigned events_seen;
-bool test_failed;
 
 extern char event_callback[], failsafe_callback[], syscall_callback[], syscall32_callback[],
     sysenter_callback[];
@@ -31,54 +22,18 @@ static uint64_t next_pfn;
 
 void guest_main(struct start_info *si);
 void guest_trap(struct trap_frame *f);
-void guest_event(struct trap_frame *f);
 
 /* --- console ---- */
 
 /* A guest that xl started writes to the ring that xenconsoled reads; in place of dom0, to the hypervisor's console. */
-static void ring_write(const char *text, unsigned n)
+void console_write(const char *text, unsigned n)
 {
-    struct xencons_interface *ring = mfn_va(start_info->console.domU.mfn);
-    struct evtchn_send send = {.port = start_info->console.domU.evtchn};
-
-    for (unsigned i = 0; i < n; i++) {
-        XENCONS_RING_IDX prod = ring->out_prod;
-
-        while (prod - __atomic_load_n(&ring->out_cons, __ATOMIC_ACQUIRE) >= sizeof(ring->out)) {
-            HC2(event_channel_op, EVTCHNOP_send, &send);
-            HC2(sched_op, SCHEDOP_yield, NULL);
-        }
-        ring->out[MASK_XENCONS_IDX(prod, ring->out)] = text[i];
-        __atomic_store_n(&ring->out_prod, prod + 1, __ATOMIC_RELEASE);
-    }
-    HC2(event_channel_op, EVTCHNOP_send, &send);
-}
-
-void print(const char *fmt, ...)
-{
-    char buf[512];
-    va_list ap;
-    int n;
-
-    va_start(ap, fmt);
-    n = fmt_vsnprintf(buf, sizeof(buf), fmt, ap);
-    va_end(ap);
-    if (n > (int)sizeof(buf) - 1)
-        n = sizeof(buf) - 1;
     if (domu_made)
-        domu_print(buf, (unsigned)n);
+        domu_print(text, n);
     else if (start_info->flags & SIF_INITDOMAIN)
-        HC3(console_io, CONSOLEIO_write, n, buf);
+        HC3(console_io, CONSOLEIO_write, n, text);
     else
-        ring_write(buf, (unsigned)n);
-}
-
-void guest_shutdown(unsigned reason)
-{
-    struct sched_shutdown s = {.reason = reason};
-
-    for (;;)
-        HC2(sched_op, SCHEDOP_shutdown, &s);
+        ring_write(mfn_va(start_info->console.domU.mfn), start_info->console.domU.evtchn, text, n);
 }
 
 /* --- memory ---- */
@@ -238,15 +193,15 @@ bool grant_table_gone(void *va)
 
 /* --- traps ---- */
 /* clang-format off */
-#define TRAP_STUBS(X) \
+#define TRAP_ENTRIES(X) \
     X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(16) X(17) X(18) X(19) \
     X(32) X(128)
 /* clang-format on */
 #define DECLARE(n) extern char trap_##n[];
-TRAP_STUBS(DECLARE)
+TRAP_ENTRIES(DECLARE)
 #define ROW(n) {n, n == 3 || n == 4 || n == 128 ? 3 : 0, FLAT_KERNEL_CS, (unsigned long)trap_##n},
 
-static const struct trap_info trap_table[] = {TRAP_STUBS(ROW){0, 0, 0, 0}};
+static const struct trap_info trap_table[] = {TRAP_ENTRIES(ROW){0, 0, 0, 0}};
 
 static void traps_fill(struct trap_info *by_vector)
 {
@@ -287,51 +242,7 @@ void guest_trap(struct trap_frame *f)
         trap_hook(f);
         return;
     }
-    last_trap = (struct trap_record){.happened = true,
-                                     .nr = f->nr,
-                                     .error = f->error,
-                                     .rip = f->rip,
-                                     .cs = f->cs,
-                                     .rflags = f->rflags,
-                                     .rsp = f->rsp,
-                                     .cr2 = shared->vcpu_info[0].arch.cr2};
-    if (trap_resume) {
-        f->rip = trap_resume;
-        f->rflags &= ~0x100ull; /* a single-stepping test steps once */
-        return;
-    }
-    print("FAIL framework: unexpected trap %llu error %llx rip %llx cs %llx cr2 %llx\n",
-          (unsigned long long)f->nr, (unsigned long long)f->error, (unsigned long long)f->rip,
-          (unsigned long long)f->cs, (unsigned long long)last_trap.cr2);
-    guest_shutdown(SHUTDOWN_crash);
-}
-
-bool read_faults(const void *p, uint64_t *out)
-{
-    uint64_t v = 0;
-    bool t;
-
-    last_trap.happened = false;
-    __asm__ volatile(
-        "lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); mov (%1), %0; 1: movq $0, trap_resume(%%rip)"
-        : "+r"(v)
-        : "r"(p)
-        : "rax", "memory");
-    t = last_trap.happened;
-    if (!t)
-        *out = v;
-    return t;
-}
-
-bool write_faults(void *p, uint64_t v)
-{
-    last_trap.happened = false;
-    __asm__ volatile(
-        "lea 1f(%%rip), %%rax; mov %%rax, trap_resume(%%rip); mov %0, (%1); 1: movq $0, trap_resume(%%rip)" ::
-            "r"(v),
-        "r"(p)
-        : "rax", "memory");
-    return last_trap.happened;
+    trap_noted(f, shared->vcpu_info[0].arch.cr2);
 }
 
 /* --- user mode ---- */
@@ -379,15 +290,6 @@ long user_run(const void *code, size_t bytes, uint64_t cs)
 }
 
 /* --- events ---- */
-void guest_event(struct trap_frame *f)
-{
-    shared->vcpu_info[0].evtchn_upcall_pending = 0;
-    __atomic_exchange_n(&shared->vcpu_info[0].evtchn_pending_sel, 0, __ATOMIC_SEQ_CST);
-    events_seen++;
-    if (event_hook)
-        event_hook();
-}
-
 void events_on(void)
 {
     volatile struct vcpu_info *v = &shared->vcpu_info[0];
@@ -403,64 +305,8 @@ long events_wait(void)
     return HC2(sched_op, SCHEDOP_block, NULL); /* unmasks events by definition */
 }
 
-static volatile uint64_t *bit_word(xen_ulong_t *array, unsigned port)
-{
-    return (volatile uint64_t *)&array[port / 64];
-}
-bool port_pending(unsigned port)
-{
-    return (*bit_word(shared->evtchn_pending, port) >> (port % 64)) & 1;
-}
-void port_clear(unsigned port)
-{
-    __atomic_and_fetch(bit_word(shared->evtchn_pending, port), ~(1ull << (port % 64)), __ATOMIC_SEQ_CST);
-    __atomic_exchange_n(&shared->vcpu_info[0].evtchn_pending_sel, 0, __ATOMIC_SEQ_CST);
-}
-void port_mask(unsigned port)
-{
-    __atomic_or_fetch(bit_word(shared->evtchn_mask, port), 1ull << (port % 64), __ATOMIC_SEQ_CST);
-}
-void port_unmask(unsigned port)
-{
-    struct evtchn_unmask u = {.port = port};
-
-    HC2(event_channel_op, EVTCHNOP_unmask, &u);
-}
-
-uint64_t time_ns(void)
-{
-    volatile struct vcpu_time_info *t = &shared->vcpu_info[0].time;
-    uint32_t version;
-    uint64_t ns, delta;
-
-    do {
-        version = t->version & ~1u;
-        __asm__ volatile("" ::: "memory");
-        delta = rdtsc() - t->tsc_timestamp;
-        delta = t->tsc_shift < 0 ? delta >> -t->tsc_shift : delta << t->tsc_shift;
-        ns = t->system_time + (uint64_t)((unsigned __int128)delta * t->tsc_to_system_mul >> 32);
-        __asm__ volatile("" ::: "memory");
-    } while (t->version != version);
-    return ns;
-}
-
 /* --- vCPUs ---- */
-static struct {
-    void (*fn)(void *);
-    void *arg;
-    bool started;
-} job[4];
-
-/* What a further vCPU does all its life: a job each time it is brought up. */
-static void vcpu_loop(void *n)
-{
-    for (;;) {
-        job[(uint64_t)n].fn(job[(uint64_t)n].arg);
-        HC3(vcpu_op, VCPUOP_down, n, NULL);
-    }
-}
-
-static long vcpu_initialise(uint64_t n)
+long vcpu_initialise(unsigned long n, void (*loop)(void *))
 {
     static struct vcpu_guest_context ctx;
     char *stack = page_alloc();
@@ -470,7 +316,7 @@ static long vcpu_initialise(uint64_t n)
     ctx.flags = VGCF_in_kernel;
     ctx.user_regs.rip = (uint64_t)vcpu_start;
     ctx.user_regs.rsp = (uint64_t)stack + PAGE;
-    ctx.user_regs.rdi = (uint64_t)vcpu_loop;
+    ctx.user_regs.rdi = (uint64_t)loop;
     ctx.user_regs.rsi = n;
     ctx.user_regs.rflags = 0x202;
     ctx.user_regs.cs = FLAT_KERNEL_CS;
@@ -485,52 +331,7 @@ static long vcpu_initialise(uint64_t n)
     return HC3(vcpu_op, VCPUOP_initialise, n, &ctx);
 }
 
-bool vcpu_exists(unsigned n)
-{
-    return HC3(vcpu_op, VCPUOP_is_up, n, NULL) >= 0;
-}
-
-long vcpu_run(unsigned n, void (*fn)(void *), void *arg)
-{
-    long r = 0;
-
-    if (!n || n >= ARRAY_SIZE(job))
-        return -1;
-    job[n].fn = fn;
-    job[n].arg = arg;
-    if (!job[n].started)
-        r = vcpu_initialise(n);
-    if (r)
-        return r;
-    job[n].started = true;
-    return HC3(vcpu_op, VCPUOP_up, n, NULL);
-}
-
-bool vcpu_wait(unsigned n)
-{
-    uint64_t end = time_ns() + 20000000000ull;
-
-    while (HC3(vcpu_op, VCPUOP_is_up, n, NULL) == 1) {
-        if (time_ns() > end)
-            return false;
-        HC2(sched_op, SCHEDOP_yield, NULL);
-    }
-    return true;
-}
-
 /* --- start ---- */
-void test_fail(const char *fmt, ...)
-{
-    char buf[300];
-    va_list ap;
-
-    va_start(ap, fmt);
-    fmt_vsnprintf(buf, sizeof(buf), fmt, ap);
-    va_end(ap);
-    test_failed = true;
-    print("  %s\n", buf);
-}
-
 void guest_main(struct start_info *si)
 {
     static char shared_page[PAGE] __attribute__((aligned(4096)));

@@ -142,14 +142,13 @@ struct trap_frame {
     uint32_t rdi, rsi, rbp, esp_ignored, rbx, rdx, rcx, rax;
     uint32_t nr, error, rip, cs, rflags;
 };
-extern unsigned long trap_resume;
 #else
 struct trap_frame {
     uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rdi, rsi, rbp, rbx, rdx, rcx, rax;
     uint64_t nr, error, rip, cs, rflags, rsp, ss;
 };
-extern uint64_t trap_resume; /* address to go on at; 0 = unexpected trap: fail and stop */
 #endif
+extern unsigned long trap_resume; /* address to go on at; 0 = unexpected trap: fail and stop */
 /* While set, a trap does not end the test: it is recorded and execution goes on at *resume. */
 struct trap_record {
     bool happened;
@@ -160,13 +159,21 @@ extern void (*trap_hook)(
     struct trap_frame *f); /* sees each trap first; NULL = none. It may change *f; sets last_trap itself */
 extern volatile unsigned events_seen;
 extern void (*event_hook)(void);
+/* A trap between the two goes on at label 1, before the second. */
+#ifdef __i386__
+#define SET_RESUME "movl $1f, trap_resume; "
+#define NO_RESUME  "movl $0, trap_resume"
+#else
+#define SET_RESUME "movq $1f, trap_resume; "
+#define NO_RESUME  "movq $0, trap_resume"
+#endif
 /* Runs an instruction sequence with faults caught: true if it trapped. */
 #ifdef __i386__
 #define TRAPS(insn, ...)                                                                                     \
     ({                                                                                                       \
         last_trap.happened = false;                                                                          \
-        __asm__ volatile("movl $1f, trap_resume; " insn "; 1: movl $0, trap_resume" ::__VA_ARGS__            \
-                         : "eax", "ecx", "edx", "memory", "cc");                                             \
+        __asm__ volatile(SET_RESUME insn "; 1: " NO_RESUME ::__VA_ARGS__                                     \
+                         : "eax", "ecx", "edx", "esi", "edi", "memory", "cc");                               \
         last_trap.happened;                                                                                  \
     })
 #else
@@ -269,7 +276,23 @@ extern bool test_failed;
         }                                                                                                    \
     } while (0)
 
+/* Of a test that is about to run, and of one that has: what it said, and counted. `where` is behind its name. */
+void test_begin(void);
+void test_end(const char *name, const char *where);
+extern unsigned tests_passed, tests_failed;
+/* Is `word` ("only=") on the command line, and does `text` begin as what is behind it up to the next space? */
+bool asked_for(const char *line, const char *word, const char *text, bool otherwise);
+
 /* Provided by the program that is linked with the framework: tests_main.c or bench. */
 void guest_program(void);
+
+/* --- between common.c and the kernel (guest.c, hvm.c) --------------------------------------------------------------------------- */
+void console_write(const char *text, unsigned n);
+void ring_write(struct xencons_interface *ring, evtchn_port_t port, const char *text, unsigned n);
+void guest_event(struct trap_frame *f);
+/* A trap that no hook took: recorded, and on at trap_resume; else the end. */
+void trap_noted(struct trap_frame *f, uint64_t cr2);
+/* vCPU n is to begin with loop(n), on a stack of its own. */
+long vcpu_initialise(unsigned long n, void (*loop)(void *));
 
 #endif

@@ -2,28 +2,8 @@
  * attack=bench: instructions per exit of a PVH guest, by the method of docs/testing.md (one TSC tick is one instruction). Prints
  * "bench NAME TICKS" lines; the same binary runs under Debian's Xen.
  */
+#include "bench.h"
 #include "hvm.h"
-
-static uint64_t overhead;
-
-static void result(const char *name, uint64_t ticks, uint64_t n)
-{
-    print("bench %s %lu\n", name, (unsigned long)(ticks / n));
-}
-
-/* Once to warm up, then n times. */
-#define MEASURE(name, n, code)                                                                               \
-    do {                                                                                                     \
-        uint64_t start_;                                                                                     \
-        for (unsigned i_ = 0; i_ < 16; i_++) {                                                               \
-            code;                                                                                            \
-        }                                                                                                    \
-        start_ = rdtsc();                                                                                    \
-        for (unsigned i_ = 0; i_ < (n); i_++) {                                                              \
-            code;                                                                                            \
-        }                                                                                                    \
-        result(name, rdtsc() - start_ - overhead, n);                                                        \
-    } while (0)
 
 static void bench_exits(void)
 {
@@ -127,9 +107,6 @@ static void bench_ipi(void)
 static volatile bool answered, over;
 static void answer(void *arg)
 {
-    struct sched_poll nothing = {.nr_ports = 0};
-
-    (void)nothing;
     while (!over) {
         while (!answered && !over)
             HC2(sched_op, SCHEDOP_yield, NULL);
@@ -153,9 +130,7 @@ static void bench_switch(void)
 
 HOSTILE(bench)
 {
-    uint64_t t = rdtsc();
-
-    overhead = rdtsc() - t;
+    bench_begin();
     bench_exits();
     bench_copies();
     bench_memory();

@@ -38,7 +38,6 @@ TEST(hvm_runstate_record_stays_true)
     } r;
     struct vcpu_register_runstate_memory_area a = {.addr.p = 0};
     struct vcpu_runstate_info now;
-    struct vcpu_set_singleshot_timer t = {.timeout_abs_ns = 0};
     uint64_t sum = 0;
 
     r.behind = 0xabcdef01;
@@ -47,7 +46,6 @@ TEST(hvm_runstate_record_stays_true)
     for (unsigned i = 0; i < 3; i++) {
         struct sched_poll poll = {.nr_ports = 0, .timeout = time_ns() + 3000000};
 
-        (void)t;
         CHECK_EQ(HC2(sched_op, SCHEDOP_poll, &poll), 0); /* switched away and back */
     }
     CHECK_EQ(HC3(vcpu_op, VCPUOP_get_runstate_info, 0, &now), 0);
@@ -76,7 +74,7 @@ TEST(hvm_time_record)
     CHECK_EQ(HC3(vcpu_op, VCPUOP_register_vcpu_time_memory_area, 0, &a), 0);
 }
 
-/* 31 ports of one's own that are rung: the selector and words are where this kernel's width has them. */
+/* Forty ports of one's own that are rung: the selector and words are where this kernel's width has them. */
 TEST(hvm_events_in_all_words)
 {
     unsigned port[40], seen = 0;

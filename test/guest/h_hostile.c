@@ -21,6 +21,15 @@
 void modes_trip(void);
 extern uint64_t gdt_more[12], idt[512], table_l2[2048];
 
+static uint64_t next_random(void)
+{
+    static uint64_t state = 88172645463325252ull;
+
+    state ^= state << 13;
+    state ^= state >> 7;
+    return state ^= state << 17;
+}
+
 static uint64_t started;
 
 static bool time_left(unsigned ms)
@@ -370,7 +379,7 @@ static volatile unsigned at_work;
 static void start_workers(void (*fn)(void *), void *arg)
 {
     stop = false;
-    for (unsigned i = 1; i <= WORKERS && i < vcpu_count; i++)
+    for (unsigned i = 1; i <= WORKERS && vcpu_exists(i); i++)
         CHECK_EQ(vcpu_run(i, fn, arg), 0);
     for (unsigned i = 0; i < 100 && !at_work; i++)
         HC2(sched_op, SCHEDOP_yield, NULL);
@@ -380,7 +389,7 @@ static void start_workers(void (*fn)(void *), void *arg)
 static void end_workers(void)
 {
     stop = true;
-    for (unsigned i = 1; i <= WORKERS && i < vcpu_count; i++)
+    for (unsigned i = 1; i <= WORKERS && vcpu_exists(i); i++)
         CHECK(vcpu_wait(i));
 }
 
@@ -477,11 +486,9 @@ static void rewrite(void *arg)
 
 unsigned long kept_sp;
 #ifdef __x86_64__
-#define SET_RESUME "movq $1f, trap_resume"
-#define CLOBBERED  "rax", "rcx", "rdx", "rsi", "rdi"
+#define CLOBBERED "rax", "rcx", "rdx", "rsi", "rdi"
 #else
-#define SET_RESUME "movl $1f, trap_resume"
-#define CLOBBERED  "eax", "ecx", "edx", "esi", "edi"
+#define CLOBBERED "eax", "ecx", "edx", "esi", "edi"
 #endif
 
 static void anywhere(struct trap_frame *f)
@@ -505,7 +512,7 @@ HOSTILE(code_changes_while_emulated)
 
         last_trap.happened = false;
         __asm__ volatile("mov %%" STR_SP ", kept_sp; " SET_RESUME
-                         "; call *%0; 1: mov kept_sp, %%" STR_SP ::"r"(at)
+                         "call *%0; 1: mov kept_sp, %%" STR_SP ::"r"(at)
                          : "memory", "cc", CLOBBERED);
         n += !last_trap.happened;
     }

@@ -2,6 +2,7 @@
  * A PV kernel of a few kilobytes: ELF notes, entry, trap stubs, callbacks. rsi = start_info.
  */
 #include <xen/elfnote.h>
+#include "test/guest/regs.inc"
 
 #define NOTE(type, ...) .pushsection .note.Xen, "a", @note; .balign 4; .long 4, 2f - 1f, type; .asciz "Xen"; 1: __VA_ARGS__; 2: .balign 4; .popsection
 
@@ -95,41 +96,6 @@ stub \n, 0
 .irp n, 8,10,11,12,13,14,17
 stub \n, 1
 .endr
-
-.macro save_regs
-    push %rax
-    push %rcx
-    push %rdx
-    push %rbx
-    push %rbp
-    push %rsi
-    push %rdi
-    push %r8
-    push %r9
-    push %r10
-    push %r11
-    push %r12
-    push %r13
-    push %r14
-    push %r15
-.endm
-.macro restore_regs
-    pop %r15
-    pop %r14
-    pop %r13
-    pop %r12
-    pop %r11
-    pop %r10
-    pop %r9
-    pop %r8
-    pop %rdi
-    pop %rsi
-    pop %rbp
-    pop %rbx
-    pop %rdx
-    pop %rcx
-    pop %rax
-.endm
 
 .macro callback_entry n
     save_raw 7

@@ -2,7 +2,7 @@
  * Of the test guest as a PVH kernel (hvm.c), beside guest.h: what such a guest has and a PV guest has not.
  *
  *   TEST(...)              runs in order, as in a PV guest
- *   HOSTILE(name) { ... }  one of those that `attack=name` on the command line runs, alone; hostile_*.c
+ *   HOSTILE(name) { ... }  one of those that `attack=name` on the command line runs, alone; h_hostile.c, h_bench.c
  */
 #ifndef GUEST_HVM_H
 #define GUEST_HVM_H
@@ -12,21 +12,12 @@
 #include <xen/hvm/hvm_vcpu.h>
 #include <xen/hvm/params.h>
 
-/* Pages from here to the end of the memory are nobody's: for tests that give memory back. */
-uint64_t ram_pages(void);
-extern unsigned vcpu_count; /* that this domain may have */
-
 long hvm_param_get(unsigned index, uint64_t *value);
 long hvm_param_set(unsigned index, uint64_t value);
-/* The entry of scratch page n, and INVLPG. */
-void scratch_entry(unsigned n, uint64_t entry);
 static inline uint64_t scratch_gfn(unsigned n)
 {
     return (unsigned long)scratch_va(n) / PAGE;
 }
-/* Numbers that repeat for a seed. */
-uint64_t next_random(void);
-extern uint64_t random_state;
 
 struct hostile {
     const char *name;

@@ -1,9 +1,10 @@
 /*
- * The PVH kernel of the test guest, for 64-bit and, from the same source, for 32-bit mode: entry, page tables, descriptors, trap stubs.
+ * The PVH kernel of the test guest, for 64-bit and, from the same source, for 32-bit mode: entry, page tables, descriptors, trap entries.
  * ebx = hvm_start_info. Memory is mapped where its number says: the first 4 GiB, but for the page at 0; the 2 MiB at 2 GiB, which are no
  * RAM, page by page (scratch_va).
  */
 #include <xen/elfnote.h>
+#include "test/guest/regs.inc"
 
 .pushsection .note.Xen, "a", @note
 .balign 4
@@ -80,10 +81,10 @@ vcpu_start:
 #endif
 4:  jmp 4b
 
-/* Entry n of the table of stubs: pushes an error code unless the processor does, and the vector. */
+/* Entry n, of 16 bytes: pushes an error code unless the processor does, and the vector. */
 .balign 16
-.globl trap_stubs
-trap_stubs:
+.globl trap_entries
+trap_entries:
 .set v, 0
 .rept 256
     .balign 16
@@ -97,39 +98,11 @@ trap_stubs:
 
 trap_common:
 #ifdef __x86_64__
-    push %rax
-    push %rcx
-    push %rdx
-    push %rbx
-    push %rbp
-    push %rsi
-    push %rdi
-    push %r8
-    push %r9
-    push %r10
-    push %r11
-    push %r12
-    push %r13
-    push %r14
-    push %r15
+    save_regs
     mov %rsp, %rdi
     cld
     call guest_trap
-    pop %r15
-    pop %r14
-    pop %r13
-    pop %r12
-    pop %r11
-    pop %r10
-    pop %r9
-    pop %r8
-    pop %rdi
-    pop %rsi
-    pop %rbp
-    pop %rbx
-    pop %rdx
-    pop %rcx
-    pop %rax
+    restore_regs
     add $16, %rsp
     iretq
 #else

@@ -6,8 +6,6 @@
 
 extern const struct test tests_start[], tests_end[];
 
-static unsigned passed, failed;
-
 /* Those of toolstack.h make domains themselves. */
 static bool needs_domains(const char *name)
 {
@@ -28,25 +26,7 @@ static bool needs_hardware(const char *name)
 
 static bool selected(const char *name)
 {
-    const char *only = strstr((const char *)start_info->cmd_line, "only=");
-    size_t n = only ? strlen(only + 5) : 0;
-
-    if (only && strchr(only, ' '))
-        n = (size_t)(strchr(only, ' ') - only) - 5;
-    return !only || !strncmp(name, only + 5, n);
-}
-
-static void begin(void)
-{
-    test_failed = false;
-    trap_hook = NULL;
-    event_hook = NULL;
-}
-
-static void end(const char *name, const char *where)
-{
-    print("%s %s%s\n", test_failed ? "FAIL" : "PASS", name, where);
-    *(test_failed ? &failed : &passed) += 1;
+    return asked_for((const char *)start_info->cmd_line, "only=", name, true);
 }
 
 void guest_program(void)
@@ -57,16 +37,16 @@ void guest_program(void)
     for (unsigned pass = 0; pass < 2; pass++) /* those with a healthy domain beside come later */
         for (const struct test *t = tests_start; t < tests_end; t++)
             if (selected(t->name) && needs_domains(t->name) == pass) {
-                begin();
+                test_begin();
                 t->fn();
-                end(t->name, "");
+                test_end(t->name, "");
             }
     for (const struct test *t = tests_start; t < tests_end; t++)
         if (strstr((const char *)start_info->cmd_line, "domu-too") && selected(t->name) &&
             !needs_hardware(t->name)) {
-            begin();
+            test_begin();
             test_run_as_domu((unsigned)(t - tests_start));
-            end(t->name, " (domU)");
+            test_end(t->name, " (domU)");
         }
-    print("krypton-test: %u passed, %u failed\n", passed, failed);
+    print("krypton-test: %u passed, %u failed\n", tests_passed, tests_failed);
 }
