@@ -21,7 +21,8 @@ COUNT = os.path.join(OUT, "count.so")
 STAMPED = os.path.join(OUT, "vmlinuz-stamped")
 STAMPED_13 = os.path.join(OUT, "vmlinuz-612-stamped")
 HYPERVISORS = (("Xen 4.17", XEN), ("Krypton", KRYPTON))
-QEMU = ["qemu-system-x86_64", "-machine", "q35", "-cpu", "EPYC,-monitor,-x2apic", "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off",
+MODEL = "EPYC,-monitor,-x2apic"
+QEMU = ["qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off",
         "-rtc", "base=2024-01-01T00:00:00,clock=vm", "-seed", "1", "-display", "none", "-nodefaults", "-no-reboot"]
 HV_ARGS = "console=com1 com1=115200 loglvl=warning guest_loglvl=none dom0_mem=1024M"
 
@@ -33,7 +34,7 @@ def boot(hypervisor, modules, until, seconds, memory=4096, keys=None, args=HV_AR
     """
     with tempfile.TemporaryDirectory() as tmp:
         path = os.path.join(tmp, "serial")
-        command = [w + cpu if w.startswith("EPYC") else w for w in QEMU] + ["-m", str(memory), "-serial", f"unix:{path},server=on,wait=on", "-kernel", hypervisor,
+        command = QEMU + ["-cpu", MODEL + cpu, "-m", str(memory), "-serial", f"unix:{path},server=on,wait=on", "-kernel", hypervisor,
                           "-append", args, "-initrd", modules]
         if plugin:
             command += ["-plugin", f"{COUNT},out={plugin}" + (f",profile={profile}" if profile else "")]

@@ -17,6 +17,7 @@ from xl import DISK
 
 pytestmark = pytest.mark.long
 
+
 @pytest.fixture(scope="module")
 def xl(xl_lives):
     yield xl_lives

@@ -1,13 +1,11 @@
 """A hostile PVH guest beside a healthy one (issue 5, section 5): build/guest/hvm64 and hvm32 with attack=NAME (test/guest/h_hostile.c). It sees
 traps and nothing else, or dies with a reason in Krypton's log; the healthy guest keeps its memory and answers, and nothing is left."""
 
-import os
 import re
 
 import pytest
 
-import machine as m
-from test_8_pvh import BITS, SVM
+from test_8_pvh import BITS, KERNELS, SVM
 
 pytestmark = [pytest.mark.krypton, pytest.mark.long]
 PATTERN = "/tmp/pattern"
@@ -15,8 +13,7 @@ PATTERN = "/tmp/pattern"
 
 @pytest.fixture(scope="module")
 def xl(xl_ramdisk):
-    kernels = {f"/root/hvm{bits}": os.path.join(m.TOP, f"build/guest/hvm{bits}") for bits in BITS}
-    xl = xl_ramdisk("pvh-hostile", kernels, cpu=SVM, memory=2048, dom0_mem="1024M")
+    xl = xl_ramdisk("pvh-hostile", KERNELS, cpu=SVM, memory=2048, dom0_mem="1024M")
     xl.create("healthy", timeout=240, type="pvh", memory=128)
     xl.guest("healthy", f"dd if=/dev/urandom of={PATTERN} bs=64k count=128 2>/dev/null")
     xl.sum = xl.guest("healthy", f"md5sum <{PATTERN}")

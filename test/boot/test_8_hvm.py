@@ -8,8 +8,8 @@ import pytest
 import machine as m
 import ramdisk as more
 import xl as tools
+from test_8_pvh import SVM
 
-SVM = "EPYC,check=off,-monitor,+x2apic,+svm,+npt"
 DEVICES = os.path.join(m.TOP, "build/hvm")
 BOOTDISK = os.path.join(m.TOP, "build/guest/bootdisk")
 pytestmark = [pytest.mark.krypton, pytest.mark.long,
@@ -45,11 +45,11 @@ def nothing_left(xl):
     xl.clean()
 
 
-def hvm(xl, name, disk, wait=True, **keys):
+def hvm(xl, name, disk, memory=96, **keys):
     """Creates an HVM guest that boots from an emulated disk; its serial line is /root/NAME.serial."""
     xl.run(f"rm -f /root/{name}.serial")
     xl.forget(name)
-    path = xl.config(name, type="hvm", kernel=None, ramdisk=None, extra=None, memory=keys.pop("memory", 96), boot="c", vnc=0,
+    path = xl.config(name, type="hvm", kernel=None, ramdisk=None, extra=None, memory=memory, boot="c", vnc=0,
                      serial=f"file:/root/{name}.serial", disk=[f"format=raw, vdev=hda, access=rw, target={disk}"], **keys)
     xl.run(f"xl create -q {path}", 180)
 

@@ -9,13 +9,13 @@ import machine as m
 
 BITS = (64, 32)
 SVM = "EPYC,check=off,-monitor,+x2apic,+svm,+npt"
+KERNELS = {f"/root/hvm{bits}": os.path.join(m.TOP, f"build/guest/hvm{bits}") for bits in BITS}
 pytestmark = pytest.mark.krypton
 
 
 @pytest.fixture(scope="module")
 def xl(xl_ramdisk):
-    kernels = {f"/root/hvm{bits}": os.path.join(m.TOP, f"build/guest/hvm{bits}") for bits in BITS}
-    return xl_ramdisk("pvh", kernels, cpu=SVM, memory=3072, dom0_mem="1024M")
+    return xl_ramdisk("pvh", KERNELS, cpu=SVM, memory=3072, dom0_mem="1024M")
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,9 @@
 
 import re
 
+# Without keepalive: where processors are emulated and the host is busy, libvirtd is silent for longer than that waits.
+VIRSH = "virsh -k 0 -c xen:///system"
+
 # The small guest that the README starts, in libvirt's words.
 SMALL = """<domain type='xen'>
 <name>v</name><memory unit='MiB'>96</memory><vcpu>2</vcpu>
@@ -22,8 +25,7 @@ class Virsh:
         machine.run("systemctl start libvirtd", 180)
 
     def __call__(self, command, timeout=180, check=True):
-        # Without keepalive: where processors are emulated and the host is busy, libvirtd is silent for longer than that waits.
-        return self.machine.run(f"virsh -q -k 0 -c xen:///system {command}", timeout, check)
+        return self.machine.run(f"{VIRSH} -q {command}", timeout, check)
 
     def define(self, xml):
         self.machine.run(f"cat >/root/virsh.xml <<'EOF'\n{xml}EOF\ntrue")
@@ -32,7 +34,7 @@ class Virsh:
     def console(self, name):
         """Types into the guest's console through virsh and sees its answer; leaves it by Ctrl-], which counts only when it comes alone."""
         machine = self.machine
-        machine.send(f"virsh -k 0 -c xen:///system console {name}\r")
+        machine.send(f"{VIRSH} console {name}\r")
         machine.expect("Escape character is", 90)
         machine.drain(3)
         machine.send("\recho vir''sh\r")
@@ -44,7 +46,7 @@ class Virsh:
 
     def off(self, name, timeout=120):
         """Waits until libvirt says that the guest has ended and it has no number any more: its domain is destroyed."""
-        say = "virsh -q -c xen:///system list --all"
+        say = f"{VIRSH} -q list --all"
         want = f" - +{name} +shut off"
         out = self.machine.run(f"for i in $(seq {timeout}); do {say} | grep -qE '^{want}' && break; sleep 1; done; {say}", timeout * 4 + 60)
         assert re.search(want, out), out
