@@ -115,7 +115,7 @@ static int value_ok(uint32_t index, uint64_t value)
     case HVM_PARAM_TIMER_MODE:
         return value > HVMPTM_one_missed_tick_pending ? -EINVAL : 0;
     case HVM_PARAM_ACPI_S_STATE:
-        return value ? -EINVAL : 0; /* awake; sleeping comes with emulated devices */
+        return value ? -EINVAL : 0; /* awake: nothing wakes a guest from S3 */
     case HVM_PARAM_HPET_ENABLED:
     case HVM_PARAM_VPT_ALIGN:
     case HVM_PARAM_PAE_ENABLED:
@@ -287,7 +287,8 @@ static long op_get_mem_type(struct hypercall *hc)
 
 const struct hc_op hvm_op_ops[] = {
     {HVMOP_set_param, PERM_TARGET, "HVMOP_set_param", op_set_param,
-     .note = "nested HVM, Viridian, altp2m, MCA: 0 only"},
+     .note = "nested HVM, Viridian, altp2m, MCA: 0 only; TIMER_MODE, VPT_ALIGN, PAE_ENABLED, X87_FIP_WIDTH: "
+             "kept, no effect"},
     {HVMOP_get_param, PERM_TARGET, "HVMOP_get_param", op_get_param},
     {HVMOP_flush_tlbs, PERM_ANY, "HVMOP_flush_tlbs", NULL, ENOSYS, "for guests with shadow page tables"},
     {HVMOP_pagetable_dying, PERM_TARGET, "HVMOP_pagetable_dying", op_pagetable_dying,
