@@ -1,4 +1,4 @@
-## make bench   figures beside Debian's Xen 4.17 in one run; BENCH="size micro dom0 guests boot memory" chooses parts
+## make bench   figures beside Debian's Xen 4.17 in one run; BENCH="size micro dom0 guests pvh boot memory" chooses parts
 BENCH ?=
 .PHONY: bench
 bench: lab-images

@@ -186,7 +186,7 @@ bool grant_table_at(void *va, bool status)
     return !r && !s.status && !g.status && !pte_set(va, frames[0] * PAGE | PTE_KERNEL);
 }
 
-bool grant_table_gone(void *va)
+bool mapping_gone(void *va)
 {
     return !pte_set(va, 0);
 }

@@ -206,9 +206,10 @@ extern uint64_t user_code, user_stack; /* where user_run put the code, and its i
 extern uint64_t raw_frame[12];
 __attribute__((noreturn)) void guest_leave_user(long value);
 
-/* The first frame of the grant table (status: of version 2's status words) appears at va, a scratch page; and goes again. */
+/* The first frame of the grant table (status: of version 2's status words) appears at va, a scratch page. */
 bool grant_table_at(void *va, bool status);
-bool grant_table_gone(void *va);
+/* What a scratch page shows goes. */
+bool mapping_gone(void *va);
 /* A frame that is in use as a page table. */
 #define TABLE_MFN (HVM_GUEST ? 0 : va_mfn((void *)start_info->pt_base))
 /* 32-bit kernels give the time in two registers. */

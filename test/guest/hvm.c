@@ -98,7 +98,7 @@ bool grant_table_at(void *va, bool status)
     return !appears(XENMAPSPACE_grant_table, status ? XENMAPIDX_grant_table_status : 0, va_pfn(va));
 }
 
-bool grant_table_gone(void *va)
+bool mapping_gone(void *va)
 {
     struct xen_remove_from_physmap r = {.domid = DOMID_SELF, .gpfn = va_pfn(va)};
 

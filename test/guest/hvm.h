@@ -16,7 +16,7 @@ long hvm_param_get(unsigned index, uint64_t *value);
 long hvm_param_set(unsigned index, uint64_t value);
 static inline uint64_t scratch_gfn(unsigned n)
 {
-    return (unsigned long)scratch_va(n) / PAGE;
+    return va_pfn(scratch_va(n));
 }
 
 struct hostile {

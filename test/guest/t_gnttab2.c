@@ -26,7 +26,7 @@ static bool setup(void)
 /* Table frames may go when the version changes: nothing of ours maps them then. */
 static bool leave(void)
 {
-    return grant_table_gone(v2) && grant_table_gone((void *)status) && !set_version(1);
+    return mapping_gone(v2) && mapping_gone((void *)status) && !set_version(1);
 }
 
 static void give(unsigned ref, const void *page, unsigned flags)

@@ -48,9 +48,15 @@ struct op {
     {                                                                                                        \
         .nr = (n), .run = (f)                                                                                \
     }
+/* by_fields has room for so much. */
+#define FITTING(t)                                                                                           \
+    (sizeof(t) + 0 * sizeof(struct {                                                                         \
+                     _Static_assert(sizeof(t) <= LARGEST, #t);                                               \
+                     char c;                                                                                 \
+                 }))
 #define BY_FIELDS(n, theirs, ours, f, b)                                                                     \
     {                                                                                                        \
-        .nr = (n), .size = sizeof(struct theirs), .native_size = sizeof(struct ours),                        \
+        .nr = (n), .size = FITTING(struct theirs), .native_size = FITTING(struct ours),                      \
         .fields = ARRAY_SIZE(f), .back = (b), .field = (f)                                                   \
     }
 
@@ -145,8 +151,11 @@ static const struct op grant_rows[] = {BY_FUNCTION(GNTTABOP_setup_table, narrow_
 /* The time comes in two registers. */
 static long set_timer(struct narrow *n)
 {
-    struct hypercall hc = {
-        .caller = n->caller, .nr = n->nr, .arg = {n->arg[0] | (uint64_t)n->arg[1] << 32}, .narrow = true};
+    struct hypercall hc = {.caller = n->caller,
+                           .nr = n->nr,
+                           .arg = {n->arg[0] | (uint64_t)n->arg[1] << 32},
+                           .in_multicall = n->in_multicall,
+                           .narrow = true};
 
     return hypercall_dispatch(&hc);
 }
