@@ -113,7 +113,7 @@ static void note_vector(struct trap_frame *f)
     shared->vcpu_info[0].evtchn_pending_sel = 0;
 }
 
-/* Two ways for an event to come: the domain's vector, and the vCPU's own through its local APIC. */
+/* Vectors and vCPUs that are refused; a vector named with such a vCPU stays the guest's. */
 TEST(hvm_upcall_vector)
 {
     struct xen_hvm_evtchn_upcall_vector u = {.vcpu = 0, .vector = 3};

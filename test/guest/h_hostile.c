@@ -277,7 +277,6 @@ HOSTILE(asleep_for_ever)
 
 HOSTILE(svm_instructions)
 {
-    trap_hook = NULL;
     for (unsigned i = 0; i < 20; i++) {
         unsigned long a = i % 2 ? (unsigned long)page_alloc() : (unsigned long)next_random();
 
