@@ -271,6 +271,8 @@ void hvm_main(void)
     __asm__ volatile("wrmsr" ::"c"(MSR_HYPERCALL), "a"((unsigned long)hypercall_page), "d"(0) : "memory");
     appears(XENMAPSPACE_shared_info, 0, scratch_gfn(511));
     shared = scratch_va(511);
+    /* The console's other end is not to ring into a test. */
+    memset(shared->evtchn_mask, 0xff, sizeof(shared->evtchn_mask));
     own_id = id_of_domain();
     if (!hvm_param_get(HVM_PARAM_CONSOLE_PFN, &pfn) && !hvm_param_get(HVM_PARAM_CONSOLE_EVTCHN, &port)) {
         ring = pfn_va(pfn);
