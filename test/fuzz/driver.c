@@ -192,7 +192,9 @@ static bool step(struct in *in)
     s.g = &guests[s.v->domain->id.v];
     log_debug("-- d%uv%u %s fault %#x", s.v->domain->id.v, s.v->id, op->name, fault);
     fault_set(fault);
-    if (who & 0x80 && unfinished[s.v->domain->id.v][s.v->id].caller)
+    if (device_busy(s.v))
+        device_go_on(s.v);
+    else if (who & 0x80 && unfinished[s.v->domain->id.v][s.v->id].caller)
         go_on(&s);
     else
         op->fn(&s);
@@ -229,8 +231,10 @@ void fuzz_checks(unsigned checks)
             evtchn_room_check(d);
         if (dom)
             domain_room_check(d);
-        if (checks & CHECK_P2M)
+        if (checks & CHECK_P2M) {
             p2m_room_check(d);
+            device_check(d);
+        }
     }
     if (checks & CHECK_MMU)
         model_mmu_check();

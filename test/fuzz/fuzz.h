@@ -6,7 +6,7 @@
  *
  *   driver.c   inputs -> steps; faults; checks      world.c    the domains, snapshot
  *   machine.c  what pv/ and the processors do: guest memory, context switches, the TLB model     translated.c  a guest with a p2m
- *   hardware.c interrupt controllers, devices, firmware: they agree to all
+ *   hardware.c interrupt controllers, devices, firmware: they agree to all        device.c  that guest's devices and device models
  *   ops_*.c    operations, by room                  fuzz_*.c   one target each: which operations it draws from
  */
 #ifndef FUZZ_H
@@ -61,6 +61,18 @@ void translated_make(struct guest *g);
 /* The page that the number means, made reachable for a write as by the nested fault that the CPU would take. */
 bool translated_reach(struct domain *d, mfn_t *m);
 
+/* Its devices. _run: two accesses, the second with 0 bytes if there is none, are an instruction of its. _busy: it waits for a device model, or is to tell one. */
+struct hvm_access;
+int device_domain_init(struct domain *d);
+void device_domain_release(struct domain *d);
+void device_domain_free(struct domain *d);
+int device_vcpu_init(struct vcpu *v);
+void device_vcpu_free(struct vcpu *v);
+void device_check(struct domain *d);
+void device_run(struct vcpu *v, const struct hvm_access *a);
+bool device_busy(const struct vcpu *v);
+void device_go_on(struct vcpu *v);
+
 void world_build(bool pinned_cpus);
 void world_reset(void); /* as it was built */
 
@@ -96,7 +108,7 @@ struct fuzz_group {
     unsigned count;
 };
 extern const struct fuzz_group ops_mmu, ops_memory, ops_grant, ops_evtchn, ops_sched, ops_life, ops_any,
-    ops_alloc, ops_p2m, ops_control, ops_platform;
+    ops_alloc, ops_p2m, ops_control, ops_platform, ops_hvm;
 
 /* A hypercall through the table, until it is done (or stays unfinished in the vCPU if a preemption was injected and the
  * input says so). Sub-operations in a0. */

@@ -156,15 +156,6 @@ void pv_l4_changed(struct domain *d, mfn_t l4)
 {
 }
 
-#define NO_OPS(name)                                                                                         \
-    const struct hc_op name##_ops[1];                                                                        \
-    const unsigned name##_op_count = 0
-NO_OPS(hvm_op);
-NO_OPS(dm);
-long do_dm_op(struct hypercall *hc)
-{
-    return -EOPNOTSUPP;
-}
 /* What the toolstack can make: PV guests, and translated ones where the target has them. */
 int arch_domain_config(const struct domctl_create *c, const struct guest_ops **ops, uint32_t *arch_flags)
 {

@@ -1,6 +1,6 @@
 /*
- * A translated guest in the fuzzed machine, of targets that ask for one: its memory is a real p2m (arch/x86/hvm/p2m), its vCPUs have no
- * state but that of their hypercalls. It names its pages by numbers from FUZZ_GFN on.
+ * A translated guest in the fuzzed machine, of targets that ask for one: its memory is a real p2m (arch/x86/hvm/p2m), its devices are
+ * device.c's, its vCPUs have no state but that of their hypercalls and accesses. It names its pages by numbers from FUZZ_GFN on.
  *
  * Its part of the TLB model: a CPU that runs such a vCPU may hold what the p2m gives, until the p2m's own flush.
  */
@@ -14,31 +14,22 @@
 
 static int t_domain_init(struct domain *d, uint32_t flags)
 {
-    x86_domain(d)->hvm = mem_new(struct hvm_domain);
-    return x86_domain(d)->hvm ? p2m_domain_init(d) : -ENOMEM;
+    int r = device_domain_init(d);
+
+    return r ? r : p2m_domain_init(d);
 }
 static void t_domain_free(struct domain *d)
 {
     p2m_domain_free(d);
-    mem_free(x86_domain(d)->hvm);
-    x86_domain(d)->hvm = NULL;
+    device_domain_free(d);
 }
 static int t_domain_release(struct domain *d)
 {
+    device_domain_release(d);
     mem_free(x86_domain(d)->e820);
     x86_domain(d)->e820 = NULL;
     x86_domain(d)->e820_count = 0;
     return p2m_domain_release(d);
-}
-static int t_vcpu_init(struct vcpu *v)
-{
-    x86_vcpu(v)->hvm = mem_new(struct hvm_vcpu);
-    return x86_vcpu(v)->hvm ? 0 : -ENOMEM;
-}
-static void t_vcpu_free(struct vcpu *v)
-{
-    mem_free(x86_vcpu(v)->hvm);
-    x86_vcpu(v)->hvm = NULL;
 }
 static void t_vcpu_nothing(struct vcpu *v)
 {
@@ -67,8 +58,8 @@ static const struct arch_guest_ops translated_arch_ops = {
     .domain_init = t_domain_init,
     .domain_free = t_domain_free,
     .domain_release = t_domain_release,
-    .vcpu_init = t_vcpu_init,
-    .vcpu_free = t_vcpu_free,
+    .vcpu_init = device_vcpu_init,
+    .vcpu_free = device_vcpu_free,
     .vcpu_reset = t_vcpu_nothing,
     .vcpu_initialise = t_vcpu_initialise,
     .vcpu_unload = t_vcpu_zero,

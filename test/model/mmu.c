@@ -9,6 +9,7 @@
 #include "core/grant/private.h"
 #include "arch/mem.h"
 #include "x86/p2m.h"
+#include "../../arch/x86/hvm/p2m/private.h"
 #include "../../arch/x86/platform/private.h"
 #include "../../arch/x86/pv/mmu/types.h"
 
@@ -272,21 +273,27 @@ static struct domain *owner_of(uint64_t m)
     return NULL;
 }
 
-/* Programs that have no translated domains are not linked with it. */
-#pragma weak p2m_look
-#pragma weak p2m_highest
+/* Programs that have no device models are not linked with them. */
+#pragma weak model_held
+
+/* Reads the tables themselves, without the lock: a flush in the middle of a change looks, too. */
+static void walk_nested(struct domain *d, const uint64_t *t, unsigned level,
+                        void (*fn)(struct domain *, const struct p2m_entry *))
+{
+    for (unsigned i = 0; i < ENTRIES; i++) {
+        struct p2m_entry e = {.mfn = entry_mfn(t[i]), .type = entry_type(t[i]), .order = level_order(level)};
+
+        if (entry_is_table(p2m_of(d), t[i], level))
+            walk_nested(d, entry_table(t[i]), level - 1, fn);
+        else if (type_has_frame(e.type))
+            fn(d, &e);
+    }
+}
 
 void model_walk_p2m(struct domain *d, void (*fn)(struct domain *, const struct p2m_entry *))
 {
-    struct p2m_entry e;
-
-    if (!x86_domain(d)->p2m)
-        return;
-    for (uint64_t g = 0; g <= p2m_highest(d).n; g = (g | ((1ull << e.order) - 1)) + 1) {
-        p2m_look(d, GFN(g), &e);
-        if (e.type != P2M_NONE && e.type != P2M_POD)
-            fn(d, &e);
-    }
+    if (x86_domain(d)->p2m)
+        walk_nested(d, p2m_of(d)->root, LEVELS, fn);
 }
 
 static void entry_holds(struct domain *d, const struct p2m_entry *e)
@@ -304,6 +311,11 @@ static void entry_holds(struct domain *d, const struct p2m_entry *e)
             (owner == d->id.v) == (e->type == P2M_FOREIGN || e->type == P2M_FOREIGN_RO))
             WRONG(m, "d%u has it in its p2m as type %u", d->id.v, e->type);
     }
+}
+
+static void hold_read(uint64_t m)
+{
+    hold(m, false);
 }
 
 /* A frame that a translated domain could ever write has one count of the type writable that no entry holds. */
@@ -329,6 +341,8 @@ static void walk_all(void)
         pending_slot(&x86_domain(d)->release_pending);
         others_of(d);
         model_walk_p2m(d, entry_holds);
+        if (model_held)
+            model_held(d, hold_read);
         if (x86_domain(d)->p2m)
             writable_for_ever(d);
     }

@@ -30,6 +30,9 @@ void model_walk_l1(struct domain *d, model_l1_fn fn, void *data);
 struct p2m_entry;
 void model_walk_p2m(struct domain *d, void (*fn)(struct domain *, const struct p2m_entry *));
 
+/* Weak: of programs whose domains have device models. Calls hold() for each reference that these hold on a frame of d. */
+void model_held(struct domain *d, void (*hold)(uint64_t mfn));
+
 /* Next domain from id on, without a reference (single-threaded tests). */
 struct domain *model_domain_from(uint32_t id);
 #define for_each_domain(d)                                                                                   \

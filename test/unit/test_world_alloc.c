@@ -1,36 +1,12 @@
-/*
- * Allocation failure at every allocation. Each scenario runs in the fuzzers' world (test/fuzz) once for every n with its nth
- * allocation failing - of frames, then of small objects - and then:
- *   - all rooms' checks and the reference models hold
- *   - the same scenario, run again with memory back, succeeds
- *   - when all guests have been destroyed, exactly as much memory is in use as without the scenario: nothing leaked, no domain
- *     was lost
- */
-#include "fuzz.h"
-#include "snapshot.h"
-#include "core/abi.h"
+/* Allocation failure at every allocation (world.h): domains, grants, event channels, interrupts, memory and page tables of PV guests. */
+#include "world.h"
 #include "core/grant.h"
 #include "core/memory_op.h"
 #include "core/sched.h"
 #include "x86/pte.h"
 #include "x86/pv.h"
 
-#include <string.h>
-
 const struct fuzz_target fuzz_target = {.name = "alloc"};
-
-static struct in nothing;
-
-/* One vCPU's point of view. */
-static struct step as(unsigned guest, unsigned vcpu)
-{
-    struct step s = {.in = &nothing, .g = &guests[guest], .v = guests[guest].d->vcpu[vcpu]};
-
-    fake_cpu = guest * FUZZ_VCPUS + vcpu;
-    return s;
-}
-
-/* --- scenarios: true when all of it worked; may be run again after they failed --- */
 
 static bool domain_comes(void)
 {
@@ -284,10 +260,7 @@ static bool all_at_once(void)
            a_domain_ends();
 }
 
-static const struct scenario {
-    const char *name;
-    bool (*run)(void);
-} scenarios[] = {
+static const struct scenario scenarios[] = {
     {"a domain is made", domain_comes},
     {"a grant table grows, version 2", grants_grow},
     {"grants are mapped", grants_mapped},
@@ -305,124 +278,7 @@ static const struct scenario {
     {"all of it", all_at_once},
 };
 
-/* --- memory in use: frames that are nobody's and no slab's, and small objects --- */
-
-struct usage {
-    uint64_t frames, objects;
-};
-struct slab_head { /* the head of core/memory/alloc.c's struct slab */
-    void *next, *prev, *free;
-    uint32_t used;
-};
-#define SLAB_MARK 0x51abu
-
-static struct usage usage(void)
-{
-    struct usage u = {0};
-
-    for (uint64_t n = 1; n < frame_count; n++) {
-        const struct frame *f = mfn_frame(MFN(n));
-
-        if (!mfn_valid(MFN(n)) || f->flags & FRAME_F_FREE)
-            continue;
-        if (f->owner != FRAME_NO_OWNER || f->prev != SLAB_MARK)
-            u.frames++;
-        else if (f->next == n)
-            u.objects += ((const struct slab_head *)arch_frame_va(MFN(n)))->used;
-    }
-    return u;
-}
-
-/* Ends all but the control domain, which lets go of what it had of them. */
-static struct usage after_the_end(void)
-{
-    (void)as(0, 0);
-    for (uint16_t id = 1; id < 5; id++) {
-        struct domain *d = domain_get(DID(id));
-        int r = -EAGAIN;
-
-        if (!d)
-            continue;
-        while (r == -EAGAIN)
-            r = domain_kill(d);
-        domain_put(d); /* domain_get's */
-        if (id < FUZZ_GUESTS)
-            domain_put(d); /* the world's */
-        assert_int_equal(r, 0);
-    }
-    fake_run_until(fake_now + 2000000000ull);
-    for (uint16_t id = 1; id < 5; id++)
-        assert_null(domain_get(DID(id)));
-    return usage();
-}
-
-/* --- the loop --- */
-
-static void world(void)
-{
-    static bool taken;
-
-    if (taken) {
-        snapshot_restore();
-        memset(guest_memory, 0, GUEST_MEMORY);
-        return;
-    }
-    world_build(true);
-    snapshot_take();
-    taken = true;
-}
-
-/* The nth allocation of the kind fails. False: there were not so many. */
-static bool attempt(const struct scenario *sc, unsigned *counter, unsigned n, struct usage want)
-{
-    struct usage u;
-    bool ok;
-
-    world();
-    *counter = n;
-    ok = sc->run();
-    if (*counter) {
-        *counter = 0;
-        if (!ok)
-            fail_msg("%s: fails without a failure", sc->name);
-        return false;
-    }
-    fake_settle();
-    fuzz_checks(CHECK_ALL);
-    if (!ok && !sc->run())
-        fail_msg("%s: allocation %u failed; does not work when memory is back", sc->name, n);
-    fake_settle();
-    fuzz_checks(CHECK_ALL);
-    u = after_the_end();
-    if (u.frames != want.frames || u.objects != want.objects)
-        fail_msg("%s: allocation %u failed: %lu frames and %lu objects in use, %lu and %lu without", sc->name,
-                 n, u.frames, u.objects, want.frames, want.objects);
-    return true;
-}
-
-static void every_allocation(void **state)
-{
-    const struct scenario *sc = *state;
-    unsigned *const kinds[] = {&fake_fail_alloc, &fake_fail_mem};
-    struct usage want;
-    unsigned tried = 0;
-
-    world();
-    if (!sc->run())
-        fail_msg("%s: does not work at all", sc->name);
-    want = after_the_end();
-    for (unsigned k = 0; k < ARRAY_SIZE(kinds); k++)
-        for (unsigned n = 1; attempt(sc, kinds[k], n, want); n++)
-            tried++;
-    print_message("# %s: %u allocations\n", sc->name, tried);
-}
-
 int main(void)
 {
-    struct CMUnitTest tests[ARRAY_SIZE(scenarios)];
-
-    for (unsigned i = 0; i < ARRAY_SIZE(scenarios); i++)
-        tests[i] =
-            (struct CMUnitTest){scenarios[i].name, every_allocation, NULL, NULL, (void *)&scenarios[i]};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return world_run(scenarios, ARRAY_SIZE(scenarios));
 }

@@ -290,10 +290,17 @@ const struct hc_op hvm_op_ops[] = {
      .note = "nested HVM, Viridian, altp2m, MCA: 0 only; TIMER_MODE, VPT_ALIGN, PAE_ENABLED, X87_FIP_WIDTH: "
              "kept, no effect"},
     {HVMOP_get_param, PERM_TARGET, "HVMOP_get_param", op_get_param},
+    /* Numbers of old interfaces, which the headers give no name any more. */
+    {2, PERM_ANY, "HVMOP_set_pci_intx_level", NULL, ENOSYS, "withdrawn: dm_op has it"},
+    {3, PERM_ANY, "HVMOP_set_isa_irq_level", NULL, ENOSYS, "withdrawn: dm_op has it"},
+    {4, PERM_ANY, "HVMOP_set_pci_link_route", NULL, ENOSYS, "withdrawn: dm_op has it"},
     {HVMOP_flush_tlbs, PERM_ANY, "HVMOP_flush_tlbs", NULL, ENOSYS, "for guests with shadow page tables"},
     {HVMOP_pagetable_dying, PERM_TARGET, "HVMOP_pagetable_dying", op_pagetable_dying,
      .note = "EINVAL: for shadow page tables"},
     {HVMOP_get_time, PERM_ANY, "HVMOP_get_time", op_get_time},
+    {HVMOP_xentrace, PERM_ANY, "HVMOP_xentrace", NULL, ENOSYS, "guests write no trace records"},
+    {12, PERM_ANY, "HVMOP_set_mem_access", NULL, ENOSYS, "withdrawn: XENMEM_access_op"},
+    {13, PERM_ANY, "HVMOP_get_mem_access", NULL, ENOSYS, "withdrawn: XENMEM_access_op"},
     {HVMOP_get_mem_type, PERM_TARGET, "HVMOP_get_mem_type", op_get_mem_type},
     {HVMOP_set_evtchn_upcall_vector, PERM_ANY, "HVMOP_set_evtchn_upcall_vector", op_upcall_vector},
     {HVMOP_guest_request_vm_event, PERM_ANY, "HVMOP_guest_request_vm_event", NULL, EOPNOTSUPP,
