@@ -251,7 +251,7 @@ const struct hc_op grant_ops[] = {
     ROW(map_grant_ref, PERM_ANY, grant_op_map,
         .note = "RAM only; cache attributes of the entry are not used"),
     ROW(unmap_grant_ref, PERM_ANY, grant_op_unmap),
-    ROW(setup_table, PERM_TARGET, op_setup_table, .note = "at most 1024 frames"),
+    ROW(setup_table, PERM_TARGET, op_setup_table, .note = "at most 1024 frames, 64 of 32-bit callers"),
     ROW(dump_table, PERM_CONTROL, op_dump_table),
     ROW(transfer, PERM_ANY, grant_op_transfer, .note = "PV callers only"),
     ROW(copy, PERM_ANY, grant_op_copy),
