@@ -57,6 +57,12 @@ static inline mfn_t maddr_to_mfn(maddr_t a)
     return MFN(a.a >> FRAME_SHIFT);
 }
 
+/* The bits of 1, 2, 4 or 8 bytes. */
+static inline uint64_t bytes_mask(unsigned bytes)
+{
+    return bytes >= 8 ? ~0ull : (1ull << (8 * bytes)) - 1;
+}
+
 #define must_check                    __attribute__((warn_unused_result))
 #define printf_like(f, a)             __attribute__((format(printf, f, a)))
 #define likely(x)                     __builtin_expect(!!(x), 1)

@@ -62,7 +62,15 @@ class Xl:
 
     def wait(self, name, pattern, timeout=120, occurrences=1):
         """Waits for a line on the guest's console."""
-        return self.run(f"guest-wait {name} '{pattern}' {int(timeout * m.SLOW)} {occurrences}", timeout + 30)
+        try:
+            return self.run(f"guest-wait {name} '{pattern}' {int(timeout * m.SLOW)} {occurrences}", timeout + 30)
+        except m.CommandFailed as e:
+            raise m.CommandFailed(f"{e}\n{self.look()}") from None
+
+    def look(self):
+        """What everybody is doing, for the report of a failure."""
+        vcpus = self.run("xl vcpu-list; xl debug-keys qrde; sleep 1", 60, check=False)
+        return "\n".join([vcpus, *self.dmesg().splitlines()[-100:]])
 
     def console(self, name):
         return self.run(f"cat /var/log/xen/console/guest-{name}.log")

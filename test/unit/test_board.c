@@ -109,7 +109,7 @@ static uint32_t in(unsigned port, unsigned bytes)
 {
     struct hvm_access a = {.address = port, .space = HVM_PORT, .bytes = (uint8_t)bytes};
 
-    return hvm_bus_access(list[0], &a) ? (uint32_t)(a.value & hvm_mask(bytes)) : ~0u;
+    return hvm_bus_access(list[0], &a) ? (uint32_t)(a.value & bytes_mask(bytes)) : ~0u;
 }
 static void store(uint64_t at, unsigned bytes, uint64_t value)
 {
@@ -122,7 +122,7 @@ static uint64_t fetch(uint64_t at, unsigned bytes)
 {
     struct hvm_access a = {.address = at, .space = HVM_MEMORY, .bytes = (uint8_t)bytes};
 
-    return hvm_bus_access(list[0], &a) ? a.value & hvm_mask(bytes) : ~0ull;
+    return hvm_bus_access(list[0], &a) ? a.value & bytes_mask(bytes) : ~0ull;
 }
 static void ioapic_write(unsigned reg, uint32_t value)
 {

@@ -5,7 +5,7 @@ static uint64_t result_flags(uint64_t r, unsigned bytes)
 {
     uint64_t f = 0;
 
-    if (!(r & mask_of(bytes)))
+    if (!(r & bytes_mask(bytes)))
         f |= FLAG_ZF;
     if (r >> (8 * bytes - 1) & 1)
         f |= FLAG_SF;
@@ -21,7 +21,7 @@ static uint64_t top(uint64_t v, unsigned bytes)
 
 static uint64_t add(uint64_t a, uint64_t b, uint64_t carry, unsigned bytes, uint64_t *f)
 {
-    uint64_t mask = mask_of(bytes), r = (a + b + carry) & mask;
+    uint64_t mask = bytes_mask(bytes), r = (a + b + carry) & mask;
 
     *f = result_flags(r, bytes) | ((a ^ b ^ r) & FLAG_AF);
     if (r < a || (carry && r == a))
@@ -33,7 +33,7 @@ static uint64_t add(uint64_t a, uint64_t b, uint64_t carry, unsigned bytes, uint
 
 static uint64_t sub(uint64_t a, uint64_t b, uint64_t borrow, unsigned bytes, uint64_t *f)
 {
-    uint64_t mask = mask_of(bytes), r = (a - b - borrow) & mask;
+    uint64_t mask = bytes_mask(bytes), r = (a - b - borrow) & mask;
 
     *f = result_flags(r, bytes) | ((a ^ b ^ r) & FLAG_AF);
     if (a < b || (borrow && a == b))
@@ -45,7 +45,7 @@ static uint64_t sub(uint64_t a, uint64_t b, uint64_t borrow, unsigned bytes, uin
 
 uint64_t alu(unsigned which, uint64_t a, uint64_t b, unsigned bytes, uint64_t *flags)
 {
-    uint64_t mask = mask_of(bytes), carry = *flags & FLAG_CF, f = 0, r;
+    uint64_t mask = bytes_mask(bytes), carry = *flags & FLAG_CF, f = 0, r;
 
     a &= mask;
     b &= mask;

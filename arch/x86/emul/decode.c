@@ -257,7 +257,7 @@ static bool read_rest(const struct emul *e, struct cursor *c, struct insn *i, co
     i->length = (uint8_t)c->used;
     if (rip)
         i->offset += e->rip + i->length;
-    i->offset &= mask_of(i->address_bytes);
+    i->offset &= bytes_mask(i->address_bytes);
     i->seg = (uint8_t)(i->segment >= 0 ? i->segment : stack ? EMUL_SS : EMUL_DS);
     return !c->short_of && i->bytes && (!i->lock || r->flags & LOCK);
 }

@@ -62,10 +62,6 @@ struct insn {
 
 bool emul_decode(const struct emul *e, struct insn *i);
 
-static inline uint64_t mask_of(unsigned bytes)
-{
-    return bytes >= 8 ? ~0ull : (1ull << (8 * bytes)) - 1;
-}
 static inline uint64_t sign_extend(uint64_t v, unsigned bytes)
 {
     unsigned shift = 64 - 8 * bytes;

@@ -25,13 +25,13 @@ static uint64_t reg_read(const struct work *w, unsigned n, unsigned bytes)
 {
     if (high(&w->i, n, bytes))
         return w->e->reg[n - 4] >> 8 & 0xff;
-    return w->e->reg[n] & mask_of(bytes);
+    return w->e->reg[n] & bytes_mask(bytes);
 }
 
 /* 32 bits clear the upper half; shorter ones leave the rest. */
 static void write_masked(uint64_t *r, uint64_t v, unsigned bytes)
 {
-    uint64_t mask = mask_of(bytes);
+    uint64_t mask = bytes_mask(bytes);
 
     *r = bytes == 4 ? (uint32_t)v : (*r & ~mask) | (v & mask);
 }
@@ -60,13 +60,13 @@ static enum emul_result load(struct work *w, unsigned bytes, uint64_t *v)
     uint64_t both[2] = {0};
     enum emul_result r = w->e->ops->read(w->e, w->i.seg, w->i.offset, bytes, true, both);
 
-    *v = both[0] & mask_of(bytes);
+    *v = both[0] & bytes_mask(bytes);
     return r;
 }
 
 static enum emul_result store(struct work *w, unsigned bytes, uint64_t v)
 {
-    const uint64_t both[2] = {v & mask_of(bytes), 0};
+    const uint64_t both[2] = {v & bytes_mask(bytes), 0};
 
     return w->e->ops->write(w->e, w->i.seg, w->i.offset, bytes, true, both);
 }
@@ -125,7 +125,7 @@ static enum emul_result push(struct work *w)
     if (r)
         return r;
     add_masked(&sp, -(uint64_t)w->i.bytes, e->stack_bytes);
-    r = e->ops->write(e, EMUL_SS, sp & mask_of(e->stack_bytes), w->i.bytes, false, v);
+    r = e->ops->write(e, EMUL_SS, sp & bytes_mask(e->stack_bytes), w->i.bytes, false, v);
     if (!r)
         e->reg[RSP] = sp;
     return r;
@@ -139,7 +139,7 @@ static enum emul_result pop(struct work *w)
 
     if (w->i.modrm >> 3 & 7)
         return EMUL_UNKNOWN;
-    r = e->ops->read(e, EMUL_SS, e->reg[RSP] & mask_of(e->stack_bytes), w->i.bytes, false, v);
+    r = e->ops->read(e, EMUL_SS, e->reg[RSP] & bytes_mask(e->stack_bytes), w->i.bytes, false, v);
     if (!r)
         r = store(w, w->i.bytes, v[0]);
     if (!r)
@@ -212,7 +212,7 @@ static enum emul_result exchange(struct work *w, bool add)
 static enum emul_result cmpxchg(struct work *w)
 {
     unsigned bytes = w->i.bytes;
-    uint64_t m, accumulator = w->e->reg[RAX] & mask_of(bytes);
+    uint64_t m, accumulator = w->e->reg[RAX] & bytes_mask(bytes);
     enum emul_result r = load(w, bytes, &m);
 
     if (r)
@@ -249,7 +249,7 @@ static enum emul_result bit_register(struct work *w)
     int64_t n = (int64_t)sign_extend(w->e->reg[insn_reg(&w->i)], w->i.bytes);
     int64_t away = (n - (n & (bits - 1))) / 8;
 
-    w->i.offset = (w->i.offset + (uint64_t)away) & mask_of(w->i.address_bytes);
+    w->i.offset = (w->i.offset + (uint64_t)away) & bytes_mask(w->i.address_bytes);
     return bit(w, w->i.opcode >> 3 & 3, (unsigned)n & (bits - 1));
 }
 
@@ -277,7 +277,7 @@ static enum emul_result vector_move(struct work *w, bool is_load)
         return e->ops->write(e, w->i.seg, w->i.offset, bytes, true, v);
     v[0] = v[1] = 0;
     r = e->ops->read(e, w->i.seg, w->i.offset, bytes, true, v);
-    v[0] &= mask_of(bytes);
+    v[0] &= bytes_mask(bytes);
     if (!r)
         (void)e->ops->vector(e, n, true, v);
     return r;
@@ -290,7 +290,7 @@ enum string { MOVS = 0xa4, CMPS = 0xa6, STOS = 0xaa, LODS = 0xac, SCAS = 0xae };
 static enum emul_result element(struct work *w, enum string s, uint64_t from, uint64_t to)
 {
     struct emul *e = w->e;
-    uint64_t v[2] = {e->reg[RAX] & mask_of(w->i.bytes), 0}, m[2] = {0};
+    uint64_t v[2] = {e->reg[RAX] & bytes_mask(w->i.bytes), 0}, m[2] = {0};
     enum emul_result r = EMUL_DONE;
     unsigned bytes = w->i.bytes;
 
@@ -325,7 +325,7 @@ static void advance(struct work *w, enum string s, uint64_t n)
 
 static bool over(const struct work *w, enum string s)
 {
-    if (!w->i.repeat || !(w->e->reg[RCX] & mask_of(w->i.address_bytes)))
+    if (!w->i.repeat || !(w->e->reg[RCX] & bytes_mask(w->i.address_bytes)))
         return true;
     return (s == CMPS || s == SCAS) && !(w->flags & FLAG_ZF) == (w->i.repeat == 0xf3);
 }
@@ -334,13 +334,13 @@ static bool over(const struct work *w, enum string s)
 static enum emul_result one_round(struct work *w, enum string s, uint64_t left, bool *many)
 {
     struct emul *e = w->e;
-    uint64_t mask = mask_of(w->i.address_bytes), from = e->reg[RSI] & mask, to = e->reg[RDI] & mask, n = 0;
+    uint64_t mask = bytes_mask(w->i.address_bytes), from = e->reg[RSI] & mask, to = e->reg[RDI] & mask, n = 0;
     enum emul_result r = EMUL_DONE;
 
     if (left > 1 && (s == MOVS || s == STOS)) {
         n = left;
         r = e->ops->many(e, s == STOS, w->i.seg, from, to, w->i.bytes, w->flags & FLAG_DF,
-                         e->reg[RAX] & mask_of(w->i.bytes), &n);
+                         e->reg[RAX] & bytes_mask(w->i.bytes), &n);
     }
     if (!r && !n)
         r = element(w, s, from, to);
@@ -354,7 +354,7 @@ static enum emul_result string(struct work *w, unsigned rounds)
 {
     struct emul *e = w->e;
     enum string s = (enum string)(w->i.opcode & 0xfe);
-    uint64_t mask = mask_of(w->i.address_bytes);
+    uint64_t mask = bytes_mask(w->i.address_bytes);
     bool many;
 
     if (w->i.repeat && !(e->reg[RCX] & mask))

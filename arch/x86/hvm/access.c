@@ -42,7 +42,7 @@ static void remember(struct hvm_io *io, const struct hvm_access *a)
         return;
     io->done[io->count] = *a;
     if (!a->write)
-        io->done[io->count].value &= hvm_mask(a->bytes);
+        io->done[io->count].value &= bytes_mask(a->bytes);
     io->count++;
 }
 
@@ -62,7 +62,7 @@ bool hvm_access(struct vcpu *v, struct hvm_access *a)
     if (again(io, a))
         return true;
     if (a->write && !a->pointer)
-        a->value &= hvm_mask(a->bytes);
+        a->value &= bytes_mask(a->bytes);
     if (a->count > 1 || a->pointer || !hvm_bus_access(v, a)) {
         switch (ioreq_send(v, io, a)) {
         case IOREQ_SENT:
@@ -79,7 +79,7 @@ bool hvm_access(struct vcpu *v, struct hvm_access *a)
     remember(io, a);
     io->next = io->count;
     if (!a->write)
-        a->value &= hvm_mask(a->bytes);
+        a->value &= bytes_mask(a->bytes);
     return true;
 }
 

@@ -21,7 +21,7 @@ static enum hvm_verdict plain(struct vcpu *v, const struct hvm_exit *x)
     if (!hvm_access(v, &a))
         return HVM_RESUME;
     if (x->io.in)
-        set_masked(&r->rax, a.value, hvm_mask(x->io.bytes));
+        set_masked(&r->rax, a.value, bytes_mask(x->io.bytes));
     return HVM_NEXT;
 }
 
@@ -105,7 +105,7 @@ static uint64_t batch(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg s, 
 static enum hvm_verdict string(struct vcpu *v, const struct hvm_exit *x)
 {
     struct guest_regs *r = vcpu_regs(v);
-    uint64_t mask = hvm_mask(x->io.address_bytes), count = x->io.rep ? r->rcx & mask : 1;
+    uint64_t mask = bytes_mask(x->io.address_bytes), count = x->io.rep ? r->rcx & mask : 1;
     uint64_t *index = x->io.in ? &r->rdi : &r->rsi;
     uint64_t step = hvm_get(v, HVM_RFLAGS) & EFLAGS_DF ? -(uint64_t)x->io.bytes : x->io.bytes;
     enum hvm_seg s = x->io.in ? HVM_ES : source_segment(v);

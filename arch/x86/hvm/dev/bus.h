@@ -46,12 +46,6 @@ bool hvm_bus_near(const struct domain *d, enum hvm_space space, uint64_t first, 
 /* False: no device of Krypton's is there. */
 bool hvm_bus_access(struct vcpu *v, struct hvm_access *a);
 
-/* The bits of 1, 2, 4 or 8 bytes. */
-static inline uint64_t hvm_mask(unsigned bytes)
-{
-    return bytes >= 8 ? ~0ull : (1ull << (8 * bytes)) - 1;
-}
-
 extern const struct hvm_device vlapic_device, text_device;
 
 #endif

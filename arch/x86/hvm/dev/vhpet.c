@@ -256,7 +256,7 @@ static bool hpet_access(struct vcpu *v, struct hvm_access *a)
     if (!a->write)
         a->value = read_register(b, at) >> shift;
     else if (a->bytes >= 4 && !(offset & (a->bytes - 1u)))
-        write_register(b, at, (old_value(b, at) & ~(hvm_mask(a->bytes) << shift)) | a->value << shift);
+        write_register(b, at, (old_value(b, at) & ~(bytes_mask(a->bytes) << shift)) | a->value << shift);
     board_unlock(b, flags);
     return true;
 }
