@@ -16,8 +16,10 @@ WARN := -Wall -Wextra -Werror -Wno-unused-parameter -Wmissing-prototypes -Wstric
 HV_CPPFLAGS := -Iinclude -Iarch/x86/include -I$(XENI) -nostdinc -isystem $(shell $(CC) -print-file-name=include)
 HV_CFLAGS := -std=gnu11 -ffreestanding -fno-common -fno-strict-aliasing -fwrapv -fpie -fvisibility=hidden -include include/core/hidden.h \
 	-m64 -mno-red-zone -mno-mmx -mno-sse -mno-sse2 -mno-avx -mgeneral-regs-only -fno-stack-protector -fno-asynchronous-unwind-tables \
-	-fno-omit-frame-pointer -ffunction-sections -fcf-protection=none -g -O2 $(WARN)
+	-ffunction-sections -fcf-protection=none -g -O2 $(WARN)
 HV_CFLAGS += $(if $(filter debug,$(FLAVOUR)),-DDEBUG) $(if $(filter release,$(FLAVOUR)),-DNDEBUG) $(if $(PERFC),-DPERF_COUNTERS)
+# Call traces follow frame pointers in a debug build; a release looks through the stack (boot/panic.c) and saves their upkeep.
+HV_CFLAGS += $(if $(filter release,$(FLAVOUR)),-fomit-frame-pointer,-fno-omit-frame-pointer)
 HV_CFLAGS += $(EXTRA_CFLAGS)
 
 # Release with gcc: the rooms are compiled apart (headers, layers) and optimized together, so that the seam costs no calls.

@@ -10,17 +10,17 @@ static void bench_exits(void)
     uint32_t a, c[4];
     uint64_t v;
 
-    MEASURE("pvh_cpuid", 1000, cpuid(1, 0, c));
-    MEASURE("pvh_null_hypercall", 1000, HC2(xen_version, XENVER_version, 0));
-    MEASURE("pvh_port_in_80", 1000, __asm__ volatile("inb $0x80, %%al" : "=a"(a)));
-    MEASURE("pvh_port_out_80", 1000, __asm__ volatile("outb %%al, $0x80" ::"a"(0)));
-    MEASURE("pvh_rdmsr_tsc", 1000, __asm__ volatile("rdmsr" : "=a"(a) : "c"(0x10) : "edx"));
-    MEASURE("pvh_rdmsr_pat", 1000, __asm__ volatile("rdmsr" : "=a"(a) : "c"(0x277) : "edx"));
+    MEASURE_SHARED("pvh_cpuid", 100, cpuid(1, 0, c));
+    MEASURE_SHARED("pvh_null_hypercall", 100, HC2(xen_version, XENVER_version, 0));
+    MEASURE_SHARED("pvh_port_in_80", 100, __asm__ volatile("inb $0x80, %%al" : "=a"(a)));
+    MEASURE_SHARED("pvh_port_out_80", 100, __asm__ volatile("outb %%al, $0x80" ::"a"(0)));
+    MEASURE_SHARED("pvh_rdmsr_tsc", 100, __asm__ volatile("rdmsr" : "=a"(a) : "c"(0x10) : "edx"));
+    MEASURE_SHARED("pvh_rdmsr_pat", 100, __asm__ volatile("rdmsr" : "=a"(a) : "c"(0x277) : "edx"));
     (void)rdmsr_ok(0x277, &v);
-    MEASURE("pvh_wrmsr_pat", 1000,
-            __asm__ volatile("wrmsr" ::"a"((uint32_t)v), "d"((uint32_t)(v >> 32)), "c"(0x277)));
-    MEASURE("pvh_apic_read", 1000, (void)*(volatile uint32_t *)0xfee00030);
-    MEASURE("pvh_apic_write", 1000, *(volatile uint32_t *)0xfee00080 = 0);
+    MEASURE_SHARED("pvh_wrmsr_pat", 100,
+                   __asm__ volatile("wrmsr" ::"a"((uint32_t)v), "d"((uint32_t)(v >> 32)), "c"(0x277)));
+    MEASURE_SHARED("pvh_apic_read", 100, (void)*(volatile uint32_t *)0xfee00030);
+    MEASURE_SHARED("pvh_apic_write", 100, *(volatile uint32_t *)0xfee00080 = 0);
 }
 
 /* Calls whose arguments lie in memory. */
@@ -43,12 +43,12 @@ static void bench_copies(void)
     s.port = b.local_port;
     port_mask(a.port);
     HC2(event_channel_op, EVTCHNOP_send, &s);
-    MEASURE("pvh_evtchn_send_pending", 1000, HC2(event_channel_op, EVTCHNOP_send, &s));
-    MEASURE("pvh_get_features", 1000, HC2(xen_version, XENVER_get_features, &f));
-    MEASURE("pvh_runstate", 1000, HC3(vcpu_op, VCPUOP_get_runstate_info, 0, &rs));
+    MEASURE_SHARED("pvh_evtchn_send_pending", 100, HC2(event_channel_op, EVTCHNOP_send, &s));
+    MEASURE_SHARED("pvh_get_features", 100, HC2(xen_version, XENVER_get_features, &f));
+    MEASURE_SHARED("pvh_runstate", 100, HC3(vcpu_op, VCPUOP_get_runstate_info, 0, &rs));
     for (unsigned i = 0; i < 8; i++)
         m[i] = (struct multicall_entry){.op = __HYPERVISOR_xen_version, .args = {XENVER_version, 0}};
-    MEASURE("pvh_multicall_8", 1000, HC2(multicall, m, 8));
+    MEASURE_SHARED("pvh_multicall_8", 100, HC2(multicall, m, 8));
     if (!grant_table_at(table, false))
         return;
     table[50].frame = (uint32_t)va_pfn(from);
@@ -60,8 +60,8 @@ static void bench_copies(void)
         copy[i].source.u.ref = 50;
         copy[i].dest.u.gmfn = va_pfn(to);
     }
-    MEASURE("pvh_grant_copy_1", 1000, HC3(grant_table_op, GNTTABOP_copy, copy, 1));
-    MEASURE("pvh_grant_copy_32", 200, HC3(grant_table_op, GNTTABOP_copy, copy, 32));
+    MEASURE_SHARED("pvh_grant_copy_1", 100, HC3(grant_table_op, GNTTABOP_copy, copy, 1));
+    MEASURE_SHARED("pvh_grant_copy_32", 20, HC3(grant_table_op, GNTTABOP_copy, copy, 32));
     print("bench-status grant_copy %d\n", copy[31].status);
 }
 
@@ -73,11 +73,11 @@ static void bench_memory(void)
     struct xen_memory_reservation r = {.nr_extents = 1, .domid = DOMID_SELF};
 
     set_xen_guest_handle(r.extent_start, &pfn);
-    MEASURE("pvh_decrease_populate", 500, {
+    MEASURE_SHARED("pvh_decrease_populate", 50, {
         HC2(memory_op, XENMEM_decrease_reservation, &r);
         HC2(memory_op, XENMEM_populate_physmap, &r);
     });
-    MEASURE("pvh_hole_read", 1000, (void)*(volatile uint32_t *)scratch_va(9));
+    MEASURE_SHARED("pvh_hole_read", 100, (void)*(volatile uint32_t *)scratch_va(9));
 }
 
 static volatile unsigned ipis;
@@ -98,10 +98,10 @@ static void bench_ipi(void)
     trap_hook = ipi_seen;
     *(volatile uint32_t *)0xfee000f0 = 0x1ff;
     __asm__ volatile("sti");
-    MEASURE("pvh_ipi_self", 1000, send_to_self());
+    MEASURE_SHARED("pvh_ipi_self", 100, send_to_self());
     __asm__ volatile("cli");
     trap_hook = NULL;
-    print("bench-status ipi_self: %u of 1016 handled\n", ipis);
+    print("bench-status ipi_self: %u of 900 handled\n", ipis);
 }
 
 static volatile bool answered, over;
@@ -119,7 +119,7 @@ static void bench_switch(void)
 {
     if (vcpu_run(1, answer, NULL))
         return;
-    MEASURE("pvh_vcpu_switch_and_back", 500, {
+    MEASURE_SHARED("pvh_vcpu_switch_and_back", 50, {
         answered = true;
         while (answered)
             HC2(sched_op, SCHEDOP_yield, NULL);

@@ -45,6 +45,18 @@ static void test_exits(void **state)
     c->exit_code = 0x80; /* VMRUN */
     svm_decode(c, false, &x);
     assert_int_equal(x.kind, HVM_EXIT_REFUSED);
+    c->exit_code = SVM_EXIT_VMMCALL;
+    svm_decode(c, false, &x);
+    assert_true(x.kind == HVM_EXIT_HYPERCALL && x.length == 3);
+    c->exit_code = SVM_EXIT_XSETBV; /* the last of the table, and the one behind it */
+    svm_decode(c, false, &x);
+    assert_int_equal(x.kind, HVM_EXIT_XSETBV);
+    c->exit_code = SVM_EXIT_XSETBV + 1;
+    svm_decode(c, false, &x);
+    assert_int_equal(x.kind, HVM_EXIT_REFUSED);
+    c->exit_code = SVM_EXIT_CR4_WRITE;
+    svm_decode(c, false, &x);
+    assert_int_equal(x.kind, HVM_EXIT_CR4);
     c->exit_code = SVM_EXIT_INVALID;
     svm_decode(c, false, &x);
     assert_int_equal(x.kind, HVM_EXIT_INVALID);

@@ -7,7 +7,7 @@
  *
  * Invariants
  *  1. One CPU panics; others that want to are parked (panic() in core/console/log.c lets one through).
- *  2. Nothing here takes a lock, allocates, or follows a frame pointer out of the stack it began in.
+ *  2. Nothing here takes a lock, allocates, or looks for callers outside the stack it began in.
  * After a panic the message stays: the machine restarts by itself only if a guest had been started, with
  * reboot delay REBOOT_DELAY, and not with noreboot.
  */
@@ -89,23 +89,23 @@ static void show_address(uint64_t addr)
         console_printf("   [%016lx]\n", (unsigned long)addr);
 }
 
-/* A frame record (saved rbp, return address) at fp, inside the same page-aligned stack part as our own stack
- * or the main one. */
-static bool frame_ok(uint64_t fp)
+/* Eight bytes at this address are this CPU's stack: inside the same page-aligned part as our own or the main one. */
+static bool on_stack(uint64_t at)
 {
-    uint64_t base = (uint64_t)(cpu_info() + 1) - STACK_SIZE, off = fp - base;
+    uint64_t base = (uint64_t)(cpu_info() + 1) - STACK_SIZE, off = at - base;
 
-    if (fp % 8 || off >= STACK_SIZE - sizeof(struct cpu_info) - 16)
+    if (at % 8 || off >= STACK_SIZE - sizeof(struct cpu_info) - 16)
         return false;
     return off / FRAME_SIZE != STACK_PAGE_STUBS &&
            (off / FRAME_SIZE != STACK_PAGE_GUARD || base == (uint64_t)boot_stack);
 }
 
-void show_trace(uint64_t rip, uint64_t fp)
+#ifdef DEBUG
+
+/* A debug build keeps frame pointers: a chain of records, saved rbp and return address. */
+static void show_callers(uint64_t sp, uint64_t fp)
 {
-    console_printf("Call trace:\n");
-    show_address(rip);
-    for (unsigned n = 0; n < TRACE_MAX && frame_ok(fp); n++) {
+    for (unsigned n = 0; n < TRACE_MAX && on_stack(fp); n++) {
         const uint64_t *rec = (const uint64_t *)fp;
 
         if (!symbol_find(rec[1], &(uint64_t){0}, &(uint64_t){0}))
@@ -115,6 +115,45 @@ void show_trace(uint64_t rip, uint64_t fp)
             break;
         fp = rec[0];
     }
+}
+
+#else
+
+/* Behind a CALL, near with a displacement or by register or memory: there are returns to here. */
+static bool behind_call(uint64_t addr)
+{
+    const uint8_t *p = (const uint8_t *)addr;
+
+    if (addr < (uint64_t)image_start + 8 || !symbol_find(addr, &(uint64_t){0}, &(uint64_t){0}))
+        return false;
+    if (p[-5] == 0xe8)
+        return true;
+    for (int n = 2; n <= 7; n++)
+        if (p[-n] == 0xff && (p[1 - n] >> 3 & 7) == 2)
+            return true;
+    return false;
+}
+
+/* A release build has no chain: what on the stack looks like a return address; some may be left from former calls. */
+static void show_callers(uint64_t sp, uint64_t fp)
+{
+    for (unsigned n = 0; n < TRACE_MAX && on_stack(sp); sp += 8) {
+        uint64_t word = *(const uint64_t *)sp;
+
+        if (!behind_call(word))
+            continue;
+        show_address(word);
+        n++;
+    }
+}
+
+#endif
+
+static void show_trace(uint64_t rip, uint64_t sp, uint64_t fp)
+{
+    console_printf("Call trace:\n");
+    show_address(rip);
+    show_callers(sp, fp);
 }
 
 void show_guest_registers(const struct guest_regs *r)
@@ -138,7 +177,7 @@ void show_registers(const struct guest_regs *r)
     console_printf("cr0 %016lx  cr2 %016lx  cr3 %016lx  cr4 %016lx\n", hw_read_cr0(), hw_read_cr2(),
                    hw_read_cr3(), hw_read_cr4());
     if (ours)
-        show_trace(r->rip, r->rbp);
+        show_trace(r->rip, r->rsp, r->rbp);
 }
 
 /* Also before a restart: the others may not touch anything any more. */
@@ -175,7 +214,7 @@ void arch_panic_begin(void)
         return;
     machine_stop_others();
     if (!traced)
-        show_trace((uint64_t)arch_panic_begin, hw_frame_pointer());
+        show_trace((uint64_t)arch_panic_begin, hw_stack_pointer(), hw_frame_pointer());
 }
 
 static void wait_ms(unsigned ms)

@@ -50,39 +50,39 @@ static void decode_exception(const struct vmcb *c, struct hvm_exit *x)
     x->exception.error = 0; /* of #AC, always */
 }
 
-/* Exits that need no more than their kind, and how long the instruction is. */
+/* Exits that need no more than their kind, and how long the instruction is; by code from here on. */
+#define NEAR SVM_EXIT_INTR
+
+static const struct {
+    bool is;
+    uint8_t kind, length;
+} simple[] = {
+    [SVM_EXIT_INTR - NEAR] = {true, HVM_EXIT_NOTHING, 0},
+    [SVM_EXIT_NMI - NEAR] = {true, HVM_EXIT_NOTHING, 0},
+    [SVM_EXIT_SMI - NEAR] = {true, HVM_EXIT_NOTHING, 0},
+    [SVM_EXIT_INIT - NEAR] = {true, HVM_EXIT_NOTHING, 0},
+    [SVM_EXIT_VINTR - NEAR] = {true, HVM_EXIT_WINDOW, 0},
+    [SVM_EXIT_RDPMC - NEAR] = {true, HVM_EXIT_RDPMC, 2},
+    [SVM_EXIT_CPUID - NEAR] = {true, HVM_EXIT_CPUID, 2},
+    [SVM_EXIT_IRET - NEAR] = {true, HVM_EXIT_IRET, 0},
+    [SVM_EXIT_INVD - NEAR] = {true, HVM_EXIT_CACHE, 2},
+    [SVM_EXIT_HLT - NEAR] = {true, HVM_EXIT_HLT, 1},
+    [SVM_EXIT_TASK_SWITCH - NEAR] = {true, HVM_EXIT_TASK_SWITCH, 0},
+    [SVM_EXIT_SHUTDOWN - NEAR] = {true, HVM_EXIT_SHUTDOWN, 0},
+    [SVM_EXIT_VMMCALL - NEAR] = {true, HVM_EXIT_HYPERCALL, 3},
+    [SVM_EXIT_WBINVD - NEAR] = {true, HVM_EXIT_CACHE, 2},
+    [SVM_EXIT_XSETBV - NEAR] = {true, HVM_EXIT_XSETBV, 3},
+};
+
 static bool decode_simple(uint64_t code, struct hvm_exit *x)
 {
-    static const struct {
-        uint16_t code;
-        uint8_t kind, length;
-    } simple[] = {
-        {SVM_EXIT_CPUID, HVM_EXIT_CPUID, 2},
-        {SVM_EXIT_VMMCALL, HVM_EXIT_HYPERCALL, 3},
-        {SVM_EXIT_CR4_WRITE, HVM_EXIT_CR4, 0},
-        {SVM_EXIT_HLT, HVM_EXIT_HLT, 1},
-        {SVM_EXIT_INTR, HVM_EXIT_NOTHING, 0},
-        {SVM_EXIT_NMI, HVM_EXIT_NOTHING, 0},
-        {SVM_EXIT_SMI, HVM_EXIT_NOTHING, 0},
-        {SVM_EXIT_INIT, HVM_EXIT_NOTHING, 0},
-        {SVM_EXIT_VINTR, HVM_EXIT_WINDOW, 0},
-        {SVM_EXIT_IRET, HVM_EXIT_IRET, 0},
-        {SVM_EXIT_XSETBV, HVM_EXIT_XSETBV, 3},
-        {SVM_EXIT_WBINVD, HVM_EXIT_CACHE, 2},
-        {SVM_EXIT_INVD, HVM_EXIT_CACHE, 2},
-        {SVM_EXIT_RDPMC, HVM_EXIT_RDPMC, 2},
-        {SVM_EXIT_TASK_SWITCH, HVM_EXIT_TASK_SWITCH, 0},
-        {SVM_EXIT_SHUTDOWN, HVM_EXIT_SHUTDOWN, 0},
-    };
+    uint64_t i = code - NEAR;
 
-    for (unsigned i = 0; i < ARRAY_SIZE(simple); i++) {
-        if (simple[i].code != code)
-            continue;
-        x->kind = simple[i].kind;
-        x->length = simple[i].length;
-        return true;
-    }
-    return false;
+    if (i >= ARRAY_SIZE(simple) || !simple[i].is)
+        return false;
+    x->kind = simple[i].kind;
+    x->length = simple[i].length;
+    return true;
 }
 
 static void decode_kind(const struct vmcb *c, struct hvm_exit *x)
@@ -102,6 +102,8 @@ static void decode_kind(const struct vmcb *c, struct hvm_exit *x)
         x->kind = HVM_EXIT_DEBUGREG;
     } else if (code >= SVM_EXIT_EXCEPTION && code < SVM_EXIT_INTR) {
         decode_exception(c, x);
+    } else if (code == SVM_EXIT_CR4_WRITE) {
+        x->kind = HVM_EXIT_CR4;
     } else if (code == SVM_EXIT_INVALID) {
         x->kind = HVM_EXIT_INVALID;
     } else {

@@ -36,7 +36,6 @@ void nmi_set_handler(bool (*fn)(const struct guest_regs *r));
 void show_registers(const struct guest_regs *r);
 /* A vCPU's own registers, whether it runs or not. */
 void show_guest_registers(const struct guest_regs *r);
-void show_trace(uint64_t rip, uint64_t frame_pointer);
 /* The function that contains addr, or NULL. For panic, debug keys, XENPF_get_symbol. */
 const char *symbol_find(uint64_t addr, uint64_t *offset, uint64_t *size);
 /* Symbol number i in address order: false at the end. */
