@@ -5,7 +5,7 @@
 #   10 + 10 n (n = 0..2): create a 64 MiB guest, +1 created, +2 destroy, +3 destroyed, +4 three seconds later
 #   40-41 create of the 2nd of many guests, 42-43 of the last
 #   50 create a Linux guest, 51 its init runs, 52 ready (bench/guest_init.sh)
-#   70 create a Linux PVH guest, 51 its init runs (bench.only=pvh alone)
+#   70 create a Linux PVH guest, 71 its init runs, 72-73 the same of a PV guest (bench.only=pvh alone)
 #   60-61 guest reads its disk, 62-63 guest sends to dom0, 64-65 guest sends to guest
 #   200-215 bench/dom0_ops.c in a guest; 300-308 test/guest/pair_main.c
 key=m
@@ -148,15 +148,16 @@ linux_guests() {
 
 # Figures of PVH guests: our own kernel's, the memory that a 32 MiB guest takes, a Linux guest's boot.
 pvh() {
-    printf 'type="pvh"\ntsc_mode="native"\nvcpus=2\n' >/tmp/pvh.add
+    printf 'type="pvh"\ntsc_mode="native"\n' >/tmp/pvh.add
+    (cat /tmp/pvh.add && echo vcpus=2) >/tmp/pvh2.add
     c=$(config exits 32 hvm64 attack=bench)
-    cat /tmp/pvh.add >>"$c"
+    cat /tmp/pvh2.add >>"$c"
     xl create -q "$c"
     said exits bench-done 120
     grep -a "^bench" /var/log/xen/console/guest-exits.log
     xl destroy exits 2>/dev/null
     c=$(config idle 32 hvm64 attack=rests)
-    cat /tmp/pvh.add >>"$c"
+    cat /tmp/pvh2.add >>"$c"
     xl create -q "$c"
     xl destroy idle
     memory without
@@ -169,6 +170,11 @@ pvh() {
     xl create -q "$c"
     said three "guest: ready" 200
     xl destroy three
+    c=$(linux four 10.9.0.14 four) # the same as a PV guest
+    mark 72
+    xl create -q "$c"
+    said four "guest: ready" 200
+    xl destroy four
 }
 
 PATH=/usr/sbin:/usr/bin:/bin

@@ -186,31 +186,39 @@ static void list_add_block(struct domain *d, struct frame *f, uint64_t n)
     d->page_list = first;
 }
 
+/* Frame number n becomes d's, in the middle of a block. Guests may name it at any time: they look, and see 0. */
+static inline void publish_one(struct frame *f, uint32_t n, uint16_t id, uint8_t set)
+{
+    BUG_ON(__atomic_load_n(&f->count, __ATOMIC_RELAXED) || f->owner != FRAME_NO_OWNER);
+    frame_flags_change(f, FRAME_F_CLEAN, set);
+    __atomic_store_n(&f->type, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&f->owner, id, __ATOMIC_RELAXED);
+    f->next = n + 1;
+    f->prev = n - 1;
+    __atomic_store_n(&f->count, FRAME_ALLOCATED | 1, __ATOMIC_RELEASE);
+}
+
 /* Publishes 2^order charged frames, private or just taken, as d's. clean: all zero (not for a domain that its builder writes
  * to directly). False when d dies. */
 static bool publish(struct domain *d, mfn_t m, unsigned order, bool clean)
 {
-    struct frame *first = mfn_frame(m), *end = first + (1ull << order);
+    struct frame *first = mfn_frame(m), *f = first, *end = first + (1ull << order);
     uint8_t set = clean ? FRAME_F_CLEAN : 0;
-    uint32_t next = (uint32_t)m.n + 1;
+    uint32_t n = (uint32_t)m.n;
     uint16_t id = d->id.v;
     bool ok;
 
     spin_lock(&d->page_lock);
     ok = !domain_is_dying(d);
+    if (ok) {
+        for (; end - f >= 4; f += 4, n += 4)
 #pragma GCC unroll 4
-    for (struct frame *f = ok ? first : end; f < end; f++, next++) {
-        /* Guests may name it at any time: they look, and see 0. */
-        BUG_ON(__atomic_load_n(&f->count, __ATOMIC_RELAXED) || f->owner != FRAME_NO_OWNER);
-        frame_flags_change(f, FRAME_F_CLEAN, set);
-        __atomic_store_n(&f->type, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&f->owner, id, __ATOMIC_RELAXED);
-        f->next = next;
-        f->prev = next - 2;
-        __atomic_store_n(&f->count, FRAME_ALLOCATED | 1, __ATOMIC_RELEASE);
-    }
-    if (ok)
+            for (unsigned i = 0; i < 4; i++)
+                publish_one(f + i, n + i, id, set);
+        for (; f < end; f++, n++)
+            publish_one(f, n, id, set);
         list_add_block(d, first, 1ull << order);
+    }
     spin_unlock(&d->page_lock);
     return ok;
 }

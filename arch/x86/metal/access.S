@@ -35,14 +35,16 @@ metal_copy_from_user:
 metal_copy_to_user:
     USER_BEGIN
     mov %rdx, %rcx
-    and $7, %edx
     shr $3, %rcx
-1:  rep movsq
-    mov %edx, %ecx
-2:  rep movsb
+    and $7, %edx
+1:  rep movsq                   /* changes no flags */
+    jnz 6f
 3:  mov %rcx, %rax
     USER_END
     ret
+6:  mov %edx, %ecx
+2:  rep movsb
+    jmp 3b
 4:  lea (%rdx, %rcx, 8), %rcx
 5:  rep movsb
     jmp 3b

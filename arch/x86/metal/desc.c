@@ -38,7 +38,8 @@ _Static_assert(offsetof(struct cpu_info, work) == INFO_WORK && offsetof(struct x
                    offsetof(struct vcpu, info) == VCPU_INFO &&
                    offsetof(struct x86_vcpu, pv.nmi_pending) == VCPU_NMI_MCE_PENDING &&
                    offsetof(struct pv_vcpu, mce_pending) == offsetof(struct pv_vcpu, nmi_pending) + 1 &&
-                   offsetof(vcpu_info_t, evtchn_upcall_pending) == 0,
+                   offsetof(vcpu_info_t, evtchn_upcall_pending) == 0 &&
+                   offsetof(vcpu_info_t, evtchn_upcall_mask) == 1,
                "offsets.h");
 
 #define GDT_ENTRIES_PER_PAGE 512

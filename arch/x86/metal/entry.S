@@ -337,7 +337,7 @@ syscall_common:
 1:  call trap_syscall_other
 
 /* --- the way out -------------------------------------------------------------------------------------------------------- */
-    /* What exit_work() would find at once: no work, no NMI or #MC and no event that waits. */
+    /* What exit_work() would find at once: no work, no NMI or #MC and no event that waits and may be delivered. */
     .align 16
 exit_to_guest:
     cli
@@ -349,7 +349,9 @@ exit_to_guest:
     jne exit_some_work
     mov VCPU_INFO(%rax), %rax
     cmpb $0, (%rax)             /* evtchn_upcall_pending */
-    jne exit_some_work
+    je exit_no_work
+    cmpb $0, 1(%rax)            /* evtchn_upcall_mask: only the guest's kernel clears it, by a hypercall or where it looks itself */
+    je exit_some_work
 exit_no_work:
     add $8, %rsp
     SPEC_EXIT

@@ -119,7 +119,8 @@ static void wait_for_answers(void)
 }
 
 /* The CPUs of the set that are online, without this one. False: none. */
-static bool others_of(const struct cpumask *cpus, unsigned self, struct cpumask *others)
+static __attribute__((noinline)) bool others_of(const struct cpumask *cpus, unsigned self,
+                                                struct cpumask *others)
 {
     uint64_t any = 0;
 
@@ -140,7 +141,7 @@ static void flush(const struct cpumask *cpus, unsigned kind, gva_t va)
     unsigned self = arch_cpu_id();
     bool mine = cpumask_test(cpus, self);
 
-    if (!others_of(cpus, self, &others)) {
+    if (!cpumask_others(cpus, self) || !others_of(cpus, self, &others)) {
         if (mine)
             serve(kind, va.a);
         return;

@@ -2,7 +2,7 @@
 #include "types.h"
 #include "core/abi.h"
 
-int target_frames(struct hypercall *hc, uint16_t id, struct domain **out)
+int target_frames_of(struct hypercall *hc, uint16_t id, struct domain **out)
 {
     switch (id) {
     case DOMID_IO: /* device memory only; whether the caller may have it is asked for each frame */

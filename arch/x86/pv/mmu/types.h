@@ -3,6 +3,7 @@
 #define PV_MMU_TYPES_H
 
 #include "arch/guest_ops.h"
+#include "core/abi.h"
 #include "core/domain.h"
 #include "core/errno.h"
 #include "core/frame.h"
@@ -184,7 +185,14 @@ mfn_t walk_root(struct vcpu *v);
 /* --- target.c: whose tables, whose frames
  * ----------------------------------------------------------------------------- */
 /* Domain whose frames are meant, until hc_release. DOMID_IO for all, DOMID_XEN for the privileged, else hc_borrow. */
-int must_check target_frames(struct hypercall *hc, uint16_t id, struct domain **out);
+int must_check target_frames_of(struct hypercall *hc, uint16_t id, struct domain **out);
+static inline int must_check target_frames(struct hypercall *hc, uint16_t id, struct domain **out)
+{
+    if (unlikely(id != DOMID_SELF))
+        return target_frames_of(hc, id, out);
+    *out = hc->caller->domain;
+    return 0;
+}
 /* Are the numbers of that domain's frames those of a p2m? (DOMID_IO and DOMID_XEN: no) */
 static inline bool frames_translated(const struct domain *pg_owner)
 {

@@ -210,7 +210,7 @@ static int plain_write(struct domain *d, struct frame *f, unsigned index, uint64
     return 0;
 }
 
-static int update_entry(struct pt_change *c, uint64_t ptr, uint64_t value)
+static inline int update_entry(struct pt_change *c, uint64_t ptr, uint64_t value)
 {
     struct frame *f = frame_named(maddr_to_mfn(MADDR(ptr)));
     unsigned index = (unsigned)(ptr & (FRAME_SIZE - 1)) / 8;
@@ -219,7 +219,9 @@ static int update_entry(struct pt_change *c, uint64_t ptr, uint64_t value)
     if (unlikely(ptr & 4 || !f))
         return -EINVAL;
     x = type_word(f);
-    if (likely(pgt_count(x) && pgt_level(x)))
+    if (likely(pgt_count(x) && pgt_type(x) == PGT_L1))
+        return l1_write(c, f, index, value);
+    if (pgt_count(x) && pgt_level(x))
         return table_write(c, f, index, value);
     return plain_write(c->d, f, index, value);
 }
@@ -235,7 +237,7 @@ static int update_m2p(const struct pt_change *c, uint64_t ptr, uint64_t value)
     return 0;
 }
 
-static int update_one(struct pt_change *c, const mmu_update_t *req)
+static inline int update_one(struct pt_change *c, const mmu_update_t *req)
 {
     unsigned cmd = req->ptr & 3;
 
@@ -254,50 +256,42 @@ static int update_one(struct pt_change *c, const mmu_update_t *req)
 
 #define BATCH 16
 
-/* Requests from the guest, several at a time; one at a time near the end of what is mapped. */
-struct request_reader {
-    struct vcpu *v;
-    gva_t list;
-    uint32_t count, first, have;
-    mmu_update_t req[BATCH];
-};
-
-static const mmu_update_t *request(struct request_reader *q, uint32_t i)
+/* Requests i and the next, as many as there are up to BATCH; one where not all can be read. 0: not even that. */
+static uint32_t requests_read(struct vcpu *v, gva_t list, uint32_t i, uint32_t count, mmu_update_t req[BATCH])
 {
-    if (i >= q->first + q->have) {
-        q->first = i;
-        q->have = MIN(q->count - i, (uint32_t)BATCH);
-        if (guest_read_at(q->v, q->req, GVA(q->list.a + (uint64_t)i * sizeof(q->req[0])), 0,
-                          q->have * sizeof(q->req[0]))) {
-            q->have = 1;
-            if (guest_read_at(q->v, q->req, q->list, i, sizeof(q->req[0]))) {
-                q->have = 0;
-                return NULL;
-            }
-        }
-    }
-    return &q->req[i - q->first];
+    uint32_t n = MIN(count - i, (uint32_t)BATCH);
+
+    if (likely(!guest_read_at(v, req, GVA(list.a + (uint64_t)i * sizeof(*req)), 0, n * sizeof(*req))))
+        return n;
+    return guest_read_at(v, req, list, i, sizeof(*req)) ? 0 : 1;
+}
+
+/* After `done` of the requests: the old entry's release was preempted, or somebody else needs the CPU. */
+static inline bool must_stop(const struct pt_change *c, uint32_t done, uint32_t count)
+{
+    return unlikely(c->pending->put && c->pending->mfn) || (!(done % 32) && done < count && preempt_needed());
 }
 
 /* Runs requests; *done = how many are through. 0, an errno, or HC_AGAIN: preempted. */
-static long run_requests(struct pt_change *c, struct request_reader *q, uint32_t *done)
+static long run_requests(struct pt_change *c, struct vcpu *v, gva_t list, uint32_t count, uint32_t *done)
 {
-    for (*done = 0; *done < q->count;) {
-        const mmu_update_t *req = request(q, *done);
-        int r;
+    mmu_update_t req[BATCH];
+    uint32_t i = 0;
+    int r = 0;
 
-        if (unlikely(!req))
-            return -EFAULT;
-        r = update_one(c, req);
-        if (unlikely(r))
-            return r == -EAGAIN ? HC_AGAIN : r;
-        ++*done;
-        if (unlikely(c->pending->put && c->pending->mfn))
-            return HC_AGAIN;
-        if (!(*done % 32) && *done < q->count && preempt_needed())
-            return HC_AGAIN;
+    while (i < count && !r) {
+        uint32_t n = requests_read(v, list, i, count, req);
+
+        if (unlikely(!n))
+            r = -EFAULT;
+        for (uint32_t k = 0; k < n && !r; k++) {
+            r = update_one(c, &req[k]);
+            if (likely(!r) && must_stop(c, ++i, count))
+                r = -EAGAIN;
+        }
     }
-    return 0;
+    *done = i;
+    return unlikely(r == -EAGAIN) ? HC_AGAIN : r;
 }
 
 /* foreigndom: low half whose frames, high half (minus 1; 0 = the caller's) whose page tables. */
@@ -319,30 +313,50 @@ static int targets(struct hypercall *hc, struct domain **pt_owner, struct domain
     return r;
 }
 
-long pv_mmu_update(struct hypercall *hc)
+/* One request of the caller's own, no count wanted, nothing left over from before: as nearly all calls are. */
+static inline bool is_single(const struct hypercall *hc, const struct pv_pending *p)
+{
+    return hc->arg[1] == 1 && !hc->arg[2] && hc_u32(hc, 3) == DOMID_SELF && !p->mfn &&
+           !hc->caller->domain->ops->translated;
+}
+
+static long update_single(struct hypercall *hc, struct pv_pending *p)
+{
+    struct pt_change c = {.pending = p, .d = hc->caller->domain, .pg_owner = hc->caller->domain};
+    mmu_update_t req;
+    int r;
+
+    if (guest_read(hc->caller, &req, GVA(hc->arg[0]), sizeof(req)))
+        return -EFAULT;
+    r = update_one(&c, &req);
+    if (unlikely(r))
+        return r == -EAGAIN ? HC_AGAIN : r;
+    if (likely(!p->mfn || !p->put))
+        return 0;
+    hc->arg[1] = 0; /* done, but for the old entry's release */
+    hc_set_cursor(hc, 1, 1);
+    return HC_AGAIN;
+}
+
+static __attribute__((noinline)) long update_many(struct hypercall *hc)
 {
     struct pt_change c = {.pending = &pv_vcpu(hc->caller)->pending};
-    struct request_reader q; /* of its requests, `have` say what counts: no need to clear them all */
-    uint32_t before = hc_cursor(hc, 1), done;
+    uint32_t count = hc_u32(hc, 1), before = hc_cursor(hc, 1), done;
     gva_t pdone = GVA(hc->arg[2]);
     long r;
 
-    q.v = hc->caller;
-    q.list = GVA(hc->arg[0]);
-    q.count = hc_u32(hc, 1);
-    q.first = q.have = 0;
     if (pending_settle_put(c.pending))
         return HC_AGAIN;
     r = targets(hc, &c.d, &c.pg_owner);
-    if (r)
+    if (unlikely(r))
         return r;
     c.translated = frames_translated(c.pg_owner);
-    r = run_requests(&c, &q, &done);
+    r = run_requests(&c, hc->caller, GVA(hc->arg[0]), count, &done);
     hc_release(hc, c.pg_owner);
     hc_release(hc, c.d);
     if (r == HC_AGAIN) {
         hc->arg[0] += (uint64_t)done * sizeof(mmu_update_t);
-        hc->arg[1] = q.count - done;
+        hc->arg[1] = count - done;
         hc_set_cursor(hc, 1, before + done);
         return HC_AGAIN;
     }
@@ -350,4 +364,11 @@ long pv_mmu_update(struct hypercall *hc)
     if (pdone.a && guest_write(hc->caller, pdone, &before, sizeof(before)))
         return -EFAULT;
     return r;
+}
+
+long pv_mmu_update(struct hypercall *hc)
+{
+    struct pv_pending *p = &pv_vcpu(hc->caller)->pending;
+
+    return likely(is_single(hc, p)) ? update_single(hc, p) : update_many(hc);
 }
