@@ -103,9 +103,10 @@ static uint64_t type_of(mfn_t m)
 {
     return mfn_frame(m)->type & PGT_TYPE_MASK;
 }
+#define COUNTS ((1ull << 40) - 1) /* of struct frame.type */
 static uint64_t type_count(mfn_t m)
 {
-    return mfn_frame(m)->type & ((1ull << 40) - 1);
+    return mfn_frame(m)->type & COUNTS;
 }
 
 /* A root with one table per level for the region at VA; data[] mapped from it on, writable; the tables
@@ -608,6 +609,33 @@ static void test_retype_flushes(void **state)
     fake_irqs_off[0] = false;
     assert_int_equal(pv_frame_get_type(s.data[0], dom, PGT_SEG_DESC, false), 0);
     pv_frame_put_type(s.data[0]);
+    check();
+}
+
+/* A count that is full takes no more: the next would make it another type's. */
+static void test_full_counts(void **state)
+{
+    struct space s;
+    struct frame *data, *l1;
+    uint64_t data_was, l1_was;
+
+    space_start(&s);
+    data = mfn_frame(s.data[0]);
+    l1 = mfn_frame(s.l1);
+    data_was = data->type;
+    l1_was = l1->type;
+    data->type = (data_was & ~COUNTS) | (COUNTS - 2);
+    assert_int_equal(map_va(VA_FREE, pte_make(s.data[0], RW), UVMF_NONE), 0);
+    assert_int_equal(type_count(s.data[0]), COUNTS - 1);
+    assert_int_equal(map_va(VA_FREE + FRAME_SIZE, pte_make(s.data[0], RW), UVMF_NONE), -EBUSY);
+    assert_int_equal(pv_frame_get_type(s.data[0], dom, PGT_WRITABLE, false), -EBUSY);
+    assert_int_equal(type_count(s.data[0]), COUNTS - 1);
+    data->type = data_was + 1;
+    l1->type = (l1_was & ~COUNTS) | (COUNTS - 1);
+    assert_int_not_equal(update(s.l1, 20, pte_make(s.data[1], RW)), 0);
+    assert_int_equal(at(s.l1)[20], 0);
+    assert_int_equal(l1->type & COUNTS, COUNTS - 1);
+    l1->type = l1_was;
     check();
 }
 
@@ -1405,6 +1433,7 @@ int main(void)
         T(test_va),
         T(test_va_bitmap),
         T(test_retype_flushes),
+        T(test_full_counts),
         T(test_roots),
         T(test_other_ops),
         T(test_foreign),
