@@ -18,7 +18,7 @@
 static struct in nothing;
 
 /* One vCPU's point of view. */
-static struct step as(unsigned guest, unsigned vcpu)
+static inline struct step as(unsigned guest, unsigned vcpu)
 {
     struct step s = {.in = &nothing, .g = &guests[guest], .v = guests[guest].d->vcpu[vcpu]};
 
@@ -42,7 +42,7 @@ struct slab_head { /* the head of core/memory/alloc.c's struct slab */
 };
 #define SLAB_MARK 0x51abu
 
-static struct usage usage(void)
+static inline struct usage usage(void)
 {
     struct usage u = {0};
 
@@ -60,7 +60,7 @@ static struct usage usage(void)
 }
 
 /* Ends all but the control domain, which lets go of what it had of them. */
-static struct usage after_the_end(void)
+static inline struct usage after_the_end(void)
 {
     (void)as(0, 0);
     for (uint16_t id = 1; id < 5; id++) {
@@ -84,7 +84,7 @@ static struct usage after_the_end(void)
 
 /* --- the loop --- */
 
-static void world(void)
+static inline void world(void)
 {
     static bool taken;
 
@@ -99,7 +99,7 @@ static void world(void)
 }
 
 /* The nth allocation of the kind fails. False: there were not so many. */
-static bool attempt(const struct scenario *sc, unsigned *counter, unsigned n, struct usage want)
+static inline bool attempt(const struct scenario *sc, unsigned *counter, unsigned n, struct usage want)
 {
     struct usage u;
     bool ok;
@@ -126,7 +126,7 @@ static bool attempt(const struct scenario *sc, unsigned *counter, unsigned n, st
     return true;
 }
 
-static void every_allocation(void **state)
+static inline void every_allocation(void **state)
 {
     const struct scenario *sc = *state;
     unsigned *const kinds[] = {&fake_fail_alloc, &fake_fail_mem};
