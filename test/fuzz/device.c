@@ -177,7 +177,7 @@ void hvm_handle(struct vcpu *v, const struct hvm_exit *x)
             break;
         if (!hvm_access(v, &a))
             return;
-        BUG_ON(!a.pointer && !a.write && a.value & ~hvm_mask(a.bytes));
+        BUG_ON(!a.pointer && !a.write && a.value & ~bytes_mask(a.bytes));
     }
     hvm_access_commit(v);
 }
