@@ -414,6 +414,13 @@ static void test_callback(void **state)
     assert_int_equal(intr(), -1);
     info[0].evtchn_upcall_pending = 1;
     hvm_callback_follow(list[0]);
+    assert_true(hvm_pic_pending(list[0]));
+    hvm_vcpu(list[0])->upcall_vector = 0x60; /* from now on it hears of events by that */
+    assert_true(hvm_callback_due(list[0]));
+    hvm_callback_follow(list[0]);
+    assert_false(hvm_pic_pending(list[0]));
+    hvm_vcpu(list[0])->upcall_vector = 0;
+    hvm_callback_follow(list[0]);
     hvm_callback_none(d);
     assert_false(hvm_pic_pending(list[0]));
     assert_int_equal(hvm_callback_gsi(d, 48), -EINVAL);

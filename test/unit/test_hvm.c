@@ -710,6 +710,16 @@ static void test_callback(void **state)
     hvm_vcpu(v)->upcall_vector = 0x60;
     hvm_event_kick(v);
     assert_int_equal(vlapic_pending(v), 0x60);
+    hvm_vcpu_init_reset(v); /* the local APIC forgets what was sent; there was nothing new */
+    vlapic_mmio_write(v, APIC_SVR, 0x1ff);
+    assert_int_equal(vlapic_pending(v), -1);
+    v->info->evtchn_upcall_pending = 1;
+    hvm_vcpu_reset(v);
+    vlapic_mmio_write(v, APIC_SVR, 0x1ff);
+    assert_int_equal(vlapic_pending(v), 0x60);
+    hvm_vcpu_init_reset(v);
+    vlapic_mmio_write(v, APIC_SVR, 0x1ff);
+    assert_int_equal(vlapic_pending(v), 0x60);
 }
 
 static void test_nmi(void **state)

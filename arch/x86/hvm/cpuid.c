@@ -15,6 +15,8 @@ void hvm_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_lea
         .vcpu = v->id,
         .domain = v->domain->id.v,
         .hvm = true,
+        /* Linux also names a line then, and where there is none, goes back to the callback vector, which needs no end of interrupt. */
+        .upcall_vectors = hvm_domain(v->domain)->board != NULL,
         .osxsave = (hvm_get(v, HVM_CR4) & CR4_OSXSAVE) != 0,
         .tsc_khz = (uint32_t)tsc_khz,
         .tsc_reliable = cpu_features.tsc_invariant,

@@ -186,6 +186,13 @@ static void forget_events(struct hvm_vcpu *h)
     h->event.valid = h->nmi_pending = h->nmi_masked = h->nmi_ended = false;
 }
 
+/* A kernel names the vector of a vCPU's events before it starts the vCPU: neither that nor what is pending may go with its local APIC. */
+static void events_again(struct vcpu *v)
+{
+    if (v->info && __atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_SEQ_CST))
+        hvm_event_kick(v);
+}
+
 /* AMD APM vol. 2 14.1.3: what INIT leaves as it is (FPU, MTRRs, TSC) stays. */
 void hvm_vcpu_init_reset(struct vcpu *v)
 {
@@ -200,6 +207,7 @@ void hvm_vcpu_init_reset(struct vcpu *v)
     hvm_ops->tsc_offset(v);
     forget_events(hvm_vcpu(v));
     vlapic_init_reset(v);
+    events_again(v);
 }
 
 void hvm_vcpu_reset(struct vcpu *v)
@@ -212,7 +220,6 @@ void hvm_vcpu_reset(struct vcpu *v)
     x->xcr0 = 1;
     fpu_reset(x);
     memset(h->io, 0, sizeof(struct hvm_waiting));
-    h->upcall_vector = 0;
     h->tsc_aux = 0;
     h->mtrr_def = 0;
     h->sipi_wait = h->init_pending = h->dr_loaded = false;
@@ -224,6 +231,7 @@ void hvm_vcpu_reset(struct vcpu *v)
         h->dr[i] = 0;
     forget_events(h);
     vlapic_reset(v);
+    events_again(v);
     hvm_ops->tsc_offset(v);
 }
 

@@ -196,11 +196,13 @@ static void callback_level(struct hvm_board *b, bool level)
         wire(b, l->callback_line, level);
 }
 
+/* A vCPU with a vector of its own for events hears of them by that: kernels name some line besides, so that a toolstack sees one. */
 static bool events_pending(const struct domain *d)
 {
     const struct vcpu *v = domain_vcpu(d, 0);
 
-    return v && __atomic_load_n(&vcpu_info_get(v)->evtchn_upcall_pending, __ATOMIC_ACQUIRE);
+    return v && !__atomic_load_n(&hvm_vcpu(v)->upcall_vector, __ATOMIC_RELAXED) &&
+           __atomic_load_n(&vcpu_info_get(v)->evtchn_upcall_pending, __ATOMIC_ACQUIRE);
 }
 
 void board_callback_refresh(struct hvm_board *b)

@@ -82,6 +82,7 @@ struct cpuid_env {
     uint64_t xcr0; /* the vCPU's */
     unsigned vcpu;
     bool hvm;
+    bool upcall_vectors; /* HVM: kernels are told of them */
     uint16_t domain; /* HVM: its number */
     bool osxsave;    /* the guest's CR4.OSXSAVE */
     uint32_t tsc_khz;
