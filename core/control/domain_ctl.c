@@ -44,6 +44,14 @@ long domctl_resumedomain(struct hypercall *hc)
     return d == hc->caller->domain ? -EINVAL : domain_resume(d);
 }
 
+/* Preemptible: the domain itself remembers how far it has come. */
+long domctl_soft_reset(struct hypercall *hc)
+{
+    int r = domain_soft_reset(domctl_of(hc)->d);
+
+    return r == -EAGAIN ? HC_AGAIN : r;
+}
+
 /* --- limits and identity --- */
 
 /* Below what the domain has: it keeps that and gets no more. */

@@ -96,7 +96,7 @@ const struct hc_op domctl_ops[] = {
     NOT(psr_cmt_op, ENOSYS, "no cache monitoring"),
     NOT(monitor_op, EOPNOTSUPP, "no introspection"),
     NOT(psr_alloc, EOPNOTSUPP, "no cache allocation"),
-    NOT(soft_reset, EINVAL, "PV guests have none"),
+    ROW(soft_reset, domctl_soft_reset, .note = "translated domains that are shut down"),
     NOT(vuart_op, ENOSYS, "an operation of Arm"),
     ROW(get_cpu_policy, arch_domctl),
     ROW(set_cpu_policy, arch_domctl, .note = "until the domain is first unpaused"),

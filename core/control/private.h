@@ -16,6 +16,7 @@ long domctl_destroydomain(struct hypercall *hc);
 long domctl_pausedomain(struct hypercall *hc);
 long domctl_unpausedomain(struct hypercall *hc);
 long domctl_resumedomain(struct hypercall *hc);
+long domctl_soft_reset(struct hypercall *hc);
 long domctl_getdomaininfo(struct hypercall *hc);
 long domctl_max_mem(struct hypercall *hc);
 long domctl_setdomainhandle(struct hypercall *hc);

@@ -416,6 +416,16 @@ int evtchn_domain_close(struct domain *d)
     return evtchn_fifo_leave(d);
 }
 
+int evtchn_domain_reset(struct domain *d)
+{
+    int r = evtchn_close_all(d, &d->evtchn.close_next, false);
+
+    if (r)
+        return r;
+    d->evtchn.close_next = 0;
+    return evtchn_fifo_leave(d);
+}
+
 /* --- the rest --- */
 
 /* -ENOENT: no such vCPU; -EINVAL: no such port, or one that stays where it was bound. */

@@ -33,6 +33,8 @@ int must_check arch_domain_init(struct domain *d, uint32_t flags); /* after the 
 int must_check arch_vcpu_init(struct vcpu *v);                     /* also for idle vCPUs */
 /* Destruction: drop page tables, special references, device rights. Preemptible: -EAGAIN = again. */
 int must_check arch_domain_release(struct domain *d);
+/* Device models and ways of announcing events go; d's vCPUs do not run, its lock is held. Translated domains only. */
+int must_check arch_domain_soft_reset(struct domain *d);
 /* VCPUOP_initialise, DOMCTL_setvcpucontext: takes a vcpu_guest_context from the caller's memory. v does not run. *online: the
  * context says that it is up. -EINVAL, -EFAULT, -EAGAIN (preempted: call again). */
 int must_check arch_vcpu_initialise(struct vcpu *v, struct vcpu *caller, gva_t context, bool *online);

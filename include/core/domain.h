@@ -191,6 +191,8 @@ void vcpu_go_down(struct vcpu *v);
 /* Undoes domain_shutdown (after a suspend that was cancelled). Domain lock not held. -EINVAL if d is not shut
  * down. */
 int must_check domain_resume(struct domain *d);
+/* Of a translated domain that is shut down: soft_reset.c. -EINVAL: another; -EAGAIN: call again. */
+int must_check domain_soft_reset(struct domain *d);
 /* The guest is beyond saving. Safe from any context; the vCPU does not run again. Prints the reason once. */
 void domain_crash(struct domain *d, const char *fmt, ...) printf_like(2, 3);
 /* Pause: counted. The synchronous forms wait for other CPUs: no lock may be held that a hypercall of d may

@@ -28,7 +28,7 @@ struct evtchn_domain {      /* in struct domain */
     uint32_t max_port;      /* [c] highest port number, given at creation */
     uint32_t active;        /* [lock] open ports */
     uint32_t own;           /* [lock] those of them that are Krypton's */
-    uint32_t close_next;    /* [lock] where evtchn_domain_close goes on */
+    uint32_t close_next;    /* [lock] where evtchn_domain_close, _reset go on */
     struct evtchn_fifo_domain *fifo;        /* [lock; read without, acquire] NULL: 2-level */
     uint32_t *pirq_page[EVTCHN_PIRQ_PAGES]; /* [appear once] port by PIRQ, 0 = not bound; entries: lock */
     uint64_t poll_mask[2];                  /* [a] vCPUs in SCHEDOP_poll */
@@ -42,6 +42,8 @@ struct evtchn_vcpu {               /* in struct vcpu */
 int must_check evtchn_domain_init(struct domain *d, unsigned max_port);
 /* Closes every port; preemptible: -EAGAIN = call again. */
 int must_check evtchn_domain_close(struct domain *d);
+/* Closes the guest's ports and goes back to 2-level; d does not run. Preemptible: -EAGAIN = call again. */
+int must_check evtchn_domain_reset(struct domain *d);
 void evtchn_domain_free(struct domain *d);
 void evtchn_vcpu_free(struct vcpu *v);
 

@@ -84,6 +84,10 @@ weak int arch_domain_release(struct domain *d)
 {
     return 0;
 }
+weak int arch_domain_soft_reset(struct domain *d)
+{
+    return 0;
+}
 weak int arch_vcpu_unload(struct vcpu *v)
 {
     return 0;

@@ -342,6 +342,30 @@ static long sched_op(struct vcpu *v, unsigned cmd, void *arg)
     return r;
 }
 
+static void soft_reset(void **state)
+{
+    struct domain *d = start(5, 2);
+    const struct guest_ops *ops = d->ops;
+    port_t port;
+
+    assert_int_equal(evtchn_alloc_unbound(d, DID(0), &port), 0);
+    d->vcpu[0]->runstate_area.a = d->vcpu[1]->time_area.a = 0x1000;
+    assert_int_equal(domain_soft_reset(d), -EINVAL); /* it runs */
+    domain_shutdown(d, SHUTDOWN_soft_reset);
+    fake_settle();
+    assert_int_equal(domain_soft_reset(d), -EINVAL); /* not translated */
+    d->ops = &fake_translated_ops;
+    assert_int_equal(domain_soft_reset(d), 0);
+    assert_int_equal(d->evtchn.active, d->evtchn.own);
+    assert_int_equal(d->evtchn.close_next, 0);
+    assert_true(!d->vcpu[0]->runstate_area.a && !d->vcpu[1]->time_area.a);
+    assert_true(!d->shut_down && d->shutdown_code == 255);
+    assert_int_equal(domain_soft_reset(d), -EINVAL);
+    d->ops = ops;
+    domain_room_check(d);
+    end(d);
+}
+
 static void shutdown_and_resume(void **state)
 {
     struct domain *d = start(5, 1);
@@ -753,6 +777,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_killed),
         cmocka_unit_test(a_dying_domain_gets_nothing),
         cmocka_unit_test(shutdown_and_resume),
+        cmocka_unit_test(soft_reset),
         cmocka_unit_test(crash_under_locks),
         cmocka_unit_test(hardware_domain_takes_the_machine_along),
         cmocka_unit_test(pauses_nest),

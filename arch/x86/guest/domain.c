@@ -56,6 +56,14 @@ int arch_domain_release(struct domain *d)
     return guest_kind(d)->domain_release(d);
 }
 
+int arch_domain_soft_reset(struct domain *d)
+{
+    if (!guest_kind(d)->domain_soft_reset)
+        return -EINVAL;
+    guest_kind(d)->domain_soft_reset(d);
+    return 0;
+}
+
 /* --- vCPUs --- */
 
 struct vcpu *arch_vcpu_alloc(struct domain *d)

@@ -14,6 +14,7 @@
 #include "arch/cpu.h"
 #include "arch/time.h"
 #include "dev/board.h"
+#include "dev/irq.h"
 #include "dev/vlapic.h"
 #include "lib/string.h"
 #include "x86/cpu.h"
@@ -354,6 +355,17 @@ static void load(struct x86_vcpu *x)
     arch_vcpu_time_publish(v);
 }
 
+static void hvm_soft_reset(struct domain *d)
+{
+    for_each_vcpu(d, v)
+    {
+        __atomic_store_n(&hvm_vcpu(v)->upcall_vector, 0, __ATOMIC_RELAXED);
+    }
+    __atomic_store_n(&hvm_domain(d)->callback_vector, 0, __ATOMIC_RELAXED);
+    hvm_callback_none(d);
+    ioreq_release(d);
+}
+
 /* --- the table --- */
 
 static bool area_write(struct vcpu *v, gva_t to, const void *from, size_t n)
@@ -382,6 +394,7 @@ const struct arch_guest_ops hvm_arch_ops = {
     .domain_init = hvm_domain_init,
     .domain_free = hvm_domain_free,
     .domain_release = hvm_domain_release,
+    .domain_soft_reset = hvm_soft_reset,
     .vcpu_init = hvm_vcpu_init,
     .vcpu_free = hvm_vcpu_free,
     .vcpu_reset = hvm_vcpu_reset,

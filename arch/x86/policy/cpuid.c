@@ -134,7 +134,8 @@ static void hypervisor_leaf(const struct cpu_policy *p, const struct cpuid_env *
     case 4:
         if (!e->hvm || subleaf)
             break;
-        l->a = XEN_HVM_CPUID_VCPU_ID_PRESENT | XEN_HVM_CPUID_DOMID_PRESENT | (e->upcall_vectors ? HVM_CPUID_UPCALL_VECTOR : 0);
+        l->a = XEN_HVM_CPUID_VCPU_ID_PRESENT | XEN_HVM_CPUID_DOMID_PRESENT |
+               (e->upcall_vectors ? HVM_CPUID_UPCALL_VECTOR : 0);
         l->b = e->vcpu;
         l->c = e->domain;
         break;

@@ -13,7 +13,8 @@ struct arch_guest_ops {
     /* Domains. init: after policy, rights and PIRQs exist; on failure free() is called. */
     int (*domain_init)(struct domain *d, uint32_t flags);
     void (*domain_free)(struct domain *d);
-    int (*domain_release)(struct domain *d); /* -EAGAIN: again */
+    int (*domain_release)(struct domain *d);     /* -EAGAIN: again */
+    void (*domain_soft_reset)(struct domain *d); /* NULL: there is none */
 
     /* vCPUs; none of them is an idle one. */
     int (*vcpu_init)(struct vcpu *v);

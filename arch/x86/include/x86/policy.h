@@ -83,8 +83,8 @@ struct cpuid_env {
     unsigned vcpu;
     bool hvm;
     bool upcall_vectors; /* HVM: kernels are told of them */
-    uint16_t domain; /* HVM: its number */
-    bool osxsave;    /* the guest's CR4.OSXSAVE */
+    uint16_t domain;     /* HVM: its number */
+    bool osxsave;        /* the guest's CR4.OSXSAVE */
     uint32_t tsc_khz;
     bool tsc_reliable; /* invariant and synchronized */
     uint32_t tsc_mode, tsc_incarnation;
