@@ -33,9 +33,9 @@ def ends(xl):
     xl.run("xl destroy hostile 2>/dev/null; true")
 
 
-def start(xl, attack):
+def start(xl, attack, **keys):
     path = xl.config("hostile", kernel="/root/hostile", ramdisk=None, memory=16, vcpus=2, args=f"attack={attack}",
-                     on_poweroff="destroy", on_crash="destroy")
+                     on_poweroff="destroy", on_crash="destroy", **keys)
     xl.forget("hostile")
     xl.run(f"xl create -q {path}", 120)
 
@@ -57,13 +57,35 @@ SURVIVED = [
 ]
 
 
+def passes(xl, attack, **keys):
+    """It comes to its end and says that all was refused. Returns what it wrote."""
+    start(xl, attack, **keys)
+    out = xl.wait("hostile", f"hostile: {attack} [PF]A", 120)
+    assert f"hostile: {attack} PASS" in out, xl.console("hostile")
+    out = xl.console("hostile")
+    over(xl)
+    return out
+
+
 @pytest.mark.parametrize("attack", SURVIVED)
 def test_refused(xl, attack):
     """Its own memory only, no name of others, no more than was given: each request refused as the interface says."""
-    start(xl, attack)
-    out = xl.wait("hostile", f"hostile: {attack} [PF]A", 120)
-    assert f"hostile: {attack} PASS" in out, xl.console("hostile")
-    over(xl)
+    passes(xl, attack)
+
+
+@long
+@pytest.mark.parametrize("attack,key,limit", [("more_ports_than_given", "event_channels", 127), ("more_grant_frames_than_given", "max_grant_frames", 4),
+                                              ("more_mappings_than_given", "max_maptrack_frames", 4)])
+def test_no_more_than_configured(xl, attack, key, limit):
+    """The limits that its configuration gives it are where it ends, to the port and to the frame."""
+    passes(xl, attack, **{key: limit})
+
+
+@long
+def test_nothing_to_read_in_new_memory(xl):
+    """A guest fills its memory with a word and is destroyed; the next one, which gets the same frames, finds only noughts."""
+    frames = [set(re.findall(r"^frame (\w+)", passes(xl, attack), re.M)) for attack in ("memory_a_leave_secrets", "memory_b_find_none")]
+    assert frames[0] & frames[1], frames
 
 
 @pytest.mark.parametrize("attack,reason", [
