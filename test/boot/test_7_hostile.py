@@ -33,10 +33,10 @@ def ends(xl):
     xl.run("xl destroy hostile 2>/dev/null; true")
 
 
-def start(xl, attack, **keys):
-    path = xl.config("hostile", kernel="/root/hostile", ramdisk=None, memory=16, vcpus=2, args=f"attack={attack}",
+def start(xl, attack, name="hostile", **keys):
+    path = xl.config(name, kernel="/root/hostile", ramdisk=None, memory=16, vcpus=2, args=f"attack={attack}",
                      on_poweroff="destroy", on_crash="destroy", **keys)
-    xl.forget("hostile")
+    xl.forget(name)
     xl.run(f"xl create -q {path}", 120)
 
 
@@ -74,7 +74,7 @@ def test_refused(xl, attack):
 
 
 @long
-@pytest.mark.parametrize("attack,key,limit", [("more_ports_than_given", "event_channels", 127), ("more_grant_frames_than_given", "max_grant_frames", 4),
+@pytest.mark.parametrize("attack,key,limit", [("more_ports_than_given", "max_event_channels", 127), ("more_grant_frames_than_given", "max_grant_frames", 4),
                                               ("more_mappings_than_given", "max_maptrack_frames", 4)])
 def test_no_more_than_configured(xl, attack, key, limit):
     """The limits that its configuration gives it are where it ends, to the port and to the frame."""
@@ -122,6 +122,62 @@ def test_at_work(xl, say, attack):
     assert used > 1
     assert about < 100
     over(xl)
+
+
+def mapped_pair(xl):
+    """Two guests, the second of which has mapped 64 pages of the first (test/guest/t_life_backend.c): their ids."""
+    start(xl, "front_end", "front")
+    xl.wait("front", "front end: granted", 60)
+    start(xl, "back_end", "back")
+    xl.wait("front", "front end: all is mapped", 60)
+    ids = xl.domid("front"), xl.domid("back")
+    assert ids[1] == ids[0] + 1, "another domain came between the two"
+    return ids
+
+
+def back_end_first(xl):
+    """The one that has mapped goes: the other goes on, its pages are its own again and as they were."""
+    mapped_pair(xl)
+    xl.run("xl destroy back")
+    xl.gone("back")
+    assert "pages as left" in xl.wait("front", "front end: nothing is mapped", 60)
+    xl.run("xl destroy front")
+    xl.gone("front")
+
+
+def front_end_first(xl):
+    """The one whose pages are mapped goes: it stays, dying, with these pages, which are nobody else's, until the other is gone too."""
+    front, _ = mapped_pair(xl)
+    xl.run("xl destroy front", 60)
+    xl.until("xl list", rf"\n\S+ +{front} +0 +\d+ +-[-bp]+d ")
+    fill_memory(xl)
+    said = xl.console("back").count("as written")
+    xl.wait("back", "back end: as written", 60, said + 2)
+    assert "CHANGED" not in xl.console("back")
+    assert re.search(rf"\n\S+ +{front} +0 ", xl.run("xl list"))
+    xl.run("xl destroy back")
+    xl.gone("back")
+
+
+def fill_memory(xl):
+    """A guest that writes to all of its memory: would it get a page that is somebody's, that one would notice."""
+    start(xl, "memory_a_leave_secrets")
+    xl.wait("hostile", "hostile: memory_a_leave_secrets PASS", 60)
+    xl.until("xl list hostile 2>&1", "invalid domain")
+
+
+@long
+@pytest.mark.parametrize("scene", [back_end_first, front_end_first])
+def test_dies_with_grants_mapped(xl, scene):
+    """A domain that serves another, as a back end does, is destroyed with the other's pages mapped; or the other is. Nothing is left."""
+    try:
+        scene(xl)
+        before = xl.settled_free()
+        scene(xl)
+        assert xl.settled_free(before) >= before
+        assert sorted(xl.list()) == ["Domain-0", "healthy"]
+    finally:
+        xl.run("xl destroy back; xl destroy front; true")
 
 
 def test_nothing_is_left(xl):
