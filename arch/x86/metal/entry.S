@@ -328,6 +328,7 @@ syscall_common:
     CLEAR_REGS
     xor %ebp, %ebp
     mov %rsp, %rdi
+    mov INFO_CURRENT(%rsp), %rsi
     sub $8, %rsp
     sti
     cmpl $ENTRY_SYSCALL, REGS_VECTOR(%rdi)
@@ -357,6 +358,8 @@ exit_no_work:
     SPEC_EXIT
     cmpl $ENTRY_SYSCALL, REGS_VECTOR(%rsp)
     jne exit_iret
+    cmpl $FLAT_CS64, REGS_CS(%rsp) /* first: Linux leaves to its user space with another */
+    jne exit_iret
     mov REGS_RIP(%rsp), %rcx
     cmp %rcx, REGS_RCX(%rsp)
     jne exit_iret
@@ -365,8 +368,6 @@ exit_no_work:
     jne exit_iret
     test $(EFLAGS_TF | EFLAGS_RF), %edx
     jnz exit_iret
-    cmpl $FLAT_CS64, REGS_CS(%rsp)
-    jne exit_iret
     cmpl $FLAT_SS, REGS_SS(%rsp)
     jne exit_iret
     /* Not canonical: SYSRET would fault in ring 0 on the guest's stack. */

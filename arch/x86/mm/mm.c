@@ -315,5 +315,6 @@ bool mm_show_m2p(uint64_t *l4, bool show)
 {
     uint64_t want = show ? hyp_l4[HYP_SLOT_FIRST] : 0;
 
-    return __atomic_exchange_n(&l4[HYP_SLOT_FIRST], want, __ATOMIC_ACQ_REL) != want;
+    return __atomic_load_n(&l4[HYP_SLOT_FIRST], __ATOMIC_ACQUIRE) != want &&
+           __atomic_exchange_n(&l4[HYP_SLOT_FIRST], want, __ATOMIC_ACQ_REL) != want;
 }

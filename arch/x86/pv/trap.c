@@ -202,10 +202,8 @@ static void user_syscall(struct vcpu *v, struct guest_regs *r, const struct pv_c
     pv_bounce_trap(v, r, TRAP_UD, 0, false);
 }
 
-void pv_syscall_entry(struct guest_regs *r)
+void pv_syscall_entry(struct guest_regs *r, struct vcpu *v)
 {
-    struct vcpu *v = arch_current();
-
     if (!pv_vcpu(v)->kernel_mode) {
         user_syscall(v, r, &pv_vcpu(v)->syscall, "syscall callback");
     } else if (is_plain_iret(r)) {

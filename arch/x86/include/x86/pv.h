@@ -11,7 +11,9 @@ struct boot_info;
 /* --- pv/: from entry.S ---------------------------------------------------------------------------------------------- */
 /* All entries from guest mode land here, interrupts on (off for #DB/NMI/#MC/#DF entries); regs = current_regs(). */
 void pv_trap(struct guest_regs *r);
-void pv_syscall_entry(struct guest_regs *r); /* ENTRY_SYSCALL: hypercall from the kernel, syscall from user */
+/* v: the current one. */
+void pv_syscall_entry(struct guest_regs *r,
+                      struct vcpu *v); /* ENTRY_SYSCALL: hypercall from the kernel, syscall from user */
 void pv_sysenter_entry(struct guest_regs *r);
 void pv_cstar_entry(struct guest_regs *r);
 void pv_int80(struct guest_regs *r);

@@ -70,6 +70,34 @@ static int get_fresh(struct frame *f, struct domain *d, uint64_t type)
     return r;
 }
 
+/* The pair is held. Here and below: not inlined, so that the frequent case needs little of a stack frame. */
+static __attribute__((noinline)) int get_finish(struct pv_pending *p, struct frame *f, struct domain *d)
+{
+    int r = type_finish(f, d, true);
+
+    if (r == -EAGAIN) {
+        p->mfn = frame_mfn(f).n;
+        p->put = false;
+    } else if (r) {
+        pending_put(p, f);
+    }
+    return r;
+}
+
+static __attribute__((noinline)) int get_by_slot(struct pv_pending *p, struct frame *f, struct domain *d,
+                                                 uint64_t type)
+{
+    if (!take_from_slot(p, f, d, type)) {
+        int r = pending_settle(p);
+
+        if (!r)
+            r = get_fresh(f, d, type);
+        if (r)
+            return r;
+    }
+    return get_finish(p, f, d);
+}
+
 int pending_get(struct pv_pending *p, mfn_t m, struct domain *d, uint64_t type)
 {
     struct frame *f = frame_named(m);
@@ -79,19 +107,10 @@ int pending_get(struct pv_pending *p, mfn_t m, struct domain *d, uint64_t type)
         return frame_get_typed(m, d, type, d);
     if (!f)
         return -EINVAL;
-    if (!p->mfn || !take_from_slot(p, f, d, type)) {
-        r = pending_settle(p);
-        if (!r)
-            r = get_fresh(f, d, type);
-        if (r)
-            return r;
-    }
-    r = type_finish(f, d, true);
-    if (r == -EAGAIN) {
-        p->mfn = m.n;
-        p->put = false;
-    } else if (r) {
-        pending_put(p, f);
-    }
-    return r;
+    if (unlikely(p->mfn))
+        return get_by_slot(p, f, d, type);
+    r = get_fresh(f, d, type);
+    if (unlikely(r) || likely(type_word(f) & PGT_VALIDATED))
+        return r;
+    return get_finish(p, f, d);
 }

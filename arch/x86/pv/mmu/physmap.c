@@ -30,24 +30,33 @@ void arch_frame_stamp(struct frame *f)
     __atomic_store_n(&f->stamp, tlb_stamp(), __ATOMIC_RELAXED);
 }
 
-static inline uint32_t newer(uint32_t newest, uint32_t stamp, uint32_t now)
+/* The newest stamp that is not above now; 0: none. */
+static __attribute__((noinline)) uint32_t newest_until(const struct frame *f, const struct frame *end,
+                                                       uint32_t now)
 {
-    return unlikely(stamp > newest) && stamp <= now ? stamp : newest;
+    uint32_t newest = 0;
+
+    for (; f < end; f++)
+        if (f->stamp > newest && f->stamp <= now)
+            newest = f->stamp;
+    return newest;
 }
 
 /* Stamp 0: nobody had the frame yet. A stamp above the clock is from before a flush of all CPUs; a clock that
  * stands at 0 knows nothing (tlb.c). */
 void arch_frame_settle(struct frame *f, unsigned order)
 {
-    const struct frame *end = f + (1ull << order);
+    const struct frame *first = f, *end = f + (1ull << order);
     uint32_t newest = 0, now = tlb_stamp();
 
     for (; end - f >= 4; f += 4)
 #pragma GCC unroll 4
         for (unsigned i = 0; i < 4; i++)
-            newest = newer(newest, f[i].stamp, now);
+            newest = MAX(newest, f[i].stamp);
     for (; f < end; f++)
-        newest = newer(newest, f->stamp, now);
+        newest = MAX(newest, f->stamp);
+    if (unlikely(newest > now))
+        newest = newest_until(first, end, now);
     if (newest || !now)
         tlb_flush_older(&cpus_online, newest);
 }
