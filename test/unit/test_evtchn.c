@@ -65,6 +65,26 @@ static int teardown(void **state)
     return 0;
 }
 
+/* A lock that another CPU has until somebody waits for it. */
+static struct spinlock *elsewhere;
+static unsigned waited;
+
+static void lock_elsewhere(struct spinlock *l)
+{
+    __atomic_fetch_add(&l->next, 1, __ATOMIC_RELAXED);
+    elsewhere = l;
+}
+/* Who waits for the lock of the domain with the lower id does not hold the other's: the CPU that has it may want that one. */
+void arch_cpu_relax(void)
+{
+    if (!elsewhere)
+        panic("somebody waits for ever");
+    assert_int_equal(db->evtchn.lock.next, db->evtchn.lock.owner);
+    waited++;
+    __atomic_fetch_add(&elsewhere->owner, 1, __ATOMIC_RELEASE);
+    elsewhere = NULL;
+}
+
 static long op(struct domain *d, unsigned nr, void *arg)
 {
     return fake_hypercall(d->vcpu[0], evtchn_ops, evtchn_op_count, 0, nr, (uintptr_t)arg, 0, NULL);
@@ -199,6 +219,20 @@ static void connect_send_close(void **state)
     assert_true(pb > 0);
     assert_int_equal(close_port(da, pa), 0);
     assert_int_equal(send_port(db, pb), 0); /* unbound: swallowed */
+}
+
+static void locks_in_order(void **state)
+{
+    long p = unbound(da, DOMID_SELF, 2), q;
+
+    waited = 0;
+    lock_elsewhere(&da->evtchn.lock);
+    q = interdomain(db, 1, (uint32_t)p);
+    assert_true(q > 0);
+    assert_int_equal(waited, 1);
+    lock_elsewhere(&da->evtchn.lock);
+    assert_int_equal(port_op(db, EVTCHNOP_close, (uint32_t)q), 0);
+    assert_int_equal(waited, 2);
 }
 
 static void loopback(void **state)
@@ -815,6 +849,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(connect_send_close),
+        T(locks_in_order),
         T(loopback),
         T(for_another_domain),
         T(virqs),
