@@ -1282,6 +1282,8 @@ static void test_dying(void **state)
 
     dom->dying = DOM_DYING;
     assert_int_equal(ext_as(ctl->vcpu[0], MMUEXT_PIN_L1_TABLE, l1.n, 0, dom->id.v), -EINVAL);
+    assert_int_equal(pin(l1, 1), -EINVAL); /* its own vCPU, which was in the call already */
+    assert_int_equal(type_count(l1), 0);
     assert_int_equal(update_as(ctl->vcpu[0], mfn_to_maddr(l1).a, 0, (dom->id.v + 1u) << 16 | DOMID_SELF),
                      -ESRCH);
     dom->dying = DOM_ALIVE;
