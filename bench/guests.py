@@ -37,7 +37,7 @@ def prepare():
 
 def measure(name, image, profile=None, only=None, cpu=""):
     """(serial text, counts at the marks). only: one part of bench/guests.sh; cpu: more features of the processor."""
-    out = os.path.join(OUT, "guests-" + name.split()[0].lower())
+    out = os.path.join(OUT, f"guests-{name.split()[0].lower()}{f'-{only}' if only else ''}")
     key = "H" if name.startswith("Xen") else "m"
     text = boot(image, f"{KERNEL} console=hvc0 bench.key={key} bench.many={MANY}{f' bench.only={only}' if only else ''},{RAMDISK_XL}", r"bench-guests-done\s", 1800, plugin=out,
                 profile=profile, cpu=cpu)

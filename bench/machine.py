@@ -136,7 +136,7 @@ def summary(rows):
 
 def operations(texts, counts):
     """The tables of bench/dom0_ops.c: (all instructions, the hypervisor's) per operation, of marks 2 * INDEX and + 1."""
-    ops = {int(m.group(1)): (m.group(2), int(m.group(3))) for t in texts for m in re.finditer(r"bench-op (\d+) ([^\r\n]*) (\d+)\r?\n", t)}
+    ops = {int(m.group(1)): (m.group(2), int(m.group(3))) for t in texts for m in re.finditer(r"bench-op (\d+) ([^\r\n]*) (\d+)\r*\n", t)}
     total, share = [], []
     for i, (name, rounds) in sorted(ops.items()):
         spent = [between(c, 2 * i, 2 * i + 1) for c in counts]

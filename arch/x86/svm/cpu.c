@@ -3,8 +3,9 @@
  *
  * Invariants
  *  1. A CPU that runs guests has EFER.SVME set, a host save area, and a page with its own FS, GS, TR, LDTR and MSRs.
- *  2. The permission maps are the same for all guests and do not change after svm_available(): every port is intercepted, every MSR but
- *     those that VMLOAD and VMSAVE exchange, and TSC_AUX.
+ *  2. The permission maps are the same for all guests and do not change after svm_available(): every port is intercepted - 0x80, too,
+ *     by whose flood a guest has brought down other hypervisors' machines (CVE-2017-1000407) - and every MSR but those that VMLOAD and
+ *     VMSAVE exchange, and TSC_AUX. PAT, which a guest writes once, is not passed either: an emulated processor would keep it for us.
  */
 #include "private.h"
 #include "arch/cpu.h"
