@@ -1028,6 +1028,9 @@ static void test_ldt(void **state)
     assert_int_equal(ext_as(v, MMUEXT_SET_LDT, VA_DATA(0) + 8, 10, DOMID_SELF), -EINVAL);
     assert_int_equal(ext_as(v, MMUEXT_SET_LDT, VA_DATA(0), 8193, DOMID_SELF), -EINVAL);
     assert_int_equal(ext_as(v, MMUEXT_SET_LDT, HYP_VIRT_START, 1, DOMID_SELF), -EINVAL);
+    /* Its end or its beginning alone is the guest's. */
+    assert_int_equal(ext_as(v, MMUEXT_SET_LDT, HYP_VIRT_END - FRAME_SIZE, 1024, DOMID_SELF), -EINVAL);
+    assert_int_equal(ext_as(v, MMUEXT_SET_LDT, 0x800000000000 - FRAME_SIZE, 1024, DOMID_SELF), -EINVAL);
     assert_int_equal(ext_as(v, MMUEXT_SET_LDT, VA_DATA(0), 520, DOMID_SELF), 0);
     assert_int_equal(seen.ldts_loaded, 1);
     r->error_code = 0;
