@@ -1247,6 +1247,16 @@ static void test_abandoned(void **state)
     assert_int_equal(r, 0);
     check();
     assert_true(type_of(w.l3[0]) == PGT_L3 && type_count(w.l3[0]) == 1);
+    /* What is half done as an L4 is nothing else meanwhile. */
+    hc.arg[1] = 1;
+    fake_preempt_every = 1;
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(step(dom->vcpu[0], &hc, pv_mmuext_op), HC_AGAIN);
+    fake_preempt_every = 0;
+    assert_int_equal(pv_vcpu(dom->vcpu[0])->pending.mfn, w.l4.n);
+    assert_int_equal(pin(w.l4, 3), -EINVAL);
+    assert_int_equal(type_count(w.l4), 0);
+    check();
     /* Left in the middle at the end: destruction copes (teardown). */
     fake_preempt_every = 1;
     hc.arg[1] = 1;
