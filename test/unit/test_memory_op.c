@@ -197,6 +197,9 @@ static void increase_and_attack_decrease(void **state)
     assert_int_equal(op(guest, XENMEM_increase_reservation, &r), 2);
     assert_int_equal(guest->frames, 8);
     assert_true(list[0] < 4096 && list[0] % 4 == 0);
+    fake_fail_copy = 2; /* the structure, then the write of the first number: the frames go back */
+    assert_int_equal(op(guest, XENMEM_increase_reservation, &r), 0);
+    assert_int_equal(guest->frames, 8);
     /* Not its own: Krypton's, another domain's, special ones, holes, nonsense. */
     assert_true(frame_alloc(0, FA_ZERO, FRAME_ANY_NODE, &special));
     frame_share(guest, special);

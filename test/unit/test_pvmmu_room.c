@@ -986,8 +986,10 @@ static void test_gdt(void **state)
     struct space s;
     mfn_t g = page(dom), h = page(dom), bad = page(dom);
     struct vcpu *v = dom->vcpu[0];
-    uint64_t f[2] = {g.n, h.n}, *w;
+    uint64_t f[2] = {g.n, h.n}, all[PV_GDT_FRAMES], *w;
 
+    for (unsigned i = 0; i < PV_GDT_FRAMES; i++)
+        all[i] = g.n;
     space_start(&s);
     w = x86_domain(dom)->window_l1[0];
     at(g)[1] = DESC_CODE;
@@ -1005,7 +1007,9 @@ static void test_gdt(void **state)
     assert_int_equal(pv_set_gdt_frames(v, f, 600), -EINVAL);
     f[1] = ~0ull;
     assert_int_equal(pv_set_gdt_frames(v, f, 600), -EINVAL);
-    assert_int_equal(pv_set_gdt_frames(v, f, FIRST_RESERVED_GDT_ENTRY + 1), -EINVAL);
+    assert_int_equal(pv_set_gdt_frames(v, all, FIRST_RESERVED_GDT_ENTRY + 1), -EINVAL);
+    check();
+    assert_int_equal(pv_set_gdt_frames(v, all, FIRST_RESERVED_GDT_ENTRY), 0);
     check();
     assert_int_equal(pv_set_gdt_frames(v, f, 10), 0); /* the same frame again */
     assert_int_equal(type_count(h), 0);
