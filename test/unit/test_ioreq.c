@@ -930,6 +930,27 @@ static void who_may(void **state)
     assert_int_equal(dm_call(5, 1, b), -EFAULT);
 }
 
+/* Long work keeps its place in the first buffer: one that has no room for it would have it begin anew for ever. */
+static void short_buffer(void **state)
+{
+    struct xen_dm_op_modified_memory_extent e = {.nr = 0x280, .first_pfn = 1};
+    struct xen_dm_op op = OP(modified_memory, .nr_extents = 1);
+    struct xen_dm_op_buf b[2] = {{.size = offsetof(struct xen_dm_op, u.modified_memory.opaque)},
+                                 {.size = sizeof(e)}};
+
+    b[0].h.p = &op;
+    b[1].h.p = &e;
+    fake_preempt_every = 1;
+    assert_int_equal(dm_call(5, 2, b), -EFAULT);
+    op = (struct xen_dm_op)OP(map_mem_type_to_ioreq_server, .type = HVMMEM_ioreq_server);
+    b[0].size = offsetof(struct xen_dm_op, u.map_mem_type_to_ioreq_server.opaque) + 7;
+    assert_int_equal(dm_call(5, 1, b), -EFAULT);
+    b[0].size = offsetof(struct xen_dm_op, u) + sizeof(op.u.nr_vcpus);
+    op = (struct xen_dm_op)OP(nr_vcpus, .vcpus = 0);
+    assert_int_equal(dm_call(5, 1, b), 0); /* room for its own arguments is enough */
+    fake_preempt_every = 0;
+}
+
 /* Random operations, random arguments, random pages: whatever happens, it happens to this domain. */
 static void anything(void **state)
 {
@@ -980,6 +1001,7 @@ int main(void)
         T(memory),
         T(memory_of_a_server),
         T(who_may),
+        T(short_buffer),
         T(anything),
     };
 

@@ -390,9 +390,40 @@ const struct hc_op dm_ops[] = {
 };
 const unsigned dm_op_count = ARRAY_SIZE(dm_ops);
 
+/* Bytes of each operation's arguments. A buffer without room for them all would lose the place of long work, which then never ends. */
+#define BYTES(n) [XEN_DMOP_##n] = sizeof(((struct xen_dm_op *)0)->u.n)
+static const uint8_t arg_bytes[] = {
+    BYTES(create_ioreq_server),
+    BYTES(get_ioreq_server_info),
+    BYTES(map_io_range_to_ioreq_server),
+    BYTES(unmap_io_range_from_ioreq_server),
+    BYTES(set_ioreq_server_state),
+    BYTES(destroy_ioreq_server),
+    BYTES(track_dirty_vram),
+    BYTES(set_pci_intx_level),
+    BYTES(set_isa_irq_level),
+    BYTES(set_pci_link_route),
+    BYTES(modified_memory),
+    BYTES(set_mem_type),
+    BYTES(inject_event),
+    BYTES(inject_msi),
+    BYTES(map_mem_type_to_ioreq_server),
+    BYTES(remote_shutdown),
+    BYTES(relocate_memory),
+    BYTES(nr_vcpus),
+};
+
+/* Has the first buffer room for the arguments of the operation, one that is done here? */
+static bool holds_all(const struct dm_call *c)
+{
+    uint32_t op = array_index(c->op.op, ARRAY_SIZE(arg_bytes));
+
+    return c->buf[0].size >= offsetof(struct xen_dm_op, u) + arg_bytes[op];
+}
+
 /* --- the frame around them --- */
 
-/* The first buffer may be shorter than struct xen_dm_op: the rest is zero. */
+/* The first buffer may be shorter than struct xen_dm_op, as long as the operation's arguments are. */
 static long read_op(struct dm_call *c)
 {
     uint32_t n = hc_u32(&c->hc, 1);
@@ -443,7 +474,7 @@ long do_dm_op(struct hypercall *hc)
     if (r == -ENOSYS)
         r = -EOPNOTSUPP;
     if (!r)
-        r = row->fn(&c.hc);
+        r = holds_all(&c) ? row->fn(&c.hc) : -EFAULT;
     if (c.write_back &&
         guest_write(hc->caller, GVA((uint64_t)c.buf[0].h.p), &c.op, MIN(c.buf[0].size, sizeof(c.op))))
         r = -EFAULT;
