@@ -151,6 +151,7 @@ def test_cap(shares, cap, vcpus):
 def test_pools(shares):
     """A pool's guests get the pool's CPUs and no others."""
     run = shares.xl.run
+    shares.xl.clean()
     run("xl cpupool-cpu-remove Pool-0 1")
     run("xl cpupool-create 'name=\"two\"' 'cpus=[\"1\"]'")
     shares.start("a", vcpus=2)
