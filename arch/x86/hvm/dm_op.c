@@ -327,13 +327,17 @@ static long op_set_type(struct hypercall *hc)
     return 0;
 }
 
+/*
+ * Upwards onto itself one page would move on and on, over all that the domain has and as far as there are numbers; otherwise each step takes
+ * another page.
+ */
 static long op_relocate(struct hypercall *hc)
 {
     struct dm_call *c = dm_of(hc);
     struct xen_dm_op_relocate_memory *a = &c->op.u.relocate_memory;
 
     c->write_back = true;
-    if (a->pad)
+    if (a->pad || (a->dst_gfn >= a->src_gfn && a->dst_gfn - a->src_gfn < a->size))
         return -EINVAL;
     for (; a->size; a->size--, a->src_gfn++, a->dst_gfn++) {
         long r = memory_relocate(c->d, GFN(a->src_gfn), GFN(a->dst_gfn));
@@ -382,7 +386,7 @@ const struct hc_op dm_ops[] = {
     ROW(inject_msi, op_msi),
     ROW(map_mem_type_to_ioreq_server, op_memory_type),
     ROW(remote_shutdown, op_shutdown),
-    ROW(relocate_memory, op_relocate),
+    ROW(relocate_memory, op_relocate, .note = "upwards onto itself: EINVAL"),
     ROW(pin_memory_cacheattr, NULL, EOPNOTSUPP,
         "memory of guests without devices is always cached as they say"),
     ROW(set_irq_level, NULL, EOPNOTSUPP, "for Arm"),
