@@ -10,22 +10,11 @@ const struct fuzz_target fuzz_target = {.name = "alloc"};
 
 static bool domain_comes(void)
 {
-    struct domain_config c = {.ops = &pv_guest_ops,
-                              .max_vcpus = 2,
-                              .max_evtchn_port = 1000,
-                              .max_grant_frames = 2,
-                              .max_maptrack_frames = 2,
-                              .max_frames = 64};
-    struct domain *d = domain_get(DID(3));
-    struct vcpu *v;
+    struct domain *d = third_domain(&pv_guest_ops, 1000);
     mfn_t m;
 
-    if (!d && domain_create(DID(3), &c, &d))
+    if (!d)
         return false;
-    domain_put(d);
-    for (unsigned i = 0; i < 2; i++)
-        if (!domain_vcpu(d, i) && vcpu_create(d, i, &v))
-            return false;
     for (unsigned i = 0; i < 10; i++)
         if (frame_alloc_domain(d, i & 1, 64, 0, &m))
             return false;

@@ -197,22 +197,11 @@ static bool device_model(void)
 
 static bool domain_comes(void)
 {
-    struct domain_config c = {.ops = &hvm_guest_ops,
-                              .max_vcpus = 2,
-                              .max_evtchn_port = 100,
-                              .max_grant_frames = 2,
-                              .max_maptrack_frames = 2,
-                              .max_frames = 64};
-    struct domain *d = domain_get(DID(3));
-    struct vcpu *v;
+    struct domain *d = third_domain(&hvm_guest_ops, 100);
     mfn_t m;
 
-    if (!d && domain_create(DID(3), &c, &d))
+    if (!d)
         return false;
-    domain_put(d);
-    for (unsigned i = 0; i < 2; i++)
-        if (!domain_vcpu(d, i) && vcpu_create(d, i, &v))
-            return false;
     if (frame_alloc_domain(d, 0, 64, 0, &m))
         return false;
     return !arch_physmap_add(d, GFN(0x12345), m, 0);

@@ -26,6 +26,27 @@ static inline struct step as(unsigned guest, unsigned vcpu)
     return s;
 }
 
+/* A third domain of two vCPUs: what of it is missing yet. NULL: something could not be had. */
+static inline struct domain *third_domain(const struct guest_ops *ops, unsigned ports)
+{
+    struct domain_config c = {.ops = ops,
+                              .max_vcpus = 2,
+                              .max_evtchn_port = ports,
+                              .max_grant_frames = 2,
+                              .max_maptrack_frames = 2,
+                              .max_frames = 64};
+    struct domain *d = domain_get(DID(3));
+    struct vcpu *v;
+
+    if (!d && domain_create(DID(3), &c, &d))
+        return NULL;
+    domain_put(d);
+    for (unsigned i = 0; i < 2; i++)
+        if (!domain_vcpu(d, i) && vcpu_create(d, i, &v))
+            return NULL;
+    return d;
+}
+
 struct scenario {
     const char *name;
     bool (*run)(void); /* true when all of it worked; may be run again after it failed */
