@@ -187,13 +187,6 @@ static void forget_events(struct hvm_vcpu *h)
     h->event.valid = h->nmi_pending = h->nmi_masked = h->nmi_ended = false;
 }
 
-/* A kernel names the vector of a vCPU's events before it starts the vCPU: neither that nor what is pending may go with its local APIC. */
-static void events_again(struct vcpu *v)
-{
-    if (v->info && __atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_SEQ_CST))
-        hvm_event_kick(v);
-}
-
 /* AMD APM vol. 2 14.1.3: what INIT leaves as it is (FPU, MTRRs, TSC) stays. */
 void hvm_vcpu_init_reset(struct vcpu *v)
 {
@@ -208,7 +201,7 @@ void hvm_vcpu_init_reset(struct vcpu *v)
     hvm_ops->tsc_offset(v);
     forget_events(hvm_vcpu(v));
     vlapic_init_reset(v);
-    events_again(v);
+    hvm_event_rekick(v);
 }
 
 void hvm_vcpu_reset(struct vcpu *v)
@@ -232,7 +225,7 @@ void hvm_vcpu_reset(struct vcpu *v)
         h->dr[i] = 0;
     forget_events(h);
     vlapic_reset(v);
-    events_again(v);
+    hvm_event_rekick(v);
     hvm_ops->tsc_offset(v);
 }
 

@@ -242,8 +242,7 @@ static long op_upcall_vector(struct hypercall *hc)
     if (a.vector < 16)
         return -EINVAL;
     __atomic_store_n(&hvm_vcpu(v)->upcall_vector, a.vector, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_SEQ_CST))
-        hvm_event_kick(v);
+    hvm_event_rekick(v);
     return 0;
 }
 

@@ -244,6 +244,13 @@ void hvm_deliver(struct vcpu *v); /* interrupts off */
 void hvm_after_exit(struct vcpu *v);
 /* Events for v: guest_ops.kick. */
 void hvm_event_kick(struct vcpu *v);
+/* The same if there are any, after a change of where v hears of them. A kernel names a vCPU's vector before it starts the vCPU: what is
+ * pending then may not go with the local APIC that INIT clears. */
+static inline void hvm_event_rekick(struct vcpu *v)
+{
+    if (v->info && __atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_SEQ_CST))
+        hvm_event_kick(v);
+}
 
 /* --- cpuid.c, msr.c, io.c, hypercall.c, mmio.c --- */
 void hvm_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_leaf *out);
