@@ -6,14 +6,14 @@
 GUEST_CFLAGS := -std=gnu11 -ffreestanding -fno-pic -mcmodel=kernel -mno-red-zone -mgeneral-regs-only -fno-stack-protector \
 	-fno-asynchronous-unwind-tables -fcf-protection=none -fno-toplevel-reorder -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter \
 	-nostdinc -isystem $(shell $(CC) -print-file-name=include) -Iinclude -Itest/guest -I. -I$(XENI)
-GUEST_COMMON := test/guest/head.S test/guest/guest.c test/guest/common.c test/guest/toolstack.c lib/fmt.c lib/string.c
+GUEST_COMMON := test/guest/head.S test/guest/guest.c test/guest/common.c test/guest/toolstack.c lib/fmt.c lib/sort.c lib/string.c
 GUEST_TESTS  := $(GUEST_COMMON) test/guest/tests_main.c $(sort $(wildcard test/guest/t_*.c))
 GUEST_BENCH  := $(GUEST_COMMON) $(addprefix test/guest/,bench_main.c bench.c bench_vcpu.c bench_tree.c)
 GUEST_SPIN   := $(GUEST_COMMON) test/guest/spin_main.c
 GUEST_PAIR   := $(GUEST_COMMON) test/guest/pair_main.c
 # The tests that a PVH kernel can run, and those of its own, for both kinds of processor mode.
 GUEST_HVM := $(addprefix test/guest/,hvm_head.S hvm.c common.c bench.c layout32.c t_basic.c t_evtchn.c t_gnttab2.c t_grant.c t_vcpu.c) \
-	$(sort $(wildcard test/guest/h_*.c)) test/guest/t_zz_fifo.c test/guest/h_modes.S lib/fmt.c
+	$(sort $(wildcard test/guest/h_*.c)) test/guest/t_zz_fifo.c test/guest/h_modes.S lib/fmt.c lib/sort.c
 guest_objs    = $(patsubst %,build/guest/obj/%.o,$(basename $(1)))
 
 build/guest/obj/%.o: %.c | $(XENI)/xen

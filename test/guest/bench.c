@@ -17,12 +17,6 @@ void bench_result(const char *name, uint64_t ticks, uint64_t n)
 
 uint64_t bench_middle(uint64_t row[])
 {
-    for (unsigned i = 1; i < BENCH_ROWS; i++)
-        for (unsigned k = i; k && row[k - 1] > row[k]; k--) {
-            uint64_t t = row[k];
-
-            row[k] = row[k - 1];
-            row[k - 1] = t;
-        }
+    sort_numbers(row, BENCH_ROWS);
     return row[BENCH_ROWS / 2];
 }

@@ -3,6 +3,7 @@
  * events, time, further vCPUs.
  */
 #include "guest.h"
+#include "lib/sort.h"
 
 #include <stdarg.h>
 
@@ -202,6 +203,18 @@ uint64_t time_ns(void)
         __asm__ volatile("" ::: "memory");
     } while (t->version != version);
     return ns;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+void sort_numbers(uint64_t *a, unsigned n)
+{
+    sort(a, n, sizeof(*a), ascending);
 }
 
 /* --- vCPUs ---- */

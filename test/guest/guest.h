@@ -238,6 +238,7 @@ void port_clear(unsigned port);
 void port_unmask(unsigned port);
 void port_mask(unsigned port);
 uint64_t time_ns(void); /* system time, from the shared page */
+void sort_numbers(uint64_t *a, unsigned n);
 
 /* --- vCPUs -------------------------------------------------------------------------------------------------------------------- */
 /* Does this machine give us vCPU n? Tests that need it return at once when not. */

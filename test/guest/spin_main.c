@@ -101,18 +101,6 @@ static uint64_t sleep_until(uint64_t deadline)
     return now - deadline;
 }
 
-static void sort_times(uint64_t *a, unsigned n)
-{
-    for (unsigned i = 1; i < n; i++) {
-        uint64_t v = a[i];
-        unsigned k = i;
-
-        for (; k && a[k - 1] > v; k--)
-            a[k] = a[k - 1];
-        a[k] = v;
-    }
-}
-
 static void sleep_and_work(uint64_t sleep, uint64_t work)
 {
     static uint64_t late[WAKEUPS];
@@ -124,7 +112,7 @@ static void sleep_and_work(uint64_t sleep, uint64_t work)
             for (end = time_ns() + work; time_ns() < end;)
                 ;
         }
-        sort_times(late, WAKEUPS);
+        sort_numbers(late, WAKEUPS);
         print("sleep: median %lu ns, 90 %% %lu ns, most %lu ns\n", (unsigned long)late[WAKEUPS / 2],
               (unsigned long)late[WAKEUPS * 9 / 10], (unsigned long)late[WAKEUPS - 1]);
     }
