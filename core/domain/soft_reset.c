@@ -40,9 +40,7 @@ int domain_soft_reset(struct domain *d)
 {
     int r;
 
-    if (d->system || d->hardware || arch_current()->domain == d || !d->ops->translated)
-        return -EINVAL;
-    if (!d->shut_down)
+    if (d->system || d->hardware || arch_current()->domain == d || !d->ops->translated || !d->shut_down)
         return -EINVAL;
     for_each_vcpu(d, v)
     {

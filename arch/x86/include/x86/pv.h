@@ -11,9 +11,8 @@ struct boot_info;
 /* --- pv/: from entry.S ---------------------------------------------------------------------------------------------- */
 /* All entries from guest mode land here, interrupts on (off for #DB/NMI/#MC/#DF entries); regs = current_regs(). */
 void pv_trap(struct guest_regs *r);
-/* v: the current one. */
-void pv_syscall_entry(struct guest_regs *r,
-                      struct vcpu *v); /* ENTRY_SYSCALL: hypercall from the kernel, syscall from user */
+/* ENTRY_SYSCALL: hypercall from the kernel, system call from user mode. v: the current one. */
+void pv_syscall_entry(struct guest_regs *r, struct vcpu *v);
 void pv_sysenter_entry(struct guest_regs *r);
 void pv_cstar_entry(struct guest_regs *r);
 void pv_int80(struct guest_regs *r);
