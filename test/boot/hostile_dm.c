@@ -12,9 +12,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#define OPS         22
-#define BUFS        3
-#define BUF_MAX     4096
+#define OPS     22
+#define BUFS    3
+#define BUF_MAX 4096
 
 /* linux/include/uapi/xen/privcmd.h */
 struct dm_op_buf {
@@ -47,7 +47,8 @@ static uint64_t rnd(void)
 
 static void fill(uint8_t *p, size_t n)
 {
-    static const uint64_t dear[] = {0, 1, 2, 3, 0xff, 0x1000, 0xfee00, 0xa0000, 0xfeff8, 0xffffffff, ~0ull, 1ull << 63, 1ull << 40};
+    static const uint64_t dear[] = {0,       1,       2,          3,     0xff,       0x1000,    0xfee00,
+                                    0xa0000, 0xfeff8, 0xffffffff, ~0ull, 1ull << 63, 1ull << 40};
 
     for (size_t i = 0; i < n;) {
         size_t w = 1u << rnd() % 4;
