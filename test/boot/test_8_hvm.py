@@ -182,7 +182,7 @@ echo " picture $(($1 * 256 + $2))x$(($3 * 256 + $4)) of $(stat -c %s /root/pictu
 
 def test_screen_over_vnc(xl):
     """What the firmware and GRUB wrote on the VGA text screen comes to a VNC client."""
-    xl.run("cat >/root/rfb <<'EOF'\n" + RFB + "EOF\ntrue")
+    xl.run("ip link set lo up; cat >/root/rfb <<'EOF'\n" + RFB + "EOF\ntrue")
     grub_starts(xl, "console=tty0 nosuch=1", kernel="nothing-of-this-name")
     hvm(xl, "vnc", "/root/linux.img", vnc=1, vnclisten="127.0.0.1", vncdisplay=0, vncunused=0, hdtype="ahci")
     time.sleep(45)
@@ -220,15 +220,14 @@ def test_memtest(xl):
 
 def test_hostile_device_model(xl):
     """A device model in dom0, limited to its own domain: it may spoil that, and reaches nothing else."""
-    linux(xl)
     xl.create("healthy", timeout=240, type="pvh", memory=96)
     xl.guest("healthy", "dd if=/dev/urandom of=/tmp/p bs=64k count=128 2>/dev/null")
     want = xl.guest("healthy", "md5sum </tmp/p")
     for seed in range(3):
-        if "hvm" not in xl.list():
-            linux(xl)
+        linux(xl, on_crash="preserve", on_reboot="preserve", on_poweroff="preserve")
         said = xl.run(f"/root/hostile_dm {xl.domid('hvm')} {xl.domid('healthy')} {seed} 20000", 180)
         assert re.search(r"asked, [1-9]\d* done, other domain refused", said), said
+        xl.run("xl destroy hvm", 60)
     assert xl.guest("healthy", "md5sum </tmp/p", 60) == want
     assert "BUG" not in xl.dmesg()
 
