@@ -150,7 +150,7 @@ def taps(xl):
 def test_emulated_devices(xl, taps):
     """A kernel that leaves the emulated devices alone and uses them: network card, IDE disk and CD, USB tablet."""
     linux(xl, "emu", "guest.ip=10.9.0.70/24 xen_emul_unplug=never", "vmlinuz-amd64", "devices.img", memory=224, vif=[NIC], usb=1,
-          usbdevice=["tablet"], more=["format=raw, vdev=hdc, access=ro, devtype=cdrom, target=/root/cd.iso"], hdtype="ide")
+          usbdevice=["tablet"], more=["format=raw, vdev=hdc, access=ro, devtype=cdrom, target=/root/cd.iso"])
     assert "e1000" in xl.guest("emu", "readlink /sys/class/net/eth0/device/driver")
     assert " 0% packet loss" in xl.run("ping -c 5 10.9.0.70", 60)
     assert " 0% packet loss" in xl.guest("emu", "ping -c 5 -s 1400 10.9.0.1", 60)
