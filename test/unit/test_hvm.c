@@ -571,6 +571,42 @@ static void test_io(void **state)
     assert_int_equal(f_get(v, HVM_CR2), 0x666);
 }
 
+/* A processor that does not say how wide addresses are: the mode and a prefix do (QEMU's, of a 64-bit kernel that reads an IDE disk). */
+static void test_io_address_width(void **state)
+{
+    static const struct {
+        uint16_t attr;
+        bool wide, prefix;
+        uint64_t after;
+    } cases[] = {{0xa9b, true, false, 0xffff888000010002},
+                 {0xa9b, true, true, 0x10002},
+                 {0xc9b, false, false, 0x10002},
+                 {0xc9b, false, true, 0xffff888000010002},
+                 {0x09b, false, false, 0xffff888000010002},
+                 {0x09b, false, true, 0x10002}};
+    struct guest_regs *r = vcpu_regs(v);
+    struct hvm_exit x = {
+        .kind = HVM_EXIT_IO, .length = 3, .io = {.bytes = 2, .in = true, .string = true, .rep = true}};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        sixty_four(v);
+        soft(v)->seg[HVM_CS].attr = cases[i].attr;
+        soft(v)->reg[HVM_EFER] = cases[i].wide ? 0xd01 : 0;
+        memcpy(code, cases[i].prefix ? "\x67\xf3\x6d" : "\xf3\x6d\x67", 3);
+        r->rcx = 1;
+        r->rdi = 0xffff888000010000;
+        leave(v, x);
+        assert_int_equal(r->rdi, cases[i].after);
+        assert_int_equal(r->rcx, 0);
+    }
+    /* 16 bits: the index wraps, and what is above it in the registers stays. */
+    memcpy(code, "\xf3\x6d\x67", 3);
+    r->rcx = 0xffff0002;
+    r->rdi = 0x1234fffe;
+    leave(v, x);
+    assert_true(r->rdi == 0x12340002 && r->rcx == 0xffff0000);
+}
+
 /* Many elements from a port that no device model serves: the guest's memory gets what one element gets. */
 static void test_io_nobody(void **state)
 {
@@ -1020,6 +1056,7 @@ int main(void)
         TEST(test_every_msr),
         TEST(test_efer),
         TEST(test_io),
+        TEST(test_io_address_width),
         TEST(test_io_nobody),
         TEST(test_apic_page),
         TEST(test_cr4),

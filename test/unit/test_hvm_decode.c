@@ -21,6 +21,11 @@ static void test_exits(void **state)
     svm_decode(c, false, &x);
     assert_true(x.kind == HVM_EXIT_IO && x.io.port == 0x3f8 && x.io.bytes == 1 && x.io.in && x.length == 2);
     assert_true(!x.io.string && x.io.address_bytes == 8);
+    for (unsigned k = 0; k < 4; k++) { /* no bit: the width of addresses is not told */
+        c->info1 = 0x03f80005 | (k ? 0x40u << k : 0);
+        svm_decode(c, false, &x);
+        assert_true(x.io.string && x.io.address_bytes == (k ? 1 << k : 0));
+    }
     c->exit_code = SVM_EXIT_NPF;
     c->info1 = 1ull << 33 | 2;
     c->info2 = 0xfee00300;

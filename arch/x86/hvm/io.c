@@ -27,19 +27,30 @@ static enum hvm_verdict plain(struct vcpu *v, const struct hvm_exit *x)
 
 /* --- strings --- */
 
-/* OUTS may have a prefix for its source; not every processor tells. */
-static enum hvm_seg source_segment(struct vcpu *v)
+/*
+ * OUTS may have a prefix for its source, either one for the width of addresses. Processors tell the width, software that plays one may
+ * not; not every processor tells the segment. Bytes of an address.
+ */
+static unsigned prefixes(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg *s)
 {
     static const uint8_t prefix[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65}; /* in the order of numbers */
-    enum hvm_seg s = HVM_DS;
+    unsigned bits = hvm_code_bits(v);
+    bool other = false;
     uint8_t code[15];
-    size_t n = hvm_fetch(v, code);
+    size_t n = 0;
 
-    for (size_t i = 0; i < n && code[i] != 0x6e && code[i] != 0x6f; i++)
-        for (unsigned k = 0; k < ARRAY_SIZE(prefix); k++)
+    *s = x->io.in ? HVM_ES : HVM_DS;
+    if (!x->io.in || !x->io.address_bytes)
+        n = hvm_fetch(v, code);
+    for (size_t i = 0; i < n && (code[i] & 0xfc) != 0x6c; i++) {
+        other |= code[i] == 0x67;
+        for (unsigned k = 0; !x->io.in && k < ARRAY_SIZE(prefix); k++)
             if (code[i] == prefix[k])
-                s = (enum hvm_seg)k;
-    return s;
+                *s = (enum hvm_seg)k;
+    }
+    if (x->io.address_bytes)
+        return x->io.address_bytes;
+    return bits == 32 ? (other ? 2 : 4) : bits == 64 ? (other ? 4 : 8) : other ? 4 : 2;
 }
 
 /* Between memory (INS: ES:rDI, OUTS: rSI) and *value. HVM_NEXT: done; else what to do instead. */
@@ -105,10 +116,10 @@ static uint64_t batch(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg s, 
 static enum hvm_verdict string(struct vcpu *v, const struct hvm_exit *x)
 {
     struct guest_regs *r = vcpu_regs(v);
-    uint64_t mask = bytes_mask(x->io.address_bytes), count = x->io.rep ? r->rcx & mask : 1;
+    enum hvm_seg s;
+    uint64_t mask = bytes_mask(prefixes(v, x, &s)), count = x->io.rep ? r->rcx & mask : 1;
     uint64_t *index = x->io.in ? &r->rdi : &r->rsi;
     uint64_t step = hvm_get(v, HVM_RFLAGS) & EFLAGS_DF ? -(uint64_t)x->io.bytes : x->io.bytes;
-    enum hvm_seg s = x->io.in ? HVM_ES : source_segment(v);
 
     for (unsigned i = 0; count && i < STRING_BUDGET; i++) {
         uint64_t n = count > 1 ? batch(v, x, s, *index & mask, count) : 0;

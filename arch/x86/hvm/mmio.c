@@ -16,7 +16,7 @@
 
 #define CS_BIG (1u << 10)
 
-static unsigned code_bits(const struct vcpu *v)
+unsigned hvm_code_bits(const struct vcpu *v)
 {
     struct hvm_segment cs;
 
@@ -274,7 +274,7 @@ static enum hvm_verdict access(struct vcpu *v, const struct hvm_exit *x, enum p2
 {
     struct mmio m = {.e = {.ops = &ops}, .v = v, .x = x, .device = verdict == P2M_IS_MMIO};
 
-    m.e.bits = (uint8_t)code_bits(v);
+    m.e.bits = (uint8_t)hvm_code_bits(v);
     m.e.stack_bytes = (uint8_t)stack_bytes(v, m.e.bits);
     m.e.code_bytes = (uint8_t)hvm_fetch(v, m.e.code);
     if (!m.e.code_bytes)

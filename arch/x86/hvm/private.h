@@ -91,7 +91,7 @@ struct hvm_exit {
             uint16_t port;
             uint8_t bytes; /* 1, 2, 4 */
             bool in, string, rep;
-            uint8_t address_bytes; /* of string operations: 2, 4, 8 */
+            uint8_t address_bytes; /* of string operations: 2, 4, 8; 0: not told */
         } io;
         struct {
             uint64_t gpa;
@@ -270,6 +270,7 @@ void hvm_latch_layout(struct vcpu *v);
 enum hvm_verdict hvm_memory(struct vcpu *v, const struct hvm_exit *x);
 /* The bytes at the instruction pointer, as many as can be read. mmio.c */
 size_t hvm_fetch(struct vcpu *v, uint8_t code[15]);
+unsigned hvm_code_bits(const struct vcpu *v);
 /* A general register by its number in instructions. */
 uint64_t hvm_read_register(struct vcpu *v, unsigned n);
 enum hvm_verdict hvm_cr4(struct vcpu *v, const struct hvm_exit *x); /* control.c */

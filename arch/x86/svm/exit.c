@@ -27,7 +27,7 @@ static void decode_io(const struct vmcb *c, struct hvm_exit *x)
     x->io.in = i & IO_IN;
     x->io.string = i & IO_STRING;
     x->io.rep = i & IO_REP;
-    x->io.address_bytes = i & 0x80 ? 2 : i & 0x200 ? 8 : 4;
+    x->io.address_bytes = (i >> 7 & 7) << 1; /* one bit of three; an emulated processor says nothing */
 }
 
 static void decode_memory(const struct vmcb *c, struct hvm_exit *x)
