@@ -64,7 +64,9 @@ static void op_exchange(struct step *s)
     }
     memset(x, 0, sizeof(*x));
     x->in.extent_start.p = in;
-    x->out.extent_start.p = in_u8(s->in) & 1 ? in : out;
+    if (in_u8(s->in) & 1)
+        out = in;
+    x->out.extent_start.p = out;
     x->in.nr_extents = MIN(n_in, 8u);
     x->out.nr_extents = MIN(n_out, 8u);
     x->in.extent_order = in_order;
@@ -79,7 +81,7 @@ static void op_exchange(struct step *s)
     (void)memory(s, XENMEM_exchange, x);
     if (x->nr_exchanged && in_order == out_order)
         s->g->page[PG_DATA + in_below(s->in, FUZZ_PAGES - PG_DATA)] =
-            MFN(((xen_pfn_t *)x->out.extent_start.p)[0]);
+            MFN(out[0]); /* not x->out...: anybody may have written over the argument meanwhile */
 }
 
 static void op_acquire(struct step *s)
