@@ -1,5 +1,6 @@
 /* A set of physical CPUs. Set and clear may be used concurrently, and every look at a set reads each word once; copies and
- * results of cpumask_and and cpumask_or are the caller's own. */
+ * results of cpumask_and and cpumask_or are the caller's own. Whoever sees a bit cleared also sees what that CPU did before: the
+ * TLB's flushes rely on that (a CPU that has left a domain's set has made its last store through that domain's translations). */
 #ifndef CORE_CPUMASK_H
 #define CORE_CPUMASK_H
 
@@ -11,7 +12,7 @@ struct cpumask {
 
 static inline uint64_t cpumask_word(const struct cpumask *m, unsigned i)
 {
-    return __atomic_load_n(&m->w[i], __ATOMIC_RELAXED);
+    return __atomic_load_n(&m->w[i], __ATOMIC_ACQUIRE);
 }
 static inline bool cpumask_test(const struct cpumask *m, unsigned cpu)
 {

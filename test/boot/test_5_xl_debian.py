@@ -62,6 +62,18 @@ def test_first_guest(xl):
 
 
 @long
+def test_xl_top(xl):
+    """xl top on a terminal: each guest's line, the machine's, N shows networks, q ends it."""
+    screen = xl.run("(sleep 4; printf N; sleep 3; printf q) | TERM=vt100 timeout 30 script -qec 'stty cols 132 rows 24; xl top' /dev/null; "
+                    "echo status $?", 60)
+    text = re.sub(r"\x1b[\[(][0-9;?]*[A-Za-z]", " ", screen)
+    assert "status 0" in text
+    assert re.search(r"xentop - .*Xen", text) and re.search(r"2 domains: 1 running", text), text
+    assert re.search(r"\bDomain-0 +[-br]+ +\d+", text) and re.search(r"\bfirst +[-br]+ +\d+", text), text
+    assert re.search(r"Net0 RX: +[1-9]\d*bytes", text), text
+
+
+@long
 def test_xenconsoled_restart(xl):
     """Debian's service restarts xenconsoled while a guest runs (xenstored it leaves alone: the stock tools cannot restart it)."""
     old = xl.run("pgrep -x xenconsoled")
