@@ -66,7 +66,7 @@ def test_xl_top(xl):
     """xl top on a terminal: each guest's line, the machine's, N shows networks, q ends it."""
     screen = xl.run("(sleep 4; printf N; sleep 3; printf q) | TERM=vt100 timeout 30 script -qec 'stty cols 132 rows 24; xl top' /dev/null; "
                     "echo status $?", 60)
-    text = re.sub(r"\x1b[\[(][0-9;?]*[A-Za-z]", " ", screen)
+    text = re.sub(r"\x1b[\[(][0-9;?]*[A-Za-z]|[\x00-\x1f]", " ", screen)
     assert "status 0" in text
     assert re.search(r"xentop - .*Xen", text) and re.search(r"2 domains: 1 running", text), text
     assert re.search(r"\bDomain-0 +[-br]+ +\d+", text) and re.search(r"\bfirst +[-br]+ +\d+", text), text
