@@ -10,6 +10,7 @@
 #include "x86/pv.h"
 #include "../../arch/x86/platform/private.h"
 
+#include <setjmp.h>
 #include <string.h>
 
 #define STEPS_MAX 64
@@ -99,6 +100,22 @@ long call(struct step *s, unsigned nr, uint64_t a0, uint64_t a1, uint64_t a2, ui
     return run(s->v, &hc);
 }
 
+/* --- the end of the machine --- */
+
+static jmp_buf ended;
+static bool may_end;
+
+void machine_ended(const char *how)
+{
+    struct vcpu *v = fake_current[fake_cpu];
+
+    if (!may_end || v->idle || !v->domain->privileged)
+        panic("d%u: the machine was %s", v->domain->id.v, how);
+    longjmp(ended, 1);
+}
+
+/* --- what a vCPU left --- */
+
 /* Its arguments lie in memory that was used for others since: it may do anything now, so the control domain's list of calls
  * that may end the machine does not go on. */
 static void go_on(struct step *s)
@@ -111,6 +128,8 @@ static void go_on(struct step *s)
     if (hc.nr == __HYPERVISOR_multicall || hc.nr == __HYPERVISOR_mmu_update ||
         hc.nr == __HYPERVISOR_mmuext_op)
         guest_scribbled = true;
+    if (hc.nr == __HYPERVISOR_domctl)
+        written_forget();
     (void)run(s->v, &hc);
 }
 
@@ -200,6 +219,7 @@ static bool step(struct in *in)
         op->fn(&s);
     fault_clear();
     fake_settle();
+    world_forget_gone();
     fuzz_checks(fuzz_target.checks);
     return true;
 }
@@ -208,6 +228,9 @@ void fuzz_run(const uint8_t *data, size_t size)
 {
     struct in in = {data, data + size};
 
+    may_end = true;
+    if (setjmp(ended))
+        return; /* in the middle of something: nothing to be checked any more */
     for (unsigned n = 0; n < STEPS_MAX && in.end - in.p >= 3; n++)
         if (!step(&in))
             break;

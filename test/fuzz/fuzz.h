@@ -75,6 +75,8 @@ void device_go_on(struct vcpu *v);
 
 void world_build(bool pinned_cpus);
 void world_reset(void); /* as it was built */
+/* Whose domain does not exist any more is another name for the control domain. */
+void world_forget_gone(void);
 
 /* --- the machine --- */
 extern char *guest_memory; /* ARENA for each CPU, then one area that all may name */
@@ -92,6 +94,9 @@ void tlb_fill(unsigned cpu);
 /* All CPUs take in what their tables give; panics when one holds what it must not. */
 void tlb_model_check(void);
 void tlb_model_reset(void);
+
+/* The control domain may end the machine, and its input with it; a guest, or the world of a unit test, must not. */
+__attribute__((noreturn)) void machine_ended(const char *how);
 
 /* --- operations --- */
 struct step {
@@ -132,6 +137,8 @@ uint64_t pick_pointer(struct step *s, size_t bytes);
 struct vcpu_guest_context *pick_context(struct step *s);
 /* As the guest would: through what its CPU may write. False: it cannot. */
 bool guest_store(struct step *s, mfn_t m, unsigned index, uint64_t value);
+/* Nothing is known to have been written any more: the record may be cleaned behind ops_p2m.c's back. */
+void written_forget(void);
 extern bool guest_scribbled; /* somebody wrote over grant entries in use */
 /* A guest is about to write to this frame, itself or through a hypercall that stores where it is told. */
 void may_write(uint64_t m);

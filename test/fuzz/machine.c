@@ -194,14 +194,13 @@ void arch_cpu_relax(void)
     nested = false;
 }
 
-/* The machine does not stop because its control domain says so: that domain is just not to say it. */
 void arch_machine_restart(void)
 {
-    panic("the control domain restarted the machine");
+    machine_ended("restarted");
 }
 void arch_machine_poweroff(void)
 {
-    panic("the control domain powered the machine off");
+    machine_ended("powered off");
 }
 
 /* --- TLBs --- */

@@ -54,12 +54,6 @@ static void op_kill(struct step *s)
 static void op_reap(struct step *s)
 {
     fake_run_until(fake_now + 300000000);
-    for (unsigned i = 1; i < FUZZ_GUESTS; i++) {
-        struct domain *d = model_domain_from(i);
-
-        if (!d || d->id.v != i) /* gone: its names mean the control domain's */
-            guests[i] = guests[0];
-    }
 }
 
 static void op_pause(struct step *s)

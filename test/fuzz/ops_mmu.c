@@ -201,6 +201,8 @@ static void op_ptwr(struct step *s)
     uint64_t va = FUZZ_VA + (b & 1 ? PG_L1 : PG_L1B) * FRAME_SIZE + index_of(s, 1) * 8;
     unsigned k = b >> 1 & 3;
 
+    if (s->g->d->ops->translated)
+        return;
     for (unsigned i = 0; i < 16; i++)
         code[i] = b < 240 ? (i < insn[k].n ? insn[k].code[i] : 0x90) : in_u8(s->in);
     if (b >= 250)
@@ -218,6 +220,8 @@ static void op_mode(struct step *s)
 {
     struct pv_vcpu *pv = pv_vcpu(s->v);
 
+    if (s->g->d->ops->translated)
+        return;
     if (mfn_valid(pv->root_user))
         pv_toggle_mode(s->v);
     if (!pv->kernel_mode && in_u8(s->in) & 1)

@@ -150,6 +150,24 @@ static void op_map_foreign(struct step *s)
 static uint64_t
     written[NOTED]; /* the frame that was written under this number since the last clean; 0: none */
 
+/* By how many numbers a frame can be reached: a mapping of a grant of its own goes past the record. */
+static mfn_t looked_for;
+static unsigned found;
+
+static void count_number(struct domain *d, const struct p2m_entry *e)
+{
+    found += looked_for.n - e->mfn.n < 1ull << e->order;
+}
+
+static void note_written(struct domain *d, uint64_t g)
+{
+    looked_for = arch_gfn_to_mfn(d, GFN(g));
+    found = 0;
+    model_walk_p2m(d, count_number);
+    if (found == 1)
+        written[g] = looked_for.n;
+}
+
 static void op_touch(struct step *s)
 {
     uint64_t g = pick_gfn(s);
@@ -161,13 +179,13 @@ static void op_touch(struct step *s)
         m = MFN(g);
         if (!guest_store(s, m, in_u8(s->in), in_u8(s->in) & 1 ? 0 : in_u64(s->in)) || g >= NOTED)
             return;
-        written[g] = arch_gfn_to_mfn(s->g->d, GFN(g)).n;
+        note_written(s->g->d, g);
     } else {
         (void)p2m_fault(s->g->d, g << FRAME_SHIFT | 8, in_u8(s->in) & 7);
     }
 }
 
-static void written_forget(void)
+void written_forget(void)
 {
     memset(written, 0, sizeof(written));
 }

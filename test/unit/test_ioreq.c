@@ -811,6 +811,25 @@ static void lines(void **state)
     assert_true(d->shutting_down);
 }
 
+/* The screen's reader does not clean what a migration has to send: neither overlooks anything that was written. */
+static void screen_while_logging(void **state)
+{
+    struct xen_dm_op op = OP(track_dirty_vram, .nr = 10, .first_pfn = 1);
+    uint8_t bits[2] = {0}, log[2] = {0};
+
+    assert_int_equal(p2m_log_enable(d), 0);
+    p2m_mark_dirty(d, GFN(3));
+    assert_int_equal(dm_op2(&op, bits, sizeof(bits)), 0);
+    assert_true(bits[0] == 0xff && bits[1] == 3);
+    assert_false(p2m_log_read_some(d, GFN(1), 10, log, false));
+    assert_true(log[0] == 1u << 2 && !log[1]);
+    assert_int_equal(p2m_log_disable(d), 0);
+    assert_int_equal(dm_op2(&op, bits, sizeof(bits)), 0);
+    assert_true(bits[0] == 0xff && bits[1] == 3);
+    assert_int_equal(dm_op2(&op, bits, sizeof(bits)), 0);
+    assert_true(!bits[0] && !bits[1]);
+}
+
 static void memory(void **state)
 {
     struct xen_dm_op_modified_memory_extent e[3] = {
@@ -1009,6 +1028,7 @@ int main(void)
         T(many_for_nobody),
         T(lines),
         T(memory),
+        T(screen_while_logging),
         T(memory_of_a_server),
         T(who_may),
         T(short_buffer),

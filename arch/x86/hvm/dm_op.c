@@ -220,6 +220,17 @@ static long op_shutdown(struct hypercall *hc)
 
 /* --- memory --- */
 
+/* While a migration keeps the record it alone may clean it: to the screen all of its memory counts as written. */
+static bool read_screen(struct domain *d, uint64_t first, uint32_t n, uint8_t *bits)
+{
+    if (!p2m_log_enabled(d))
+        return p2m_log_read_some(d, GFN(first), n, bits, true);
+    memset(bits, 0, (n + 7) / 8);
+    for (uint32_t i = 0; i < n; i++)
+        bits[i / 8] |= (uint8_t)(1u << i % 8);
+    return false;
+}
+
 static long op_vram(struct hypercall *hc)
 {
     struct dm_call *c = dm_of(hc);
@@ -233,7 +244,7 @@ static long op_vram(struct hypercall *hc)
     for (uint32_t at = 0; at < a->nr && !r; at += PAGES_AT_ONCE) {
         uint32_t n = MIN(a->nr - at, PAGES_AT_ONCE);
 
-        flush |= p2m_log_read_some(c->d, GFN(a->first_pfn + at), n, bits, true);
+        flush |= read_screen(c->d, a->first_pfn + at, n, bits);
         r = guest_write(hc->caller, GVA((uint64_t)c->buf[1].h.p + at / 8), bits, (n + 7) / 8);
     }
     if (flush)
