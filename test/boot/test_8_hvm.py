@@ -28,12 +28,21 @@ def with_devices(name, files):
     return out
 
 
+def resetting():
+    """Our boot disk, told to reset the machine at its end instead of to power it off."""
+    out = os.path.join(m.LOGS, "again.img")
+    os.makedirs(m.LOGS, exist_ok=True)
+    with open(BOOTDISK, "rb") as f, open(out, "wb") as to:
+        to.write(f.read().replace(b"modes, off  ", b"modes, reset"))
+    return out
+
+
 # One processor: a request to the device model is then a switch between two domains, not two wake-ups of a busy host's threads.
 @pytest.fixture(scope="module")
 def xl(say):
     subprocess.run(["make", "-s", "build/guest/bootdisk"], cwd=m.TOP, check=True)
     subprocess.run(["gcc", "-static", "-O2", "-Wall", "-o", HOSTILE_DM, f"{m.TOP}/test/boot/hostile_dm.c"], check=True)
-    disks = {"/root/boot.img": BOOTDISK, "/root/hostile_dm": HOSTILE_DM, "/root/linux.img": LINUX, "/root/cd.iso": f"{DEVICES}/cd.iso"}
+    disks = {"/root/boot.img": BOOTDISK, "/root/again.img": resetting(), "/root/hostile_dm": HOSTILE_DM, "/root/linux.img": LINUX, "/root/cd.iso": f"{DEVICES}/cd.iso"}
     machine = m.Machine("hvm", initrd=with_devices("hvm", disks), disk="none", nic="none", cpu=SVM, memory=3584, cpus=1,
                         dom0_mem="1280M")
     try:
@@ -125,7 +134,7 @@ def test_several_vcpus(xl, vcpus):
 
 def test_reboots_and_ends(xl):
     """By the toolstack, by the guest itself, by its panic."""
-    linux(xl, vcpus=2, on_crash="destroy")
+    linux(xl, args="xen_legacy_crash", vcpus=2, on_crash="destroy")
     first = xl.domid("hvm")
     xl.run("xl reboot hvm")
     xl.ready("hvm", 400, occurrences=2)
@@ -148,19 +157,25 @@ def taps(xl):
 
 
 def test_emulated_devices(xl, taps):
-    """A kernel that leaves the emulated devices alone and uses them: network card, IDE disk and CD, USB tablet."""
+    """A kernel that uses the emulated devices: network card, AHCI disk (by MSI), CD on IDE, USB tablet."""
     linux(xl, "emu", "guest.ip=10.9.0.70/24 xen_emul_unplug=never", "vmlinuz-amd64", "devices.img", memory=224, vif=[NIC], usb=1,
           usbdevice=["tablet"], more=["format=raw, vdev=hdc, access=ro, devtype=cdrom, target=/root/cd.iso"])
     assert "e1000" in xl.guest("emu", "readlink /sys/class/net/eth0/device/driver")
     assert " 0% packet loss" in xl.run("ping -c 5 10.9.0.70", 60)
     assert " 0% packet loss" in xl.guest("emu", "ping -c 5 -s 1400 10.9.0.1", 60)
+    xl.run("dd if=/dev/urandom of=/root/f bs=64k count=16 2>/dev/null; pgrep httpd >/dev/null || httpd -p 8080 -h /root")
+    assert xl.guest("emu", "wget -q -O - http://10.9.0.1:8080/f | md5sum", 120) == xl.run("md5sum </root/f")
+    part = "bs=64k count=64 skip=16 2>/dev/null | md5sum"
+    assert xl.guest("emu", f"dd if=/dev/sda {part}", 60) == xl.run(f"dd if=/root/linux.img {part}")
+    xl.guest("emu", "echo written | dd of=/dev/sda bs=512 seek=1500 conv=notrunc,fsync 2>/dev/null", 60)
+    assert xl.run("dd if=/root/linux.img bs=512 skip=1500 count=1 2>/dev/null | head -c 7") == "written"
     xl.guest("emu", "mkdir -p /cd; mount -t iso9660 -o ro /dev/sr0 /cd", 60)
     assert xl.guest("emu", "cat /cd/readme.txt") == "read from a CD"
     assert "QEMU USB Tablet" in xl.guest("emu", "cat /proc/bus/input/devices")
     lines = xl.guest("emu", "cat /proc/interrupts")
-    for what in ("eth0", "ata_piix", "uhci_hcd"):
-        counts = [x.split()[1] for x in lines.splitlines() if what in x]
-        assert counts and int(counts[0]) > 0, lines
+    for what in ("eth0", "ata_piix", "uhci_hcd", "ahci"):
+        counts = [int(x.split()[1]) for x in lines.splitlines() if what in x]
+        assert sum(counts) > 0, lines
 
 
 def test_pv_network(xl, taps):
@@ -238,4 +253,16 @@ def test_leaves_nothing(xl):
     for _ in range(2):
         hvm(xl, "modes", "/root/boot.img", on_poweroff="destroy")
         xl.gone("modes", 240)
+    assert xl.back_to(before) == before
+
+
+def test_reboots_in_a_row(xl):
+    """Fifty resets by the keyboard controller: xl makes the guest anew each time, and at last nothing is left."""
+    xl.settled_free()
+    before = xl.in_use()
+    hvm(xl, "again", "/root/again.img", memory=32)
+    first = xl.domid("again")
+    xl.until("xl list again | awk 'NR == 2 { print \"id \" $2 \".\" }'", "|".join(f"id {n}\\." for n in range(first + 50, first + 60)), 1800)
+    xl.run("xl destroy again", 60)
+    xl.gone("again")
     assert xl.back_to(before) == before

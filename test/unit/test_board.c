@@ -363,6 +363,9 @@ static void test_messages(void **state)
     assert_int_equal(hvm_inject_msi(d, 0xfee02000, 0x61), 0);
     assert_int_equal(local(1), 0x61);
     vlapic_mmio_write(list[1], APIC_EOI, 0);
+    assert_int_equal(hvm_inject_msi(d, 0x2000, 0x63), 0); /* as QEMU says the same */
+    assert_int_equal(local(1), 0x63);
+    vlapic_mmio_write(list[1], APIC_EOI, 0);
     assert_int_equal(hvm_inject_msi(d, 0xfeeff000, 0x62), 0); /* all */
     assert_int_equal(local(0), 0x62);
     assert_int_equal(local(1), 0x62);
@@ -374,6 +377,7 @@ static void test_messages(void **state)
     assert_int_equal(nmis, 1);
     assert_int_equal(hvm_inject_msi(d, 0xfee00000, 0x100), -EINVAL); /* no vector */
     assert_int_equal(hvm_inject_msi(d, 0xfed00000, 0x61), -EINVAL);
+    assert_int_equal(hvm_inject_msi(d, 0x1000fee00000, 0x61), -EINVAL);
     assert_int_equal(hvm_inject_msi(d, 0xfee00000, 5), 0); /* below 16: an error of who sent it */
     assert_int_equal(local(0), -1);
     /* without a board */

@@ -165,12 +165,12 @@ int hvm_pci_link_route(struct domain *d, unsigned link, unsigned irq)
     return 0;
 }
 
-/* Intel SDM vol. 3 11.11.1, 11.11.2. */
+/* Intel SDM vol. 3 11.11.1, 11.11.2. The stock device model gives the place in the page range of messages, not the address. */
 int hvm_inject_msi(struct domain *d, uint64_t address, uint32_t data)
 {
     struct hvm_board *b = board_of(d);
 
-    if (address >> 20 != APIC_PAGE >> 20 || !(data & 0xff))
+    if ((address >> 20 && address >> 20 != APIC_PAGE >> 20) || !(data & 0xff))
         return -EINVAL;
     vlapic_message(d, &(struct vlapic_message){.dest = (uint8_t)(address >> 12),
                                                .logical = address >> 2 & 1,
