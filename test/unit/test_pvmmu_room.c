@@ -3,6 +3,7 @@
 #include "model.h"
 #include "pv.h"
 #include "core/grant.h"
+#include "arch/x86/pv/mmu/types.h"
 #include "core/sched.h"
 
 #include <time.h>
@@ -1070,6 +1071,30 @@ static void test_ldt(void **state)
     check();
 }
 
+/* A page that leaves the windows is in no CPU's TLB when it is let go. */
+static void test_ldt_flush(void **state)
+{
+    struct space s;
+    struct vcpu *v = dom->vcpu[0];
+    struct guest_regs *r = vcpu_regs(v);
+    uint32_t before;
+
+    space_start(&s);
+    cpumask_set(&x86_domain(dom)->dirty_cpus, 1);
+    assert_int_equal(map_va(VA_DATA(0), 0, 0), 0);
+    assert_int_equal(map_va(VA_DATA(0), pte_make(s.data[0], RO), UVMF_TLB_FLUSH | UVMF_ALL), 0);
+    assert_int_equal(ext_as(v, MMUEXT_SET_LDT, VA_DATA(0), 512, DOMID_SELF), 0);
+    assert_true(pv_mmu_fault(v, VCPU_LDT_VIRT(0) + 16, r));
+    assert_int_equal(pv_vcpu(v)->ldt_mapped, 1);
+    before = fake_flushes[1];
+    assert_true(ldt_unmap_all(dom));
+    assert_int_equal(fake_flushes[1], before + 1);
+    assert_int_equal(fake_flush_kind, TLB_FLUSH_ALL);
+    assert_false(ldt_unmap_all(dom));
+    assert_int_equal(fake_flushes[1], before + 1);
+    check();
+}
+
 /* --- page faults --- */
 
 static bool fault(struct guest_regs *r, uint64_t addr, const void *code)
@@ -1077,6 +1102,36 @@ static bool fault(struct guest_regs *r, uint64_t addr, const void *code)
     r->error_code = PF_PRESENT | PF_WRITE | PF_USER;
     r->rip = (uint64_t)code;
     return pv_mmu_fault(dom->vcpu[0], addr, r);
+}
+
+/* A write of part of an entry goes to that part. */
+static void test_partial_writes(void **state)
+{
+    struct space s;
+    struct guest_regs *r = vcpu_regs(dom->vcpu[0]);
+    static const uint8_t movb[16] = {0x88, 0x01};       /* mov %al, (%rcx) */
+    static const uint8_t movw[16] = {0x66, 0x89, 0x01}; /* mov %ax, (%rcx) */
+    static const uint8_t movl[16] = {0x89, 0x01};       /* mov %eax, (%rcx) */
+    uint64_t e;
+
+    space_start(&s);
+    dom->vm_assist = 1ull << VMASST_TYPE_writable_pagetables;
+    e = pte_make(s.data[3], RO);
+    r->rax = e;
+    assert_true(fault(r, VA_L1 + 20 * 8, movl));
+    assert_int_equal(at(s.l1)[20], e & 0xffffffff);
+    r->rax = 0x8000;
+    assert_true(fault(r, VA_L1 + 20 * 8 + 6, movw));
+    e |= PTE_NX;
+    assert_int_equal(at(s.l1)[20], e);
+    e |= 0xe00;
+    r->rax = e >> 8 & 0xff;
+    assert_true(fault(r, VA_L1 + 20 * 8 + 1, movb));
+    assert_int_equal(at(s.l1)[20], e);
+    r->rax = 0;
+    assert_true(fault(r, VA_L1 + 20 * 8 + 4, movl));
+    assert_int_equal(at(s.l1)[20], e & 0xffffffff);
+    check();
 }
 
 static void test_faults(void **state)
@@ -1466,6 +1521,8 @@ int main(void)
         T(test_descriptor_rules),
         T(test_gdt),
         T(test_ldt),
+        T(test_ldt_flush),
+        T(test_partial_writes),
         T(test_faults),
         T(test_preemption),
         T(test_abandoned),
