@@ -21,6 +21,11 @@ static bool domain_comes(void)
     return frame_claim(d, 0) == 0 && frame_claim(d, 40) == 0;
 }
 
+static bool toolstack_domain(void)
+{
+    return toolstack_makes(0);
+}
+
 static bool map_one(struct step *s, uint16_t granter, uint32_t ref, unsigned slot)
 {
     struct gnttab_map_grant_ref *op = arg_alloc(sizeof(*op));
@@ -251,6 +256,7 @@ static bool all_at_once(void)
 
 static const struct scenario scenarios[] = {
     {"a domain is made", domain_comes},
+    {"the toolstack makes a domain", toolstack_domain},
     {"a grant table grows, version 2", grants_grow},
     {"grants are mapped", grants_mapped},
     {"a grant is copied", grant_copied},

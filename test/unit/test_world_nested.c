@@ -207,6 +207,11 @@ static bool domain_comes(void)
     return !arch_physmap_add(d, GFN(0x12345), m, 0);
 }
 
+static bool toolstack_domain(void)
+{
+    return toolstack_makes(XEN_DOMCTL_CDF_hvm | XEN_DOMCTL_CDF_hap);
+}
+
 static bool it_ends(void)
 {
     struct domain *d = guests[NESTED].d;
@@ -232,6 +237,7 @@ static const struct scenario scenarios[] = {
     {"log-dirty", log_dirty},
     {"a device model", device_model},
     {"a domain is made", domain_comes},
+    {"the toolstack makes a domain", toolstack_domain},
     {"a domain ends", it_ends},
 };
 

@@ -12,6 +12,8 @@
 #include "fuzz.h"
 #include "snapshot.h"
 #include "core/abi.h"
+#include "core/control.h"
+#include "core/memory_op.h"
 
 #include <string.h>
 
@@ -45,6 +47,88 @@ static inline struct domain *third_domain(const struct guest_ops *ops, unsigned 
         if (!domain_vcpu(d, i) && vcpu_create(d, i, &v))
             return NULL;
     return d;
+}
+
+/* The same as a toolstack makes it: every call may be made again after it failed. */
+static inline struct xen_domctl *toolstack_op(uint32_t cmd)
+{
+    struct xen_domctl *op = arg_alloc(sizeof(*op));
+
+    *op = (struct xen_domctl){.cmd = cmd, .interface_version = XEN_DOMCTL_INTERFACE_VERSION, .domain = 3};
+    return op;
+}
+static inline bool toolstack_call(struct xen_domctl *op)
+{
+    struct step s = as(0, 0);
+
+    return !call_n(&s, __HYPERVISOR_domctl, op, 0, 0, 0);
+}
+
+static inline bool toolstack_creates(uint32_t flags)
+{
+    struct xen_domctl *op = toolstack_op(XEN_DOMCTL_createdomain);
+    struct domain *d = domain_get(DID(3));
+
+    if (d) {
+        domain_put(d);
+        return true;
+    }
+    op->u.createdomain = (struct xen_domctl_createdomain){.flags = flags,
+                                                          .max_vcpus = 2,
+                                                          .max_evtchn_port = 127,
+                                                          .max_grant_frames = 2,
+                                                          .max_maptrack_frames = 2,
+                                                          .grant_opts = 2};
+    return toolstack_call(op);
+}
+
+static inline bool toolstack_gives_rights(void)
+{
+    struct xen_domctl *op = toolstack_op(XEN_DOMCTL_iomem_permission);
+
+    op->u.iomem_permission.first_mfn = 0x100002;
+    op->u.iomem_permission.nr_mfns = 4;
+    op->u.iomem_permission.allow_access = 1;
+    if (!toolstack_call(op))
+        return false;
+    op = toolstack_op(XEN_DOMCTL_ioport_permission);
+    op->u.ioport_permission.first_port = 0x2f8;
+    op->u.ioport_permission.nr_ports = 8;
+    op->u.ioport_permission.allow_access = 1;
+    if (!toolstack_call(op))
+        return false;
+    op = toolstack_op(XEN_DOMCTL_irq_permission);
+    op->u.irq_permission.pirq = 3;
+    op->u.irq_permission.allow_access = 1;
+    return toolstack_call(op);
+}
+
+static inline bool toolstack_fills(void)
+{
+    struct xen_memory_reservation *r = arg_alloc(sizeof(*r));
+    xen_pfn_t *list = arg_alloc(4 * sizeof(*list));
+    struct step s = as(0, 0);
+
+    for (unsigned i = 0; i < 4; i++)
+        list[i] = 0x40 + i * 0x40000;
+    *r = (struct xen_memory_reservation){.nr_extents = 4, .domid = 3};
+    r->extent_start.p = list;
+    (void)call_n(&s, __HYPERVISOR_memory_op, XENMEM_decrease_reservation, r, 0, 0);
+    return call_n(&s, __HYPERVISOR_memory_op, XENMEM_populate_physmap, r, 0, 0) == 4;
+}
+
+static inline bool toolstack_makes(uint32_t flags)
+{
+    struct xen_domctl *op = toolstack_op(XEN_DOMCTL_max_vcpus);
+
+    if (!toolstack_creates(flags))
+        return false;
+    op->u.max_vcpus.max = 2;
+    if (!toolstack_call(op))
+        return false;
+    op = toolstack_op(XEN_DOMCTL_max_mem);
+    op->u.max_mem.max_memkb = 1024;
+    return toolstack_call(op) && toolstack_gives_rights() && toolstack_fills();
 }
 
 struct scenario {
