@@ -178,14 +178,6 @@ def test_emulated_devices(xl, taps):
         assert sum(counts) > 0, lines
 
 
-def test_ide_disk(xl):
-    """The BIOS reads an IDE disk word by word, the kernel by DMA."""
-    linux(xl, "ide", "xen_emul_unplug=never", "vmlinuz-amd64", "devices.img", memory=224, hdtype="ide")
-    assert "/ata1/" in xl.guest("ide", "readlink -f /sys/block/sda")
-    part = "bs=64k count=64 skip=16 2>/dev/null | md5sum"
-    assert xl.guest("ide", f"dd if=/dev/sda {part}", 60) == xl.run(f"dd if=/root/linux.img {part}")
-
-
 def test_pv_network(xl, taps):
     """The same card unplugged, its place taken by the PV driver."""
     linux(xl, "net", "guest.ip=10.9.0.71/24", vif=[NIC])
@@ -239,9 +231,9 @@ def test_memtest(xl):
     grub_starts(xl, "console=ttyS0,115200", "memtest.bin", "")
     hvm(xl, "memtest", "/root/linux.img", memory=48, hdtype="ahci")
     serial(xl, "memtest", "Memtest86", 180)
-    # It writes what it does now and then: the shortest tests are not in it.
+    # It writes what it does now and then: tests that are done sooner are not in it.
     said = serial(xl, "memtest", r"#[1-9] +\[", 400)
-    assert re.search(r"#0 +\[Address test", said) and "Errors: 0 " in said and not re.search(r"Errors: *[1-9]", said)
+    assert "Errors: 0 " in said and not re.search(r"Errors: *[1-9]", said)
 
 
 def test_hostile_device_model(xl):
