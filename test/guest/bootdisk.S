@@ -2,7 +2,7 @@
  * A boot disk of our own for HVM guests: BIOS loads the first sector at 7c00h, which loads the rest. It says on COM1 how far it came:
  * real mode, the BIOS's disk and memory calls, its timer tick (8259s and PIT), protected mode, paging, long mode, compatibility mode,
  * and the way back to real mode, ROUNDS times; then powers off (ACPI, as hvmloader sets it up). A disk whose text says "reset" there
- * asks the keyboard controller for that instead.
+ * asks the keyboard controller for that as soon as it is loaded.
  */
 #define COM1    0x3f8
 #define ROUNDS  300
@@ -87,6 +87,14 @@ bad: .asciz "boot: FAILED\n"
 rest:
     movw $disk, %si
     call say
+    cmpb $'r', over + 17
+    jne 8f
+    movb $0xfe, %al
+    outb %al, $0x64
+    cli
+    hlt
+    jmp fail
+8:
     /* memory map: continuations until there are no more */
     xorl %ebx, %ebx
     xorl %ebp, %ebp
@@ -217,14 +225,7 @@ real:
     jne fail
     movw $over, %si
     call say
-    cmpb $'r', over + 17
-    jne 8f
-    movb $0xfe, %al
-    outb %al, $0x64
-    cli
-    hlt
-    jmp fail
-8:  /* S5: PM1a control */
+    /* S5: PM1a control */
     movw $0xb004, %dx
     movw $0x2000, %ax
     outw %ax, %dx
