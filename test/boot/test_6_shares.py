@@ -71,12 +71,13 @@ class Shares:
             time.sleep(3)
 
     def latency(self):
-        """Median time from a timer's deadline to the sleeper's next instruction, beside two spinning guests on two CPUs, in ns."""
+        """Median time from a timer's deadline to the sleeper's next instruction, beside two spinning guests on two CPUs, in ns.
+        Of twelve windows of 200 wake-ups: with two CPUs single windows differ by a factor of 100, here as under Xen."""
         self.start("io", "sleep=2000 work=50")
         self.start("s1")
         self.start("s2")
         before = len(re.findall("median", self.xl.console("io")))
-        medians = [int(x) for x in self.lines("io", r"median (\d+) ns", before + 4, 600)[-3:]]
+        medians = [int(x) for x in self.lines("io", r"median (\d+) ns", before + 13, 600)[-12:]]
         self.say(f"{self.who}: a sleeper beside two spinning guests wakes after {medians} ns (instructions)")
         return statistics.median(medians)
 
