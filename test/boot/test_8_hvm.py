@@ -269,28 +269,3 @@ def test_reboots_in_a_row(xl):
     xl.run("xl destroy again", 60)
     xl.gone("again")
     assert xl.back_to(before) == before
-
-
-def test_sixteen_mixed(xl):
-    """Three HVM, six PVH and seven PV guests at once: each answers, and when they are gone nothing is left."""
-    xl.settled_free()
-    before = xl.in_use()
-    for n in range(3):
-        grub_starts(xl, f"console=hvc0 guest.name=hvm{n}")
-        xl.run(f"cp /root/linux.img /root/linux{n}.img", 60)
-        hvm(xl, f"hvm{n}", f"/root/linux{n}.img", memory=112, hdtype="ahci")
-        xl.ready(f"hvm{n}", 600)
-    for n in range(6):
-        xl.create(f"pvh{n}", timeout=300, type="pvh")
-    for n in range(7):
-        xl.create(f"pv{n}", timeout=300)
-    names = [n for n in xl.list() if n != "Domain-0"]
-    assert len(names) == 16
-    for n in names:
-        xl.guest(n, f"dd if=/dev/urandom of=/tmp/{n} bs=64k count=32 2>/dev/null", 60)
-    sums = {n: xl.guest(n, f"md5sum </tmp/{n}", 60) for n in names}
-    assert len(set(sums.values())) == 16
-    assert {n: xl.guest(n, f"md5sum </tmp/{n}", 60) for n in names} == sums
-    xl.clean()
-    xl.run("rm /root/linux?.img")
-    assert xl.back_to(before) == before
