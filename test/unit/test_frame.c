@@ -572,6 +572,31 @@ static void idle_cpus_leave_what_a_guest_could_write(void **state)
     frame_room_check();
 }
 
+/* A frame that came clean, was written to by its owner and was then given away (exchange, transfer) is not clean. */
+static void what_was_given_away_is_zeroed(void **state)
+{
+    struct domain *d = fake_domain(7, 100);
+    mfn_t m, again;
+
+    assert_int_equal(frame_alloc_domain(d, 0, 64, 0, &m), 0); /* the table of owners is made */
+    drop_owner(mfn_frame(m));
+    while (frame_scrub_due())
+        frame_scrub_some();
+    assert_int_equal(frame_alloc_domain(d, 4, 64, 0, &m), 0);
+    for (unsigned i = 0; i < 16; i++) {
+        memset(arch_frame_va(MFN(m.n + i)), 0xa5, FRAME_SIZE);
+        assert_true(frame_steal(d, mfn_frame(MFN(m.n + i))));
+        frame_free(MFN(m.n + i), 0);
+    }
+    assert_int_equal(frame_alloc_domain(d, 4, 64, 0, &again), 0);
+    assert_true(mfn_eq(m, again));
+    for (unsigned i = 0; i < 16; i++) {
+        assert_true(all_zero(MFN(m.n + i)));
+        drop_owner(mfn_frame(MFN(m.n + i)));
+    }
+    frame_room_check();
+}
+
 /* The CPU that zeroes asks the budget like everybody: a claim of all there is leaves nothing to it. */
 static void idle_zeroing_does_not_undercut_claims(void **state)
 {
@@ -721,6 +746,7 @@ int main(void)
         T(every_order_of_merging),
         T(idle_cpus_zero_what_nobody_had),
         T(idle_cpus_leave_what_a_guest_could_write),
+        T(what_was_given_away_is_zeroed),
         T(idle_zeroing_does_not_undercut_claims),
         T(every_allocation_may_fail),
         T(model),

@@ -534,6 +534,7 @@ static void test_update_list(void **state)
 
 static void test_va(void **state)
 {
+    static const uint64_t cached[] = {PTE_PWT, PTE_PCD, PTE_PAT};
     struct space s;
     mfn_t fresh;
 
@@ -545,6 +546,13 @@ static void test_va(void **state)
     assert_int_equal(fake_flush_kind, TLB_FLUSH_VA);
     assert_int_equal(fake_flush_va, VA_FREE);
     assert_int_equal(map_va(VA, pte_make(s.data[0], RW), UVMF_NONE), 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(cached); i++) { /* the frame stays, its memory type does not change */
+        uint64_t was = at(s.l1)[pt_index(VA, 1)];
+
+        assert_int_equal(map_va(VA, pte_make(s.data[0], RW | cached[i]), 0), -EINVAL);
+        assert_int_equal(update(s.l1, pt_index(VA, 1), pte_make(s.data[0], RW | cached[i])), -EINVAL);
+        assert_int_equal(at(s.l1)[pt_index(VA, 1)], was);
+    }
     assert_int_equal(map_va(0x123456789000, 0, 0), -EINVAL);
     assert_int_equal(map_va(0x8000000000000000, 0, 0), -EINVAL);
     assert_int_equal(map_va(HYP_VIRT_START, 0, 0), -EINVAL);
