@@ -4,7 +4,7 @@
 
 FUZZ_SECONDS ?= 60
 FUZZ_SEED ?= 0
-# Of these only the stored inputs are run: `make test` has no time to find out what is new in a young target.
+# Of these only the stored inputs are run (a target too young for `make test`).
 FUZZ_REPLAYED ?=
 FUZZ ?=
 FUZZ_WORLD := memory evtchn grant sched life hypercall mmu all p2m control platform
