@@ -256,6 +256,10 @@ gfn_t p2m_highest(const struct domain *d)
 void p2m_mark_dirty(struct domain *d, gfn_t g)
 {
 }
+bool p2m_log_enabled(const struct domain *d)
+{
+    return false;
+}
 bool p2m_log_read_some(struct domain *d, gfn_t g, unsigned n, uint8_t *bits, bool clean)
 {
     return false;
