@@ -225,9 +225,9 @@ static bool read_screen(struct domain *d, uint64_t first, uint32_t n, uint8_t *b
 {
     if (!p2m_log_enabled(d))
         return p2m_log_read_some(d, GFN(first), n, bits, true);
-    memset(bits, 0, (n + 7) / 8);
-    for (uint32_t i = 0; i < n; i++)
-        bits[i / 8] |= (uint8_t)(1u << i % 8);
+    memset(bits, 0xff, n / 8);
+    if (n % 8)
+        bits[n / 8] = (uint8_t)((1u << n % 8) - 1);
     return false;
 }
 

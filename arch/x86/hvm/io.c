@@ -34,9 +34,9 @@ static enum hvm_verdict plain(struct vcpu *v, const struct hvm_exit *x)
 static unsigned prefixes(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg *s)
 {
     static const uint8_t prefix[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65}; /* in the order of numbers */
-    unsigned bits = hvm_code_bits(v);
     bool other = false;
     uint8_t code[15];
+    unsigned bits;
     size_t n = 0;
 
     *s = x->io.in ? HVM_ES : HVM_DS;
@@ -50,7 +50,10 @@ static unsigned prefixes(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg 
     }
     if (x->io.address_bytes)
         return x->io.address_bytes;
-    return bits == 32 ? (other ? 2 : 4) : bits == 64 ? (other ? 4 : 8) : other ? 4 : 2;
+    bits = hvm_code_bits(v);
+    if (bits == 64)
+        return other ? 4 : 8;
+    return (bits == 16) != other ? 2 : 4;
 }
 
 /* Between memory (INS: ES:rDI, OUTS: rSI) and *value. HVM_NEXT: done; else what to do instead. */

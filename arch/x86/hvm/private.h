@@ -270,6 +270,7 @@ void hvm_latch_layout(struct vcpu *v);
 enum hvm_verdict hvm_memory(struct vcpu *v, const struct hvm_exit *x);
 /* The bytes at the instruction pointer, as many as can be read. mmio.c */
 size_t hvm_fetch(struct vcpu *v, uint8_t code[15]);
+/* 16, 32 or 64: the mode of the code that runs. mmio.c */
 unsigned hvm_code_bits(const struct vcpu *v);
 /* A general register by its number in instructions. */
 uint64_t hvm_read_register(struct vcpu *v, unsigned n);
