@@ -4,8 +4,6 @@
 
 FUZZ_SECONDS ?= 60
 FUZZ_SEED ?= 0
-# Of these only the stored inputs are run (a target too young for `make test`).
-FUZZ_REPLAYED ?=
 FUZZ ?=
 FUZZ_WORLD := memory evtchn grant sched life hypercall mmu all p2m control platform
 FUZZ_PURE  := $(patsubst test/fuzz/pure_%.c,%,$(sort $(wildcard test/fuzz/pure_*.c)))
@@ -58,7 +56,7 @@ fuzz-build: $(FUZZ_NAMES:%=$(H)/fuzz_%)
 fuzz-clang:
 	@$(MAKE) --no-print-directory $(FUZZ_CLANG) FUZZ="$(FUZZ)" fuzz-build
 fuzz: fuzz-clang
-	@tools/test-fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) --replayed "$(FUZZ_REPLAYED)" $(FUZZ_NAMES)
+	@tools/test-fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED) $(FUZZ_NAMES)
 fuzz-replay: fuzz-build
 	@for t in $(FUZZ_NAMES); do echo "  REPLAY  $$t: $$($(H)/fuzz_$$t test/fuzz/corpus/$$t)" || exit 1; done
 
