@@ -6,6 +6,7 @@
 #   40-41 create of the 2nd of many guests, 42-43 of the last
 #   50 create a Linux guest, 51 its init runs, 52 ready (bench/guest_init.sh)
 #   70 create a Linux PVH guest, 71 its init runs, 72-73 the same of a PV guest (bench.only=pvh alone)
+#   74 create a Linux HVM guest, 75 it is ready (seen by dom0, to a second)
 #   60-61 guest reads its disk, 62-63 guest sends to dom0, 64-65 guest sends to guest
 #   200-215 bench/dom0_ops.c in a guest; 300-308 test/guest/pair_main.c
 key=m
@@ -175,6 +176,39 @@ pvh() {
     xl create -q "$c"
     said four "guest: ready" 200
     xl destroy four
+}
+
+# The machine that bench/exits/exits.c measures, populated on demand so that there is memory for a first touch; and Linux by BIOS and GRUB.
+hvm() {
+    cat >/tmp/exits.cfg <<'END'
+name="exits"
+type="hvm"
+tsc_mode="native"
+vcpus=2
+memory=48
+maxmem=64
+boot="c"
+vnc=0
+serial="file:/tmp/exits.serial"
+disk=["format=raw,vdev=hda,access=rw,target=/guest/exits.img"]
+on_poweroff="preserve"
+on_crash="preserve"
+END
+    sed 's/exits/boots/g; s/^memory=.*/memory=144/; /^maxmem/d; s/^vcpus=.*/vcpus=1/; s/^boot=.*/&\nhdtype="ahci"/; s|/guest/boots.img|/guest/linux.img|' /tmp/exits.cfg >/tmp/boots.cfg
+    xl create -q /tmp/exits.cfg || echo "bench-failed: xl create of an HVM guest"
+    i=0
+    until grep -aq bench-exits-done /tmp/exits.serial || [ $i -gt 300 ]; do
+        i=$((i + 1))
+        sleep 1
+    done
+    grep -a "^bench" /tmp/exits.serial
+    xl destroy exits
+    [ "$key" = m ] || return # Debian's Xen cannot start it in this emulator
+    mark 74
+    xl create -q /tmp/boots.cfg
+    said boots "guest: ready" 600
+    mark 75
+    xl destroy boots
 }
 
 PATH=/usr/sbin:/usr/bin:/bin

@@ -104,9 +104,9 @@ def geometric_mean(ratios):
     return product ** (1 / len(ratios))
 
 
-def table(title, rows, goal=""):
+def table(title, rows, goal="", beside="Xen 4.17"):
     print(f"\n{title}{' (goal: ' + goal + ')' if goal else ''}")
-    print(f"  {'':34}{'Xen 4.17':>14}{'Krypton':>14}{'ratio':>8}")
+    print(f"  {'':34}{beside:>14}{'Krypton':>14}{'ratio':>8}")
     for name, x, k in rows:
         ratio = f"{k / x:8.2f}" if x and k else "       -"
         print(f"  {name:34}{x if x is not None else '-':>14}{k if k is not None else '-':>14}{ratio}")
