@@ -935,6 +935,37 @@ static void test_context_start(void **state)
     assert_int_equal(soft(v)->seg[HVM_CS].attr, 0xc9b);
 }
 
+/* What a core dump has of a vCPU. */
+static void test_context_shown(void **state)
+{
+    static struct vcpu_guest_context c;
+    struct start s = start_record();
+
+    s.cpu.cs_sel = 8;
+    s.cpu.gs_base = 0x1111;
+    s.cpu.shadow_gs = 0x2222;
+    s.cpu.cr3 = 0x7000;
+    s.cpu.dr2 = 0x3333;
+    assert_int_equal(put_context(&s, sizeof(s)), 0);
+    memset(&c, 0xff, sizeof(c));
+    guest_kind(v->domain)->vcpu_context(v, &c);
+    assert_int_equal(c.flags, VGCF_i387_valid | VGCF_in_kernel | VGCF_online);
+    assert_int_equal(c.user_regs.rip, 0x1000370);
+    assert_int_equal(c.user_regs.rbx, 0x5000);
+    assert_int_equal(c.user_regs.cs, 8);
+    assert_int_equal(c.ctrlreg[0], 0x11);
+    assert_int_equal(c.ctrlreg[3], 0x7000);
+    assert_int_equal(c.debugreg[2], 0x3333);
+    assert_int_equal(c.debugreg[6], 0xffff0ff0);
+    assert_int_equal(c.gs_base_kernel, 0x1111);
+    assert_int_equal(c.gs_base_user, 0x2222);
+    soft(v)->seg[HVM_SS].attr = 0xcf3; /* level 3 */
+    guest_kind(v->domain)->vcpu_context(v, &c);
+    assert_int_equal(c.flags, VGCF_i387_valid | VGCF_online);
+    assert_int_equal(c.gs_base_kernel, 0x2222);
+    assert_int_equal(c.gs_base_user, 0x1111);
+}
+
 static void test_context_round(void **state)
 {
     struct start s = start_record();
@@ -1072,6 +1103,7 @@ int main(void)
         TEST(test_init_startup),
         TEST(test_initialise),
         TEST(test_context_start),
+        TEST(test_context_shown),
         TEST(test_context_round),
         TEST(test_context_hostile),
         TEST(test_params),

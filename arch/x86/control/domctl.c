@@ -157,6 +157,7 @@ long arch_domctl(struct hypercall *hc)
     case XEN_DOMCTL_set_paging_mempool_size:
         return control_paging(c);
     case XEN_DOMCTL_getvcpucontext:
+        return control_vcpu(c);
     case XEN_DOMCTL_get_ext_vcpucontext:
     case XEN_DOMCTL_set_ext_vcpucontext:
     case XEN_DOMCTL_getvcpuextstate:

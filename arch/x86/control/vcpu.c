@@ -7,6 +7,7 @@
 #include "core/alloc.h"
 #include "core/guest.h"
 #include "lib/string.h"
+#include "x86/guest.h"
 #include "x86/pte.h"
 #include "x86/pv.h"
 
@@ -33,7 +34,7 @@ static long getvcpucontext(struct domctl *c)
     if (!ctxt)
         return -ENOMEM;
     vcpu_pause(v);
-    pv_vcpu_get_context(v, ctxt);
+    guest_kind(c->d)->vcpu_context(v, ctxt);
     vcpu_unpause(v);
     r = guest_write(c->hc.caller, HANDLE(c->op.u.vcpucontext.ctxt), ctxt, sizeof(*ctxt));
     mem_free(ctxt);

@@ -395,6 +395,7 @@ const struct arch_guest_ops hvm_arch_ops = {
     .vcpu_unload = hvm_vcpu_unload,
     .vcpu_nmi = hvm_vcpu_nmi,
     .vcpu_dump = hvm_vcpu_dump,
+    .vcpu_context = hvm_vcpu_context,
     .area_write = area_write,
     .save = save,
     .load = load,

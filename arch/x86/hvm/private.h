@@ -214,6 +214,7 @@ void hvm_vcpu_reset(struct vcpu *v);      /* as after power-on */
 void hvm_vcpu_init_reset(struct vcpu *v); /* as after INIT: FPU and some MSRs stay */
 int hvm_vcpu_unload(struct vcpu *v);
 void hvm_vcpu_dump(struct vcpu *v);
+void hvm_vcpu_context(struct vcpu *v, struct vcpu_guest_context *c); /* vcpu_context.c; v is paused */
 void hvm_paging(struct vcpu *v, struct guest_paging *p);
 /* The guest's TSC of v runs with that of vCPU 0 from here on. */
 void hvm_join_tsc(struct vcpu *v);

@@ -14,6 +14,7 @@ const struct arch_guest_ops pv_arch_ops = {
     .vcpu_unload = pv_vcpu_release_tables,
     .vcpu_nmi = pv_vcpu_nmi,
     .vcpu_dump = pv_vcpu_dump,
+    .vcpu_context = pv_vcpu_get_context,
     .area_write = pv_area_write,
     .save = pv_ctxt_save,
     .load = pv_ctxt_load,

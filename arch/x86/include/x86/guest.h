@@ -9,6 +9,7 @@
 #include "core/hypercall.h"
 #include "x86/vcpu.h"
 
+struct vcpu_guest_context;
 struct arch_guest_ops {
     /* Domains. init: after policy, rights and PIRQs exist; on failure free() is called. */
     int (*domain_init)(struct domain *d, uint32_t flags);
@@ -24,6 +25,7 @@ struct arch_guest_ops {
     int (*vcpu_unload)(struct vcpu *v); /* -EAGAIN: again */
     int (*vcpu_nmi)(struct vcpu *v);
     void (*vcpu_dump)(struct vcpu *v);
+    void (*vcpu_context)(struct vcpu *v, struct vcpu_guest_context *c); /* v does not run */
     /* runstate and time records of v, the current vCPU */
     bool (*area_write)(struct vcpu *v, gva_t to, const void *from, size_t n);
 
