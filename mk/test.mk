@@ -61,6 +61,8 @@ $(H)/test_p2m%: $(H)/obj/test/unit/test_p2m%.o $(H)/libfake.a $(H)/libmodel.a $(
 	    -Wl,--start-group $(H)/libmodel.a $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group $(HOST_WRAP) -lcmocka -lpthread
 # The whole room of HVM guests, on a vendor of the test's own.
 $(H)/test_hvm: $(H)/obj/test/unit/test_hvm.o $(call host_obj,$(wildcard arch/x86/hvm/*.c))
+# Task switches alone, in a memory of the test's own.
+$(H)/test_hvm_task: $(H)/obj/test/unit/test_hvm_task.o $(call host_obj,arch/x86/hvm/task.c)
 $(H)/test_hvm: HOST_WRAP += -Wl,--wrap=ioreq_invalidate
 # Device models on real memory: what an exit asks of the processor is the test's own.
 $(H)/test_ioreq: $(H)/obj/test/unit/test_ioreq.o $(call host_obj,arch/x86/hvm/access.c arch/x86/hvm/dm_op.c $(HOST_P2M))

@@ -71,10 +71,39 @@ static void test_exits(void **state)
     free(c);
 }
 
+/* EXITINFO2 says which instruction, EXITINTINFO whether it was none. */
+static void test_tasks(void **state)
+{
+    static const struct {
+        uint64_t info2, event;
+        uint8_t by;
+    } row[] = {
+        {0, 0, HVM_TASK_CALL},           {1ull << 38, 0, HVM_TASK_JUMP},  {1ull << 36, 0, HVM_TASK_IRET},
+        {0, 0x80000421, HVM_TASK_SOFT},  {0, 0x80000303, HVM_TASK_SOFT},  {0, 0x80000304, HVM_TASK_SOFT},
+        {0, 0x80000b08, HVM_TASK_EVENT}, {0, 0x80000202, HVM_TASK_EVENT}, {0, 0x80000030, HVM_TASK_EVENT}};
+    struct vmcb *c = calloc(1, sizeof(*c));
+    struct hvm_exit x;
+
+    c->exit_code = SVM_EXIT_TASK_SWITCH;
+    c->info1 = 0xffff0000abc8;
+    for (unsigned i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+        c->info2 = row[i].info2 | 0x1234;
+        c->exit_int_info = row[i].event;
+        svm_decode(c, false, &x);
+        assert_true(x.kind == HVM_EXIT_TASK_SWITCH && x.task.by == row[i].by && x.task.selector == 0xabc8);
+        assert_true(!x.task.has_error && !x.task.rf && x.task.error == 0x1234 && !x.length);
+    }
+    c->info2 = 1ull << 44 | 1ull << 48;
+    svm_decode(c, false, &x);
+    assert_true(x.task.has_error && x.task.rf && !x.task.error);
+    free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exits),
+        cmocka_unit_test(test_tasks),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -262,6 +262,40 @@ static bool read_rest(const struct emul *e, struct cursor *c, struct insn *i, co
     return !c->short_of && i->bytes && (!i->lock || r->flags & LOCK);
 }
 
+/* In 16- and 32-bit code. */
+unsigned emul_task_length(const struct emul *e)
+{
+    struct cursor c = {.p = e->code, .left = MIN(e->code_bytes, EMUL_INSN_MAX)};
+    struct insn i = {.segment = -1};
+    bool address = false, stack, rip;
+    uint8_t op;
+
+    read_prefixes(&c, e->bits, &i, &address, &op);
+    i.address_bytes = (e->bits == 16) != address ? 2 : 4;
+    switch (op) {
+    case 0x9a: /* CALL, JMP */
+    case 0xea:
+        next_value(&c, width(e, &i) + 2);
+        break;
+    case 0xff:
+        i.modrm = next(&c);
+        if (i.modrm >> 6 == 3 || ((i.modrm >> 3 & 7) != 3 && (i.modrm >> 3 & 7) != 5))
+            return 0;
+        offset_of(e, &c, &i, &stack, &rip);
+        break;
+    case 0xcd:
+        next(&c);
+        break;
+    case 0xcc:
+    case 0xce:
+    case 0xcf:
+        break;
+    default:
+        return 0;
+    }
+    return c.short_of ? 0 : c.used;
+}
+
 bool emul_decode(const struct emul *e, struct insn *i)
 {
     struct cursor c = {.p = e->code, .left = e->code_bytes < EMUL_INSN_MAX ? e->code_bytes : EMUL_INSN_MAX};

@@ -163,12 +163,6 @@ static enum hvm_verdict refused(struct vcpu *v, const struct hvm_exit *x)
     return HVM_UD;
 }
 
-static enum hvm_verdict task_switch(struct vcpu *v, const struct hvm_exit *x)
-{
-    domain_crash(v->domain, "vCPU %u: a task switch by hardware, which is not there", v->id);
-    return HVM_RESUME;
-}
-
 static enum hvm_verdict shutdown(struct vcpu *v, const struct hvm_exit *x)
 {
     hvm_vcpu(v)->event.valid = false;
@@ -201,7 +195,7 @@ static enum hvm_verdict (*const handlers[HVM_EXIT_KINDS])(struct vcpu *v, const 
     [HVM_EXIT_CR4] = hvm_cr4,
     [HVM_EXIT_RDPMC] = rdpmc,
     [HVM_EXIT_REFUSED] = refused,
-    [HVM_EXIT_TASK_SWITCH] = task_switch,
+    [HVM_EXIT_TASK_SWITCH] = hvm_task_switch,
     [HVM_EXIT_SHUTDOWN] = shutdown,
     [HVM_EXIT_INVALID] = invalid,
 };

@@ -70,6 +70,16 @@ uint64_t hvm_read_register(struct vcpu *v, unsigned n)
     return at ? *at : hvm_get(v, HVM_RSP);
 }
 
+void hvm_write_register(struct vcpu *v, unsigned n, uint64_t value)
+{
+    uint64_t *at = reg_place(vcpu_regs(v), n);
+
+    if (at)
+        *at = value;
+    else
+        hvm_set(v, HVM_RSP, value);
+}
+
 /* --- the instruction, executed --- */
 
 #define ROUNDS      64u /* of a repeated one, for each exit */

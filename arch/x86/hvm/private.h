@@ -12,6 +12,7 @@ struct hypercall;
 
 /* Bits of control registers and EFER (AMD APM vol. 2 ch. 3). */
 #define CR0_PE      0x1ull
+#define CR0_TS      0x8ull
 #define CR0_ET      0x10ull
 #define CR0_WP      (1ull << 16)
 #define CR0_NW      (1ull << 29)
@@ -102,7 +103,22 @@ struct hvm_exit {
             bool has_error;
             uint32_t error;
         } exception;
+        struct {
+            uint8_t by;        /* enum hvm_task_by */
+            bool rf;           /* RFLAGS.RF as the old task is to find it */
+            bool has_error;    /* for the new task's stack */
+            uint16_t selector; /* of the new task's TSS */
+            uint32_t error;
+        } task;
     };
+};
+
+enum hvm_task_by {
+    HVM_TASK_CALL,
+    HVM_TASK_JUMP,
+    HVM_TASK_IRET,
+    HVM_TASK_SOFT,  /* INT n, INT3, INTO */
+    HVM_TASK_EVENT, /* an exception or interrupt, in h->event */
 };
 
 /* Where a handler leaves the guest. */
@@ -275,6 +291,8 @@ size_t hvm_fetch(struct vcpu *v, uint8_t code[15]);
 unsigned hvm_code_bits(const struct vcpu *v);
 /* A general register by its number in instructions. */
 uint64_t hvm_read_register(struct vcpu *v, unsigned n);
-enum hvm_verdict hvm_cr4(struct vcpu *v, const struct hvm_exit *x); /* control.c */
+void hvm_write_register(struct vcpu *v, unsigned n, uint64_t value);
+enum hvm_verdict hvm_cr4(struct vcpu *v, const struct hvm_exit *x);         /* control.c */
+enum hvm_verdict hvm_task_switch(struct vcpu *v, const struct hvm_exit *x); /* task.c */
 
 #endif

@@ -15,6 +15,10 @@
 #define NPF_FETCH   16u
 #define NPF_WALK    (1ull << 33)
 #define LONGEST     15u
+#define TASK_IRET   (1ull << 36)
+#define TASK_JUMP   (1ull << 38)
+#define TASK_ERROR  (1ull << 44)
+#define TASK_RF     (1ull << 48)
 
 static void decode_io(const struct vmcb *c, struct hvm_exit *x)
 {
@@ -50,6 +54,31 @@ static void decode_exception(const struct vmcb *c, struct hvm_exit *x)
     x->exception.error = 0; /* of #AC, always */
 }
 
+/* APM vol. 2 15.14.1. An instruction that asks for an event by number is named by the event's type, or is INT3 or INTO. */
+static void decode_task(const struct vmcb *c, struct hvm_exit *x)
+{
+    uint64_t e = c->exit_int_info, i = c->info2;
+    unsigned type = e >> 8 & 7;
+    uint8_t vector = (uint8_t)e;
+
+    x->kind = HVM_EXIT_TASK_SWITCH;
+    x->task.selector = (uint16_t)c->info1;
+    x->task.error = (uint32_t)i;
+    x->task.has_error = i & TASK_ERROR;
+    x->task.rf = i & TASK_RF;
+    if (i & TASK_IRET)
+        x->task.by = HVM_TASK_IRET;
+    else if (i & TASK_JUMP)
+        x->task.by = HVM_TASK_JUMP;
+    else if (!(e & SVM_EVENT_VALID))
+        x->task.by = HVM_TASK_CALL;
+    else if (type == SVM_TYPE_SOFTWARE ||
+             (type == SVM_TYPE_EXCEPTION && (vector == TRAP_BP || vector == TRAP_OF)))
+        x->task.by = HVM_TASK_SOFT;
+    else
+        x->task.by = HVM_TASK_EVENT;
+}
+
 /* Exits that need no more than their kind, and how long the instruction is; by code from here on. */
 #define NEAR SVM_EXIT_INTR
 
@@ -67,7 +96,6 @@ static const struct {
     [SVM_EXIT_IRET - NEAR] = {true, HVM_EXIT_IRET, 0},
     [SVM_EXIT_INVD - NEAR] = {true, HVM_EXIT_CACHE, 2},
     [SVM_EXIT_HLT - NEAR] = {true, HVM_EXIT_HLT, 1},
-    [SVM_EXIT_TASK_SWITCH - NEAR] = {true, HVM_EXIT_TASK_SWITCH, 0},
     [SVM_EXIT_SHUTDOWN - NEAR] = {true, HVM_EXIT_SHUTDOWN, 0},
     [SVM_EXIT_VMMCALL - NEAR] = {true, HVM_EXIT_HYPERCALL, 3},
     [SVM_EXIT_WBINVD - NEAR] = {true, HVM_EXIT_CACHE, 2},
@@ -98,6 +126,8 @@ static void decode_kind(const struct vmcb *c, struct hvm_exit *x)
     } else if (code == SVM_EXIT_MSR) {
         x->kind = c->info1 & 1 ? HVM_EXIT_WRMSR : HVM_EXIT_RDMSR;
         x->length = 2;
+    } else if (code == SVM_EXIT_TASK_SWITCH) {
+        decode_task(c, x);
     } else if (code >= SVM_EXIT_DR_READ && code < SVM_EXIT_EXCEPTION) {
         x->kind = HVM_EXIT_DEBUGREG;
     } else if (code >= SVM_EXIT_EXCEPTION && code < SVM_EXIT_INTR) {

@@ -52,6 +52,8 @@ struct emul {
     uint8_t code[EMUL_INSN_MAX];
 };
 
+/* How long a far CALL or JMP, an IRET, INT n, INT3 or INTO at e->code is: the instructions that can switch tasks. 0: it is none. */
+unsigned emul_task_length(const struct emul *e);
 /* At most `rounds` of a repeated instruction. */
 enum emul_result emul_run(struct emul *e, unsigned rounds);
 
