@@ -195,8 +195,8 @@ static void note(struct trap_frame *f)
     seen[1] = f->error;
 }
 
-/* A fault of the new task is the new task's: its handler runs there, and the task goes on. */
-TEST(hvm_task_faults_inside)
+/* A fault of the new task is the new task's: its handler runs there, and the task goes on. Not on QEMU 10, whose own switch then goes back to the CALL. */
+HOSTILE(task_faults_inside)
 {
     static const uint32_t bad[] = {0x30, 0xfff8, 0x14, 0x20};
 

@@ -9,6 +9,7 @@
 #include "core/work.h"
 #include "arch/x86/hvm/dev/vlapic.h"
 #include "arch/x86/hvm/private.h"
+#include "arch/x86/hvm/tsc.h"
 #include "x86/cpu.h"
 #include "x86/guest.h"
 #include "x86/mce.h"
@@ -94,6 +95,11 @@ static void f_set_tpr(struct vcpu *v, uint8_t tpr)
 static void f_nothing(struct vcpu *v)
 {
 }
+static unsigned tsc_changes;
+static void f_tsc(struct vcpu *v)
+{
+    tsc_changes++;
+}
 static unsigned flushes;
 static void f_flush(struct vcpu *v)
 {
@@ -133,7 +139,7 @@ const struct hvm_ops svm_ops = {.name = "soft",
                                 .clear_shadow = f_clear_shadow,
                                 .tpr = f_tpr,
                                 .set_tpr = f_set_tpr,
-                                .tsc_offset = f_nothing,
+                                .tsc = f_tsc,
                                 .flush = f_flush,
                                 .use_debugregs = f_flag,
                                 .watch_iret = f_iret,
@@ -873,6 +879,136 @@ static void test_initialise(void **state)
     assert_int_equal(hvm_vcpu_initialise(second, v, GVA(&c), &online), -EINVAL);
 }
 
+/* --- the counter --- */
+
+static struct xen_domctl tsc_op;
+static long tsc_set(uint32_t mode, uint32_t khz, uint64_t elapsed)
+{
+    tsc_op = (struct xen_domctl){
+        .cmd = XEN_DOMCTL_settscinfo,
+        .u.tsc_info = {.tsc_mode = mode, .gtsc_khz = khz, .elapsed_nsec = elapsed, .incarnation = 7}};
+    return control(0, NULL, &tsc_op, hvm_domctl);
+}
+static uint64_t tsc_pace(void) /* per microsecond */
+{
+    uint64_t before = hvm_tsc(v);
+
+    fake_now += 1000;
+    return hvm_tsc(v) - before;
+}
+
+/* xen-tscmode(7): which counter the guest reads; it goes on from where it was, whatever it is made of. */
+static void test_tsc_modes(void **state)
+{
+    static const struct {
+        uint32_t mode, khz;
+        uint64_t ratio_max, ratio, pace;
+        bool emulated;
+    } row[] = {{0, 0, 0, 0, 1000, false},
+               {0, 1000000, 0, 0, 1000, false},
+               {0, 2000000, 0, 2ull << 32, 2000, true},
+               {0, 2000000, (1ull << 40) - 1, 2ull << 32, 2000, false},
+               {0, 500000, (1ull << 40) - 1, 1ull << 31, 500, false},
+               {0, 3000000, 2ull << 32, 3ull << 32, 3000, true}, /* more than it can */
+               {1, 0, (1ull << 40) - 1, 1ull << 32, 1000, true},
+               {1, 250000, 0, 1ull << 30, 250, true},
+               {2, 2000000, (1ull << 40) - 1, 0, 1000, false}};
+
+    fake_now = 1000000000;
+    for (unsigned i = 0; i < ARRAY_SIZE(row); i++) {
+        uint64_t before = hvm_tsc(v);
+        unsigned changes = tsc_changes;
+
+        hvm_tsc_ratio_max = row[i].ratio_max;
+        assert_int_equal(tsc_set(row[i].mode, row[i].khz, 0), 0);
+        assert_int_equal(hvm_tsc(v), before);
+        assert_int_equal(hvm_tsc(second), before);
+        assert_int_equal(tsc_changes, changes + 2);
+        assert_int_equal(x86_domain(d)->tsc_ratio, row[i].ratio);
+        assert_int_equal(x86_domain(d)->tsc_emulated, row[i].emulated);
+        assert_int_equal(tsc_pace(), row[i].pace);
+        vcpu_regs(v)->rax = 0x40000003;
+        vcpu_regs(v)->rcx = 0;
+        leave(v, (struct hvm_exit){.kind = HVM_EXIT_CPUID, .length = 2});
+        assert_int_equal(vcpu_regs(v)->rax & 1, row[i].emulated);
+        assert_int_equal(vcpu_regs(v)->rbx, row[i].mode);
+        assert_int_equal(vcpu_regs(v)->rcx, row[i].pace * 1000);
+        tsc_op = (struct xen_domctl){.cmd = XEN_DOMCTL_gettscinfo};
+        assert_int_equal(control(0, NULL, &tsc_op, hvm_domctl), 0);
+        assert_int_equal(tsc_op.u.tsc_info.tsc_mode, row[i].mode);
+        assert_int_equal(tsc_op.u.tsc_info.incarnation, 7);
+        assert_int_equal(tsc_op.u.tsc_info.gtsc_khz, row[i].pace * 1000);
+        assert_in_range(tsc_op.u.tsc_info.elapsed_nsec, hvm_tsc(v) * 1000 / row[i].pace - 2,
+                        hvm_tsc(v) * 1000 / row[i].pace + 2);
+    }
+    assert_int_equal(tsc_set(1, 2000000, 5000), 0); /* as it was on another machine after 5 us */
+    assert_int_equal(hvm_tsc(v), 10000);
+    assert_int_equal(hvm_tsc(second), 10000);
+    assert_int_equal(tsc_set(3, 0, 0), -EINVAL);
+    assert_int_equal(tsc_set(1, 999, 0), -EINVAL);
+    assert_int_equal(tsc_set(1, 100000001, 0), -EINVAL);
+    assert_int_equal(tsc_set(0, ~0u, 0), -EINVAL);
+    assert_int_equal(tsc_pace(), 2000);
+    hvm_tsc_ratio_max = 0;
+    assert_int_equal(tsc_set(0, 0, 0), 0);
+}
+
+static void test_rdtsc(void **state)
+{
+    static const struct {
+        uint8_t code[6], length, known;
+        bool aux;
+    } row[] = {{{0x0f, 0x31}, 2, 0, false},
+               {{0x0f, 0x01, 0xf9}, 3, 0, true},
+               {{0x48, 0x0f, 0x31}, 3, 0, false},
+               {{0x2e, 0x66, 0x0f, 0x01, 0xf9}, 5, 0, true},
+               {{0x90, 0x0f, 0x31}, 0, 0, false},
+               {{0x0f, 0x01, 0xf8}, 0, 0, false},
+               {{0x90}, 2, 2, false}};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(row); i++) {
+        struct guest_regs *r = vcpu_regs(v);
+
+        sixty_four(v);
+        memcpy(code, row[i].code, sizeof(row[i].code));
+        fake_now = 0x1234567890ull;
+        r->rax = r->rdx = ~0ull;
+        r->rcx = ~0ull;
+        leave(v, (struct hvm_exit){.kind = HVM_EXIT_RDTSC, .length = row[i].known});
+        assert_int_equal(f_get(v, HVM_RIP), 0x1000 + row[i].length);
+        assert_int_equal(r->rcx == ~0ull, !row[i].aux);
+        if (row[i].length)
+            assert_int_equal(r->rax | r->rdx << 32, hvm_tsc(v));
+        else
+            assert_int_equal(r->rax, ~0ull);
+    }
+    memset(code, 0, sizeof(code));
+}
+
+/* A write to the counter moves TSC_ADJUST by as much, and the other way round; another vCPU that starts begins with both. */
+static void test_tsc_adjust(void **state)
+{
+    uint64_t value;
+
+    fake_now = 5000;
+    hvm_set_tsc(v, 5000);
+    assert_true(hvm_rdmsr(v, 0x3b, &value) && !value);
+    assert_true(hvm_wrmsr(v, 0x3b, 100));
+    assert_true(hvm_rdmsr(v, 0x10, &value) && value == 5100);
+    assert_true(hvm_wrmsr(v, 0x10, 1000));
+    assert_true(hvm_rdmsr(v, 0x3b, &value) && value == 100 - 4100ull);
+    assert_true(hvm_wrmsr(v, 0x3b, 0));
+    assert_true(hvm_rdmsr(v, 0x10, &value) && value == 5000);
+    assert_true(hvm_wrmsr(v, 0x3b, 50));
+    hvm_join_tsc(second);
+    assert_true(hvm_rdmsr(second, 0x3b, &value) && value == 50);
+    assert_int_equal(hvm_tsc(second), 5050);
+    policy.feature[0].b &= ~2u;
+    assert_false(hvm_rdmsr(v, 0x3b, &value));
+    assert_false(hvm_wrmsr(v, 0x3b, 0));
+    policy.feature[0].b |= 2;
+}
+
 /* --- contexts --- */
 
 static uint8_t buffer[16384];
@@ -1085,6 +1221,9 @@ static void test_params(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_tsc_modes),
+        TEST(test_rdtsc),
+        TEST(test_tsc_adjust),
         TEST(test_hypercall),
         TEST(test_hypercall_tells),
         TEST(test_cpuid),

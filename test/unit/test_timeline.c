@@ -54,9 +54,40 @@ static void t_bend(void **state)
     }
 }
 
+/* A guest's counter of another frequency, scaled or made of time: the guest computes the same time from it. */
+static void t_guests(void **state)
+{
+    static const uint64_t guests[] = {1000, 999999, 1000000, 2399998, 5000000, 100000000};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(rates); i++)
+        for (unsigned k = 0; k < ARRAY_SIZE(guests); k++) {
+            uint64_t khz = rates[i] / 1000, ratio = (guests[k] << 32) / khz, start = khz * 1000 * 77;
+            struct timeline host = {.tsc = start, .ns = 5 * TIMELINE_BILLION}, scaled, exact;
+
+            timeline_set_rate(&host, khz * 1000);
+            if (!ratio || ratio >> 40)
+                continue;
+            scaled = exact = host;
+            timeline_scale(&scaled, ratio);
+            timeline_exact(&exact, (guests[k] << 32) / 1000000, guests[k] * 1000);
+            assert_true(scaled.mul >= 0x7fffffff);
+            for (unsigned s = 0; s < 3; s++) {
+                uint64_t tsc = start + khz * 1000 * s, want = timeline_at(&host, tsc);
+                uint64_t its = (uint64_t)((unsigned __int128)tsc * ratio >> 32);
+                uint64_t made = (uint64_t)((unsigned __int128)want * ((guests[k] << 32) / 1000000) >> 32);
+                uint64_t grain =
+                    1000000 / guests[k] + 10; /* of one tick, and what 32 bits of fraction lose */
+
+                assert_in_range(timeline_at(&scaled, its), want - grain, want + grain);
+                assert_in_range(timeline_at(&exact, made), want - grain, want + grain);
+            }
+        }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(t_rates), cmocka_unit_test(t_bend)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(t_rates), cmocka_unit_test(t_bend),
+                                       cmocka_unit_test(t_guests)};
 
     return cmocka_run_group_tests_name("timeline", tests, NULL, NULL);
 }

@@ -12,9 +12,6 @@
 #include "x86/platform.h"
 #include "x86/pv.h"
 
-/* xen/arch-x86/cpuid.h names them in a comment only. */
-enum tsc_mode { TSC_DEFAULT, TSC_ALWAYS_EMULATE, TSC_NEVER_EMULATE };
-
 #define FRAME_INFO_MAX 1024u /* per call: tools ask in batches of this size */
 
 /* --- address size: 64 bits, nothing else --- */
@@ -83,7 +80,7 @@ static long getpageframeinfo3(struct domctl *c)
 
 /* --- time stamp counter --- */
 
-/* Guests read the processor's counter. That is right for the default mode on the machine where the domain was made, and what "never
+/* PV guests read the processor's counter. That is right for the default mode on the machine where the domain was made, and what "never
  * emulate" asks for; the mode that always emulates, and a frequency of another machine, need an emulation that is not there. */
 static int tsc_ok(const struct xen_domctl_tsc_info *t)
 {
@@ -148,9 +145,9 @@ long arch_domctl(struct hypercall *hc)
     case XEN_DOMCTL_getpageframeinfo3:
         return getpageframeinfo3(c);
     case XEN_DOMCTL_settscinfo:
-        return settscinfo(c);
+        return pv ? settscinfo(c) : hvm_domctl(c);
     case XEN_DOMCTL_gettscinfo:
-        return gettscinfo(c);
+        return pv ? gettscinfo(c) : hvm_domctl(c);
     case XEN_DOMCTL_shadow_op:
     case XEN_DOMCTL_memory_mapping:
     case XEN_DOMCTL_get_paging_mempool_size:

@@ -13,6 +13,7 @@
 #include "private.h"
 #include "dev/board.h"
 #include "dev/vlapic.h"
+#include "tsc.h"
 #include "core/alloc.h"
 #include "core/control.h"
 #include "core/guest.h"
@@ -58,7 +59,7 @@ static void put_header(struct writer *w, const struct domain *d)
                                 .version = HVM_FILE_VERSION,
                                 .changeset = ~0ull,
                                 .cpuid = x86_domain((struct domain *)d)->policy->basic[1].a,
-                                .gtsc_khz = (uint32_t)tsc_khz};
+                                .gtsc_khz = (uint32_t)hvm_tsc_khz(d)};
 
     put(w, HVM_SAVE_CODE(HEADER), 0, &h, sizeof(h));
 }
@@ -157,7 +158,7 @@ static void cpu_out(struct hvm_hw_cpu *c, struct vcpu *v)
     c->msr_syscall_mask = hvm_get(v, HVM_SFMASK);
     c->msr_efer = hvm_get(v, HVM_EFER);
     c->msr_tsc_aux = h->tsc_aux;
-    c->tsc = rdtsc() + x->tsc_offset;
+    c->tsc = hvm_tsc(v);
     c->flags = XEN_X86_FPU_INITIALISED;
     event_out(c, &h->event);
 }
@@ -591,6 +592,10 @@ static long set_context(struct domctl *c)
 long hvm_domctl(struct domctl *c)
 {
     switch (c->op.cmd) {
+    case XEN_DOMCTL_settscinfo:
+        return hvm_settscinfo(c);
+    case XEN_DOMCTL_gettscinfo:
+        return hvm_gettscinfo(c);
     case XEN_DOMCTL_gethvmcontext:
         return get_context(c);
     case XEN_DOMCTL_sethvmcontext:

@@ -1,8 +1,8 @@
 /* CPUID of HVM guests: the domain's policy with the vCPU's state filled in (arch/x86/policy). */
 #include "private.h"
 #include "dev/vlapic.h"
+#include "tsc.h"
 #include "x86/cpu.h"
-#include "x86/platform.h"
 #include "x86/policy.h"
 
 #define LEAF1_APIC (1u << 9)
@@ -18,7 +18,9 @@ void hvm_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_lea
         /* Linux also names a line then, and where there is none, goes back to the callback vector, which needs no end of interrupt. */
         .upcall_vectors = hvm_domain(v->domain)->board != NULL,
         .osxsave = (hvm_get(v, HVM_CR4) & CR4_OSXSAVE) != 0,
-        .tsc_khz = (uint32_t)tsc_khz,
+        .tsc_khz = (uint32_t)hvm_tsc_khz(v->domain),
+        .host_khz = (uint32_t)tsc_khz,
+        .tsc_emulated = d->tsc_emulated,
         .tsc_reliable = cpu_features.tsc_invariant,
         .tsc_mode = d->tsc_mode,
         .tsc_incarnation = d->tsc_incarnation,

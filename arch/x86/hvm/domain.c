@@ -198,7 +198,7 @@ void hvm_vcpu_init_reset(struct vcpu *v)
     for (unsigned i = 0; i < 4; i++)
         hvm_vcpu(v)->dr[i] = 0;
     hvm_vcpu(v)->dr_loaded = false;
-    hvm_ops->tsc_offset(v);
+    hvm_ops->tsc(v);
     forget_events(hvm_vcpu(v));
     vlapic_init_reset(v);
     hvm_event_rekick(v);
@@ -214,7 +214,7 @@ void hvm_vcpu_reset(struct vcpu *v)
     x->xcr0 = 1;
     fpu_reset(x);
     memset(h->io, 0, sizeof(struct hvm_waiting));
-    h->tsc_aux = 0;
+    h->tsc_aux = h->tsc_adjust = 0;
     h->mtrr_def = 0;
     h->sipi_wait = h->init_pending = h->dr_loaded = false;
     for (unsigned i = 0; i < ARRAY_SIZE(h->mtrr_var); i++)
@@ -226,7 +226,7 @@ void hvm_vcpu_reset(struct vcpu *v)
     forget_events(h);
     vlapic_reset(v);
     hvm_event_rekick(v);
-    hvm_ops->tsc_offset(v);
+    hvm_ops->tsc(v);
 }
 
 /* Nothing that a vCPU's context holds of the domain's memory. */
@@ -265,26 +265,6 @@ void hvm_vcpu_dump(struct vcpu *v)
     dump_segment(v, "gdtr", HVM_GDTR);
     dump_segment(v, "idtr", HVM_IDTR);
     hvm_ops->dump(v);
-}
-
-/* --- time stamp counter --- */
-
-void hvm_set_tsc(struct vcpu *v, uint64_t tsc)
-{
-    x86_vcpu(v)->tsc_offset = tsc - rdtsc();
-    x86_vcpu(v)->time_version_stamp = 0; /* the time record names the guest's counter */
-    hvm_ops->tsc_offset(v);
-}
-
-void hvm_join_tsc(struct vcpu *v)
-{
-    struct vcpu *first = domain_vcpu(v->domain, 0);
-
-    if (!first || first == v)
-        return;
-    x86_vcpu(v)->tsc_offset = x86_vcpu(first)->tsc_offset;
-    x86_vcpu(v)->time_version_stamp = 0;
-    hvm_ops->tsc_offset(v);
 }
 
 /* --- how it translates addresses now --- */

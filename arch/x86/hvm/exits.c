@@ -189,6 +189,8 @@ static enum hvm_verdict (*const handlers[HVM_EXIT_KINDS])(struct vcpu *v, const 
     [HVM_EXIT_RDMSR] = rdmsr_exit,
     [HVM_EXIT_WRMSR] = wrmsr_exit,
     [HVM_EXIT_XSETBV] = xsetbv,
+    [HVM_EXIT_RDTSC] = hvm_rdtsc,
+    [HVM_EXIT_RDTSCP] = hvm_rdtsc,
     [HVM_EXIT_DEBUGREG] = debugreg,
     [HVM_EXIT_CACHE] = cache,
     [HVM_EXIT_MEMORY] = hvm_memory,

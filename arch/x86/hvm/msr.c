@@ -7,12 +7,12 @@
  */
 #include "private.h"
 #include "dev/vlapic.h"
+#include "tsc.h"
 #include "core/frame.h"
 #include "core/log.h"
 #include "core/sched.h"
 #include "arch/cpu.h"
 #include "arch/mem.h"
-#include "arch/time.h"
 #include "x86/cpu.h"
 #include "x86/guest.h"
 #include "x86/mm.h"
@@ -25,6 +25,7 @@
 #define E1D(bit)         (1u << (bit))
 
 #define MSR_TSC          0x10u
+#define MSR_TSC_ADJUST   0x3bu
 #define MSR_MTRR_FIXED64 0x250u
 #define MSR_MTRR_FIXED16 0x258u
 #define MSR_MTRR_FIXED4  0x268u
@@ -234,6 +235,11 @@ static bool write_constant(struct vcpu *v, uint32_t msr, uint64_t value)
 
 /* --- the two instructions --- */
 
+static bool has_tsc_adjust(const struct vcpu *v)
+{
+    return x86_domain(v->domain)->policy->feature[0].b & 2;
+}
+
 bool hvm_rdmsr(struct vcpu *v, uint32_t msr, uint64_t *value)
 {
     bool known;
@@ -245,8 +251,11 @@ bool hvm_rdmsr(struct vcpu *v, uint32_t msr, uint64_t *value)
         return true;
     switch (msr) {
     case MSR_TSC:
-        *value = rdtsc() + x86_vcpu(v)->tsc_offset;
+        *value = hvm_tsc(v);
         return true;
+    case MSR_TSC_ADJUST:
+        *value = hvm_vcpu(v)->tsc_adjust;
+        return has_tsc_adjust(v);
     case MSR_EFER:
         *value = hvm_get(v, HVM_EFER);
         return true;
@@ -275,8 +284,12 @@ bool hvm_wrmsr(struct vcpu *v, uint32_t msr, uint64_t value)
         return ok;
     switch (msr) {
     case MSR_TSC:
-        hvm_set_tsc(v, value);
-        arch_vcpu_time_publish(v);
+        hvm_write_tsc(v, value);
+        return true;
+    case MSR_TSC_ADJUST:
+        if (!has_tsc_adjust(v))
+            return false;
+        hvm_write_tsc_adjust(v, value);
         return true;
     case MSR_EFER:
         return write_efer(v, value);

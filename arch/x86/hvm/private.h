@@ -69,6 +69,8 @@ enum hvm_exit_kind {
     HVM_EXIT_RDMSR,
     HVM_EXIT_WRMSR,
     HVM_EXIT_XSETBV,
+    HVM_EXIT_RDTSC, /* or RDTSCP, where the length is not known */
+    HVM_EXIT_RDTSCP,
     HVM_EXIT_DEBUGREG, /* DR0-7: the guest begins to use them */
     HVM_EXIT_CACHE,    /* WBINVD, INVD */
     HVM_EXIT_MEMORY,   /* nested page fault */
@@ -149,8 +151,8 @@ struct hvm_ops {
     void (*clear_shadow)(struct vcpu *v);
     uint8_t (*tpr)(const struct vcpu *v); /* CR8 */
     void (*set_tpr)(struct vcpu *v, uint8_t tpr);
-    void (*tsc_offset)(struct vcpu *v); /* x->tsc_offset has changed */
-    void (*flush)(struct vcpu *v);      /* no translation of v's own tables from before is used */
+    void (*tsc)(struct vcpu *v); /* x->tsc_offset, or how the domain's counter is made (tsc.h), has changed */
+    void (*flush)(struct vcpu *v); /* no translation of v's own tables from before is used */
     void (*use_debugregs)(struct vcpu *v, bool use);
     void (*watch_iret)(struct vcpu *v, bool on);
     void (*watch_window)(struct vcpu *v, bool on);
@@ -232,9 +234,19 @@ int hvm_vcpu_unload(struct vcpu *v);
 void hvm_vcpu_dump(struct vcpu *v);
 void hvm_vcpu_context(struct vcpu *v, struct vcpu_guest_context *c); /* vcpu_context.c; v is paused */
 void hvm_paging(struct vcpu *v, struct guest_paging *p);
+
+/* --- tsc.c --- */
+extern uint64_t hvm_tsc_ratio_max;
 /* The guest's TSC of v runs with that of vCPU 0 from here on. */
 void hvm_join_tsc(struct vcpu *v);
 void hvm_set_tsc(struct vcpu *v, uint64_t tsc);
+/* As the guest does it. */
+void hvm_write_tsc(struct vcpu *v, uint64_t tsc);
+void hvm_write_tsc_adjust(struct vcpu *v, uint64_t value);
+enum hvm_verdict hvm_rdtsc(struct vcpu *v, const struct hvm_exit *x);
+struct domctl;
+long hvm_settscinfo(struct domctl *c);
+long hvm_gettscinfo(struct domctl *c);
 
 /* --- exits.c --- */
 bool hvm_is_64(const struct vcpu *v);

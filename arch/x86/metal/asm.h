@@ -58,6 +58,14 @@ static inline uint64_t rdtsc(void)
     return ((uint64_t)hi << 32) | lo;
 }
 /* Not before every earlier load is done: for clocks compared between CPUs. */
+/* MSR_TSC_AUX, where there is RDTSCP. */
+static inline uint32_t tsc_aux(void)
+{
+    uint32_t lo, hi, aux;
+
+    __asm__ volatile("rdtscp" : "=a"(lo), "=d"(hi), "=c"(aux));
+    return aux;
+}
 static inline uint64_t rdtsc_ordered(void)
 {
     __asm__ volatile("lfence" : : : "memory");

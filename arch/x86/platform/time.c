@@ -377,12 +377,20 @@ void time_finish(void)
  * --------------------------------------------------------------------------------------------------------------
  */
 
+/* By the counter that the guest reads (x86/vcpu.h). */
 static void fill(const struct vcpu *v, vcpu_time_info_t *t, const struct timeline *r)
 {
-    t->tsc_timestamp = r->tsc + ((const struct x86_vcpu *)v)->tsc_offset;
-    t->system_time = r->ns;
-    t->tsc_to_system_mul = r->mul;
-    t->tsc_shift = r->shift;
+    const struct x86_domain *d = (const struct x86_domain *)v->domain;
+    struct timeline g = *r;
+
+    if (unlikely(d->tsc_emulated))
+        timeline_exact(&g, d->tsc_ratio, (uint64_t)d->tsc_guest_khz * 1000);
+    else if (unlikely(d->tsc_ratio))
+        timeline_scale(&g, d->tsc_ratio);
+    t->tsc_timestamp = g.tsc + ((const struct x86_vcpu *)v)->tsc_offset;
+    t->system_time = g.ns;
+    t->tsc_to_system_mul = g.mul;
+    t->tsc_shift = g.shift;
     t->flags = per_cpu_mode ? 0 : XEN_PVCLOCK_TSC_STABLE_BIT;
 }
 

@@ -47,6 +47,31 @@ static inline void timeline_set_rate(struct timeline *r, uint64_t hz)
     r->shift = (int8_t)shift;
 }
 
+/* The line of a counter that is ratio (32.32) times as fast. */
+static inline void timeline_scale(struct timeline *r, uint64_t ratio)
+{
+    uint64_t mul;
+
+    r->tsc = (uint64_t)((unsigned __int128)r->tsc * ratio >> 32);
+    while (ratio >> 32) {
+        ratio >>= 1;
+        r->shift--;
+    }
+    mul = ((uint64_t)r->mul << 32) / ratio;
+    while (mul >> 32) {
+        mul >>= 1;
+        r->shift++;
+    }
+    r->mul = (uint32_t)mul;
+}
+
+/* The line of a counter that is made of the time it stands for: ratio counts a nanosecond. */
+static inline void timeline_exact(struct timeline *r, uint64_t ratio, uint64_t hz)
+{
+    r->tsc = (uint64_t)((unsigned __int128)r->ns * ratio >> 32);
+    timeline_set_rate(r, hz);
+}
+
 /*
  * The rate, in cycles a second, of a line that starts at `local` now and meets the clock that says `truth`
  * one renewal later, if that clock sees hz cycles a second. The bend is at most a tenth: a bad reading does

@@ -191,6 +191,7 @@ void policy_build_pv_max(const struct policy_host *h, struct cpu_policy *p)
 #define HVM_L1D   (B(1) | B(3) | B(12) | B(13) | B(17))
 #define HVM_L1C   B(17)                  /* PCID */
 #define HVM_OURS  (B(21) | B(24))        /* x2APIC, TSC deadline */
+#define HVM_OUR7B B(1)                   /* TSC_ADJUST */
 #define HVM_L7B   (B(7) | B(10) | B(20)) /* SMEP INVPCID SMAP */
 #define HVM_L7C   B(2)                   /* UMIP */
 #define HVM_E1D   B(26)                  /* 1 GiB pages */
@@ -211,7 +212,7 @@ void policy_build_hvm_max(const struct policy_host *h, struct cpu_policy *p)
     xstate_leaves(h, p);
     p->basic[1].d |= one.d & HVM_L1D;
     p->basic[1].c |= (one.c & HVM_L1C) | HVM_OURS;
-    p->feature[0].b |= seven.b & HVM_L7B;
+    p->feature[0].b |= (seven.b & HVM_L7B) | HVM_OUR7B;
     p->feature[0].c |= seven.c & HVM_L7C;
     extended_leaves(h->amd, p);
     p->extended[1].d |= ext.d & HVM_E1D;

@@ -123,12 +123,12 @@ static void hypervisor_leaf(const struct cpu_policy *p, const struct cpuid_env *
         break;
     case 3:
         if (subleaf == 0) {
-            l->a = (e->tsc_reliable ? 2u : 0u) | 4u;
+            l->a = (e->tsc_reliable ? 2u : 0u) | (e->tsc_emulated ? 1u : 0u) | 4u;
             l->b = e->tsc_mode;
             l->c = e->tsc_khz;
             l->d = e->tsc_incarnation;
         } else if (subleaf == 2) {
-            l->a = e->tsc_khz;
+            l->a = e->host_khz;
         }
         break;
     case 4:

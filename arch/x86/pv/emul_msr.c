@@ -39,6 +39,7 @@ void pv_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct guest_regs
         .vcpu = v->id,
         .osxsave = (pv_vcpu(v)->cr4_guest & CR4_OSXSAVE) != 0,
         .tsc_khz = (uint32_t)tsc_khz,
+        .host_khz = (uint32_t)tsc_khz,
         .tsc_reliable = cpu_features.tsc_invariant,
         .tsc_mode = d->tsc_mode,
         .tsc_incarnation = d->tsc_incarnation,

@@ -24,6 +24,10 @@
 #define SVM_LEAF         0x8000000au
 #define SVM_NESTED_PAGES (1u << 0)
 #define SVM_NRIPS        (1u << 3)
+#define SVM_TSC_RATIO    (1u << 4)
+#define MSR_TSC_RATIO    0xc0000104u
+#define TSC_RATIO_1      (1ull << 32)
+#define TSC_RATIO_MAX    ((1ull << 40) - 1) /* eight bits before the point */
 
 #define MAP_ORDER_IO     2 /* 12 KiB */
 #define MAP_ORDER_MSR    1 /* 8 KiB */
@@ -36,6 +40,7 @@ PARAM_BOOL("hap", opt_hap, "nested paging, without which there are no HVM and PV
 uint64_t svm_iopm_pa, svm_msrpm_pa; /* [boot] */
 bool svm_nrips, svm_watch_cr4;      /* [boot] */
 static uint64_t hsave_pa[MAX_CPUS], host_pa[MAX_CPUS];
+static uint64_t tsc_ratio[MAX_CPUS]; /* of each CPU, its own: what its MSR holds */
 
 uint64_t svm_host_pa(unsigned cpu)
 {
@@ -101,8 +106,11 @@ bool svm_available(void)
         return false;
     svm_nrips = l.d & SVM_NRIPS;
     svm_watch_cr4 = hidden_features();
+    if (l.d & SVM_TSC_RATIO)
+        hvm_tsc_ratio_max = TSC_RATIO_MAX;
     asid_init(l.b);
-    log_info("SVM: nested paging, %u address space identifiers%s", l.b, svm_nrips ? ", next RIP" : "");
+    log_info("SVM: nested paging, %u address space identifiers%s%s", l.b, svm_nrips ? ", next RIP" : "",
+             hvm_tsc_ratio_max ? ", TSC scaling" : "");
     return true;
 }
 
@@ -129,15 +137,28 @@ static void cpu_on(void)
 
     wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME);
     wrmsr(MSR_VM_HSAVE_PA, hsave_pa[cpu]);
+    tsc_ratio[cpu] = 0; /* not known */
     svm_vmsave(host_pa[cpu]);
 }
 
 /* --- entry and exit --- */
 
+/* What the processor scales its counter by in guests (APM vol. 2 15.30.5), where it can. */
+static void load_tsc_ratio(const struct x86_domain *d)
+{
+    uint64_t ratio = d->tsc_ratio && !d->tsc_emulated ? d->tsc_ratio : TSC_RATIO_1;
+
+    if (hvm_tsc_ratio_max && tsc_ratio[arch_cpu_id()] != ratio) {
+        wrmsr(MSR_TSC_RATIO, ratio);
+        tsc_ratio[arch_cpu_id()] = ratio;
+    }
+}
+
 static void load(struct vcpu *v)
 {
     struct svm_vcpu *s = svm_vcpu(v);
 
+    load_tsc_ratio(x86_domain(v->domain));
     if (s->cpu == arch_cpu_id())
         return;
     s->cpu = arch_cpu_id();
@@ -208,9 +229,14 @@ static void set_tpr(struct vcpu *v, uint8_t value)
     svm_touch(v, SVM_CLEAN_VINTR);
 }
 
-static void tsc_offset(struct vcpu *v)
+static void tsc(struct vcpu *v)
 {
-    vmcb_of(v)->tsc_offset = x86_vcpu(v)->tsc_offset;
+    bool emulated = x86_domain(v->domain)->tsc_emulated;
+    struct vmcb *c = vmcb_of(v);
+
+    c->tsc_offset = x86_vcpu(v)->tsc_offset;
+    c->general1 = emulated ? c->general1 | SVM_G1_RDTSC : c->general1 & ~SVM_G1_RDTSC;
+    c->general2 = emulated ? c->general2 | SVM_G2_RDTSCP : c->general2 & ~SVM_G2_RDTSCP;
     svm_touch(v, SVM_CLEAN_INTERCEPTS);
 }
 
@@ -273,7 +299,7 @@ const struct hvm_ops svm_ops = {
     .clear_shadow = clear_shadow,
     .tpr = tpr,
     .set_tpr = set_tpr,
-    .tsc_offset = tsc_offset,
+    .tsc = tsc,
     .flush = flush,
     .use_debugregs = use_debugregs,
     .watch_iret = watch_iret,

@@ -91,6 +91,7 @@ static const struct {
     [SVM_EXIT_SMI - NEAR] = {true, HVM_EXIT_NOTHING, 0},
     [SVM_EXIT_INIT - NEAR] = {true, HVM_EXIT_NOTHING, 0},
     [SVM_EXIT_VINTR - NEAR] = {true, HVM_EXIT_WINDOW, 0},
+    [SVM_EXIT_RDTSC - NEAR] = {true, HVM_EXIT_RDTSC, 0},
     [SVM_EXIT_RDPMC - NEAR] = {true, HVM_EXIT_RDPMC, 2},
     [SVM_EXIT_CPUID - NEAR] = {true, HVM_EXIT_CPUID, 2},
     [SVM_EXIT_IRET - NEAR] = {true, HVM_EXIT_IRET, 0},
@@ -98,6 +99,7 @@ static const struct {
     [SVM_EXIT_HLT - NEAR] = {true, HVM_EXIT_HLT, 1},
     [SVM_EXIT_SHUTDOWN - NEAR] = {true, HVM_EXIT_SHUTDOWN, 0},
     [SVM_EXIT_VMMCALL - NEAR] = {true, HVM_EXIT_HYPERCALL, 3},
+    [SVM_EXIT_RDTSCP - NEAR] = {true, HVM_EXIT_RDTSCP, 3},
     [SVM_EXIT_WBINVD - NEAR] = {true, HVM_EXIT_CACHE, 2},
     [SVM_EXIT_XSETBV - NEAR] = {true, HVM_EXIT_XSETBV, 3},
 };

@@ -67,6 +67,7 @@ _Static_assert(sizeof(struct vmcb) == 4096 && offsetof(struct vmcb, iopm) == 0x4
 #define SVM_G1_SMI           (1u << 2)
 #define SVM_G1_INIT          (1u << 3)
 #define SVM_G1_VINTR         (1u << 4)
+#define SVM_G1_RDTSC         (1u << 14)
 #define SVM_G1_RDPMC         (1u << 15)
 #define SVM_G1_CPUID         (1u << 18)
 #define SVM_G1_RSM           (1u << 19)
@@ -87,6 +88,7 @@ _Static_assert(sizeof(struct vmcb) == 4096 && offsetof(struct vmcb, iopm) == 0x4
 #define SVM_G2_STGI          (1u << 4)
 #define SVM_G2_CLGI          (1u << 5)
 #define SVM_G2_SKINIT        (1u << 6)
+#define SVM_G2_RDTSCP        (1u << 7)
 #define SVM_G2_WBINVD        (1u << 9)
 #define SVM_G2_MONITOR       (1u << 10)
 #define SVM_G2_MWAIT         (1u << 11)
@@ -140,6 +142,7 @@ _Static_assert(sizeof(struct vmcb) == 4096 && offsetof(struct vmcb, iopm) == 0x4
 #define SVM_EXIT_SMI         0x62
 #define SVM_EXIT_INIT        0x63
 #define SVM_EXIT_VINTR       0x64
+#define SVM_EXIT_RDTSC       0x6e
 #define SVM_EXIT_RDPMC       0x6f
 #define SVM_EXIT_CPUID       0x72
 #define SVM_EXIT_IRET        0x74
@@ -150,6 +153,7 @@ _Static_assert(sizeof(struct vmcb) == 4096 && offsetof(struct vmcb, iopm) == 0x4
 #define SVM_EXIT_TASK_SWITCH 0x7d
 #define SVM_EXIT_SHUTDOWN    0x7f
 #define SVM_EXIT_VMMCALL     0x81
+#define SVM_EXIT_RDTSCP      0x87
 #define SVM_EXIT_WBINVD      0x89
 #define SVM_EXIT_XSETBV      0x8d
 #define SVM_EXIT_NPF         0x400

@@ -7,6 +7,7 @@
  *  3. A period is at least PERIOD_MIN_NS of ours, however short the guest asked: its clock then loses ticks, Krypton no time.
  * Locks: none; the function runs while the vCPU may, and only reads what it wrote.
  */
+#include "../tsc.h"
 #include "vlapic_private.h"
 #include "core/domain.h"
 #include "arch/cpu.h"
@@ -50,12 +51,12 @@ static void ring(struct vcpu *v)
 static void arm_deadline(struct vcpu *v)
 {
     struct vlapic *l = vlapic_of(v);
-    uint64_t now = arch_cycles() + x86_vcpu(v)->tsc_offset, left = l->deadline - now;
+    uint64_t khz = hvm_tsc_khz(v->domain), left = l->deadline - hvm_tsc(v);
 
     if ((int64_t)left <= 0)
         left = 0;
     else
-        left = left / tsc_khz >= FAR / 1000000 ? FAR : left * 1000000 / tsc_khz;
+        left = left / khz >= FAR / 1000000 ? FAR : left * 1000000 / khz;
     timer_migrate(&l->timer, arch_cpu_id());
     timer_set(&l->timer, arch_time_ns() + left);
 }
@@ -77,7 +78,7 @@ static void fire(void *data)
     uint64_t now = arch_time_ns();
 
     if (l->deadline) {
-        if ((int64_t)(l->deadline - (arch_cycles() + x86_vcpu(v)->tsc_offset)) > (int64_t)tsc_khz / 1000) {
+        if ((int64_t)(l->deadline - hvm_tsc(v)) > (int64_t)hvm_tsc_khz(v->domain) / 1000) {
             arm_deadline(v); /* it was too far away */
             return;
         }

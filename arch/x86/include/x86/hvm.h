@@ -80,6 +80,7 @@ struct hvm_vcpu {
     bool dr_loaded;                                  /* [v] the hardware's DR0-3 are this vCPU's */
     uint64_t dr[4];                                  /* DR0-3 while they are not in the processor */
     uint64_t tsc_aux;                                /* while it does not run */
+    uint64_t tsc_adjust;                             /* [v] its MSR */
     uint64_t mtrr_def, mtrr_var[16], mtrr_fixed[11]; /* what the guest wrote; its memory types are PAT's */
 };
 

@@ -82,10 +82,11 @@ struct cpuid_env {
     uint64_t xcr0; /* the vCPU's */
     unsigned vcpu;
     bool hvm;
-    bool upcall_vectors; /* HVM: kernels are told of them */
-    uint16_t domain;     /* HVM: its number */
-    bool osxsave;        /* the guest's CR4.OSXSAVE */
-    uint32_t tsc_khz;
+    bool upcall_vectors;        /* HVM: kernels are told of them */
+    uint16_t domain;            /* HVM: its number */
+    bool osxsave;               /* the guest's CR4.OSXSAVE */
+    uint32_t tsc_khz, host_khz; /* of the counter that the guest reads; of the processor's */
+    bool tsc_emulated;
     bool tsc_reliable; /* invariant and synchronized */
     uint32_t tsc_mode, tsc_incarnation;
     uint8_t machine_bits; /* width of the highest machine address a guest may meet */

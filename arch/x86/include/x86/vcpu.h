@@ -76,6 +76,9 @@ struct x86_vcpu {
 struct e820_entry;
 struct cpu_policy;
 
+/* xen/arch-x86/cpuid.h names them in a comment only. */
+enum tsc_mode { TSC_DEFAULT, TSC_ALWAYS_EMULATE, TSC_NEVER_EMULATE };
+
 struct x86_domain {
     struct domain core;        /* first */
     struct cpumask dirty_cpus; /* [a] CPUs whose TLB may hold this domain's translations */
@@ -97,7 +100,11 @@ struct x86_domain {
     uint32_t release_cursor;           /* frame from which the search for pins goes on; 0 = from the first */
     struct cpu_policy *policy;         /* [d until the domain first runs, then c] x86/policy.h */
     uint32_t pci_cf8;                  /* [a] latch of port 0xcf8 */
-    uint32_t tsc_mode; /* [d] xen/arch-x86/cpuid.h, leaf 4; guests read the processor's TSC in all of them */
+    uint32_t tsc_mode;                 /* [d] xen/arch-x86/cpuid.h, leaf 4 */
+    /* What a guest's counter is, but for its offset: hvm/tsc.h. Changed while the domain is paused. Of PV guests 0: the processor's. */
+    uint64_t tsc_ratio;       /* 32.32; 0: 1 */
+    uint32_t tsc_guest_khz;   /* 0: the processor's */
+    bool tsc_emulated;        /* made of system time; RDTSC leaves the guest */
     uint32_t zap_cursor;      /* [domctl] frame from which pv_mmio_zap goes on; 0 = from the first */
     uint32_t tsc_incarnation; /* [d] */
     struct hvm_domain *hvm;   /* [c] x86/hvm.h; NULL: PV */
