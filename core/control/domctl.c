@@ -79,7 +79,7 @@ const struct hc_op domctl_ops[] = {
     NOT(mem_sharing_op, EOPNOTSUPP, "no page sharing"),
     ROW(gettscinfo, arch_domctl),
     ROW(settscinfo, arch_domctl,
-        .note = "default and never emulated; always emulated, another machine's frequency: EOPNOTSUPP"),
+        .note = "PV guests: default and never emulated, at the machine's frequency, else EOPNOTSUPP"),
     ROW(getpageframeinfo3, arch_domctl),
     ROW(setvcpuextstate, arch_domctl),
     ROW(getvcpuextstate, arch_domctl),

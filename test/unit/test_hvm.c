@@ -9,7 +9,7 @@
 #include "core/work.h"
 #include "arch/x86/hvm/dev/vlapic.h"
 #include "arch/x86/hvm/private.h"
-#include "arch/x86/hvm/tsc.h"
+#include "arch/x86/hvm/dev/tsc.h"
 #include "x86/cpu.h"
 #include "x86/guest.h"
 #include "x86/mce.h"

@@ -13,7 +13,7 @@
 #include "private.h"
 #include "dev/board.h"
 #include "dev/vlapic.h"
-#include "tsc.h"
+#include "dev/tsc.h"
 #include "core/alloc.h"
 #include "core/control.h"
 #include "core/guest.h"

@@ -1,7 +1,7 @@
 /* CPUID of HVM guests: the domain's policy with the vCPU's state filled in (arch/x86/policy). */
 #include "private.h"
 #include "dev/vlapic.h"
-#include "tsc.h"
+#include "dev/tsc.h"
 #include "x86/cpu.h"
 #include "x86/policy.h"
 

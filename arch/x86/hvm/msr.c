@@ -7,7 +7,7 @@
  */
 #include "private.h"
 #include "dev/vlapic.h"
-#include "tsc.h"
+#include "dev/tsc.h"
 #include "core/frame.h"
 #include "core/log.h"
 #include "core/sched.h"

@@ -12,7 +12,7 @@
  */
 #include "private.h"
 #include "core/control.h"
-#include "tsc.h"
+#include "dev/tsc.h"
 #include "x86/cpu.h"
 #include "x86/guest.h"
 #include "../metal/asm.h"

@@ -7,7 +7,7 @@
  *  3. A period is at least PERIOD_MIN_NS of ours, however short the guest asked: its clock then loses ticks, Krypton no time.
  * Locks: none; the function runs while the vCPU may, and only reads what it wrote.
  */
-#include "../tsc.h"
+#include "tsc.h"
 #include "vlapic_private.h"
 #include "core/domain.h"
 #include "arch/cpu.h"

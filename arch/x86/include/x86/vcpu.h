@@ -101,7 +101,7 @@ struct x86_domain {
     struct cpu_policy *policy;         /* [d until the domain first runs, then c] x86/policy.h */
     uint32_t pci_cf8;                  /* [a] latch of port 0xcf8 */
     uint32_t tsc_mode;                 /* [d] xen/arch-x86/cpuid.h, leaf 4 */
-    /* What a guest's counter is, but for its offset: hvm/tsc.h. Changed while the domain is paused. Of PV guests 0: the processor's. */
+    /* What a guest's counter is, but for its offset: hvm/dev/tsc.h. Changed while the domain is paused. Of PV guests 0: the processor's. */
     uint64_t tsc_ratio;       /* 32.32; 0: 1 */
     uint32_t tsc_guest_khz;   /* 0: the processor's */
     bool tsc_emulated;        /* made of system time; RDTSC leaves the guest */

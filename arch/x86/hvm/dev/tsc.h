@@ -1,5 +1,5 @@
 /*
- * A guest's time stamp counter: the processor's, scaled by it, or made of system time (tsc.c); and the vCPU's offset. Pure.
+ * A guest's time stamp counter: the processor's, scaled by it, or made of system time (hvm/tsc.c); and the vCPU's offset. Pure.
  */
 #ifndef HVM_TSC_H
 #define HVM_TSC_H
