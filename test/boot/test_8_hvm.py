@@ -37,20 +37,24 @@ def resetting():
     return out
 
 
-# One processor: a request to the device model is then a switch between two domains, not two wake-ups of a busy host's threads.
-@pytest.fixture(scope="module")
-def xl(say):
-    subprocess.run(["make", "-s", "build/guest/bootdisk"], cwd=m.TOP, check=True)
-    subprocess.run(["gcc", "-static", "-O2", "-Wall", "-o", HOSTILE_DM, f"{m.TOP}/test/boot/hostile_dm.c"], check=True)
-    disks = {"/root/boot.img": BOOTDISK, "/root/again.img": resetting(), "/root/hostile_dm": HOSTILE_DM, "/root/linux.img": LINUX, "/root/cd.iso": f"{DEVICES}/cd.iso"}
-    machine = m.Machine("hvm", initrd=with_devices("hvm", disks), disk="none", nic="none", cpu=SVM, memory=3584, cpus=1,
-                        dom0_mem="1280M")
+def machine_with(name, files, memory=3584, dom0_mem="1280M"):
+    """The toolstack on a machine that can run HVM guests; generator of a fixture. One processor: a request to the device model is then a switch
+    between two domains, not two wake-ups of a busy host's threads."""
+    machine = m.Machine(name, initrd=with_devices(name, files), disk="none", nic="none", cpu=SVM, memory=memory, cpus=1, dom0_mem=dom0_mem)
     try:
         machine.expect(rf"{m.READY} \(", 300)
         machine.quiet()
         yield tools.Xl(machine, tools.IN_RAMDISK)
     finally:
         machine.close()
+
+
+@pytest.fixture(scope="module")
+def xl():
+    subprocess.run(["make", "-s", "build/guest/bootdisk"], cwd=m.TOP, check=True)
+    subprocess.run(["gcc", "-static", "-O2", "-Wall", "-o", HOSTILE_DM, f"{m.TOP}/test/boot/hostile_dm.c"], check=True)
+    yield from machine_with("hvm", {"/root/boot.img": BOOTDISK, "/root/again.img": resetting(), "/root/hostile_dm": HOSTILE_DM,
+                                    "/root/linux.img": LINUX, "/root/cd.iso": f"{DEVICES}/cd.iso"})
 
 
 @pytest.fixture(autouse=True)
@@ -78,11 +82,11 @@ def grub_starts(xl, args="", kernel="vmlinuz", initrd="initrd.img", how="linux")
     xl.run(f"printf '{text}' | dd of=/root/linux.img bs=1 seek={at} conv=notrunc 2>/dev/null")
 
 
-def linux(xl, name="hvm", args="", kernel="vmlinuz", initrd="initrd.img", memory=144, **keys):
-    """A Linux guest by GRUB. The BIOS moves sectors itself to and from an IDE disk, each word by the device model; AHCI has DMA."""
+def linux(xl, name="hvm", args="", kernel="vmlinuz", initrd="initrd.img", memory=144, timeout=600, **keys):
+    """A Linux guest by GRUB. The BIOS moves sectors itself to and from an IDE disk, each by some four requests to the device model; AHCI has DMA."""
     grub_starts(xl, f"console=hvc0 guest.name={name} {args}".strip(), kernel, initrd)
     hvm(xl, name, "/root/linux.img", memory=memory, **{"hdtype": "ahci", **keys})
-    return xl.ready(name, 600)
+    return xl.ready(name, timeout)
 
 
 def serial(xl, name, want, timeout=180):

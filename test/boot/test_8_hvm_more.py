@@ -1,0 +1,138 @@
+"""More of HVM guests, and of PVH guests beside them: kexec and kdump inside, sixteen vCPUs, sixteen guests, iPXE, an IDE disk, Debian's installer."""
+
+import re
+import time
+
+import pytest
+
+import test_8_hvm
+from test_8_hvm import DEVICES, LINUX, grub_starts, hvm, linux, serial
+
+pytestmark = test_8_hvm.pytestmark
+
+
+@pytest.fixture(scope="module")
+def xl():
+    yield from test_8_hvm.machine_with("hvm-more", {"/root/linux.img": LINUX, "/root/installer.img": f"{DEVICES}/installer.img"},
+                                       memory=4096, dom0_mem="1536M")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(xl):
+    yield
+    xl.clean()
+
+
+BY_KEXEC = "kexec {how} /m/boot/vmlinuz --initrd=/m/boot/kexec.img --append='console=hvc0 guest.name={name}'"
+
+
+def load(xl, how, name):
+    """Loads the kernel of the guest's own disk."""
+    xl.guest("hvm", f"mkdir -p /m; mount -t ext2 -o ro /dev/xvda1 /m; {BY_KEXEC.format(how=how, name=name)}; umount /m", 120)
+
+
+def test_kexec(xl):
+    """Another kernel in place of the running one: by the system call that takes files and by the one that takes segments. It asks the toolstack
+    to forget its event channels and device model (SHUTDOWN_soft_reset); the domain stays, its disk and all its vCPUs come back."""
+    linux(xl, initrd="kexec.img", memory=256, vcpus=2)
+    before = xl.domid("hvm")
+    for n, how in enumerate(("-l -s", "-l"), 2):
+        # What the balloon driver gave back is not there for the next kernel either, which does not know that.
+        balloon = "/sys/devices/system/xen_memory/xen_memory0"
+        xl.guest("hvm", f"echo $(($(cat {balloon}/info/current_kb) + $(cat {balloon}/info/low_kb))) >{balloon}/target_kb")
+        xl.until(f"guest-run hvm 30 'cat {balloon}/info/low_kb'", "(?m)^0$")
+        load(xl, how, f"kernel{n}")
+        xl.guest("hvm", "kexec -e", 2, check=False)
+        assert xl.ready("hvm", 240, occurrences=n)[1] == 2
+        assert xl.guest("hvm", "hostname") == f"kernel{n}"
+        assert xl.guest("hvm", "dd if=/dev/xvda bs=512 count=1 2>/dev/null | tail -c 2 | od -An -tx1") == " 55 aa"
+    assert xl.domid("hvm") == before
+    assert "Action for shutdown reason code 5 is soft-reset" in xl.run("cat /var/log/xen/xl-hvm.log")
+    xl.run("xl shutdown -w hvm", 180)
+    xl.gone("hvm")
+
+
+def test_kdump(xl):
+    """A panic starts the kernel that waits for it in memory of its own; that one finds what the other left, and ends by a reboot."""
+    linux(xl, args="crashkernel=112M", initrd="kexec.img", memory=352, vcpus=2)
+    before = xl.domid("hvm")
+    load(xl, "-p -s", "dump")
+    assert xl.guest("hvm", "cat /sys/kernel/kexec_crash_loaded") == "1"
+    xl.guest("hvm", "echo c >/proc/sysrq-trigger", 2, check=False)
+    xl.ready("hvm", 240, occurrences=2)
+    assert xl.guest("hvm", "hostname") == "dump" and xl.domid("hvm") == before
+    assert xl.guest("hvm", "head -c 4 /proc/vmcore | od -An -c").split() == ["177", "E", "L", "F"]
+    # The notes of the core say which kernel it was and where its log is.
+    assert "OSRELEASE=" in xl.guest("hvm", "dd if=/proc/vmcore bs=4096 skip=1 count=4 2>/dev/null | strings | grep OSREL")
+    xl.guest("hvm", "reboot -f", 2, check=False)
+    xl.ready("hvm", 400, occurrences=3)
+    assert xl.domid("hvm") > before and xl.guest("hvm", "hostname") == "hvm"
+
+
+
+def screen(xl, name):
+    """The text on the VGA screen, 80 by 25, as the device model has it."""
+    words = re.findall(r"0x([0-9a-f]{4})\b", xl.run(f"xl qemu-monitor-command {name} 'xp /2000hx 0xb8000'"))
+    text = "".join(chr(int(w, 16) & 0xff) for w in words)
+    return "\n".join(text[i:i + 80].rstrip(" \0") for i in range(0, len(text), 80))
+
+
+def test_ipxe(xl):
+    """Loaded by GRUB as a 16-bit kernel; the text that it writes on the screen by the BIOS."""
+    grub_starts(xl, "", "ipxe.lkrn", "", how="linux16")
+    hvm(xl, "ipxe", "/root/linux.img", memory=64, hdtype="ahci")
+    end = time.monotonic() + 240
+    while "iPXE 1." not in (text := screen(xl, "ipxe")):
+        assert time.monotonic() < end, text
+        time.sleep(3)
+
+
+@pytest.mark.parametrize("kind", ["hvm", "pvh"])
+def test_sixteen_vcpus(xl, kind):
+    """All of them come up, and each of them runs something."""
+    if kind == "hvm":
+        linux(xl, "wide", vcpus=16, memory=224)
+    else:
+        xl.create("wide", timeout=400, type="pvh", vcpus=16, memory=192)
+    assert xl.guest("wide", "cat /sys/devices/system/cpu/online") == "0-15"
+    ran = xl.guest("wide", "for i in $(seq 0 15); do taskset $(printf %x $((1 << i))) sh -c \"awk '{ print \\$39 }' /proc/self/stat\"; done", 120)
+    assert ran.split() == [str(n) for n in range(16)]
+    xl.run("xl shutdown -w wide", 240)
+    xl.gone("wide")
+
+
+def test_ide(xl):
+    """The BIOS moves each of 34,000 sectors itself, by some four requests to the device model: minutes."""
+    linux(xl, "ide", hdtype="ide", timeout=1200)
+    assert "xvda" in xl.guest("ide", "ls /dev")
+
+
+def test_installer(xl):
+    """Debian's installer, started by GRUB: its first screen on the serial line, which with so little memory is about that."""
+    hvm(xl, "installer", "/root/installer.img", memory=512, hdtype="ahci")
+    serial(xl, "installer", "Entering low memory mode|Select a language", 900)
+
+
+def test_sixteen_mixed(xl):
+    """Three HVM, six PVH and seven PV guests at once: each answers, and when they are gone nothing is left."""
+    xl.settled_free()
+    before = xl.in_use()
+    for n in range(3):
+        grub_starts(xl, f"console=hvc0 guest.name=hvm{n}")
+        xl.run(f"cp /root/linux.img /root/linux{n}.img", 60)
+        hvm(xl, f"hvm{n}", f"/root/linux{n}.img", memory=112, hdtype="ahci")
+        xl.ready(f"hvm{n}", 600)
+    for n in range(6):
+        xl.create(f"pvh{n}", timeout=300, type="pvh")
+    for n in range(7):
+        xl.create(f"pv{n}", timeout=300)
+    names = [n for n in xl.list() if n != "Domain-0"]
+    assert len(names) == 16
+    for n in names:
+        xl.guest(n, f"dd if=/dev/urandom of=/tmp/{n} bs=64k count=32 2>/dev/null", 60)
+    sums = {n: xl.guest(n, f"md5sum </tmp/{n}", 60) for n in names}
+    assert len(set(sums.values())) == 16
+    assert {n: xl.guest(n, f"md5sum </tmp/{n}", 60) for n in names} == sums
+    xl.clean()
+    xl.run("rm /root/linux?.img")
+    assert xl.back_to(before) == before
