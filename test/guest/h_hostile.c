@@ -227,6 +227,33 @@ HOSTILE(memory_holes)
     }
 }
 
+/* The places of devices, Krypton's and the device model's, and of ROMs: any instruction, any operand. */
+HOSTILE(device_holes)
+{
+    static const uint32_t place[] = {0xfec00000, 0xfed00000, 0xfee00000, 0xfed40000, 0xa0000,
+                                     0xb8000,    0xc0000,    0xe0000,    0xf0000,    0xf0000000,
+                                     0xf2000000, 0xf3000000, 0xfc000000, 0xfffe0000};
+    unsigned rounds = 0;
+
+    while (time_left(8000)) {
+        unsigned long at =
+            place[next_random() % ARRAY_SIZE(place)] + (next_random() & (rounds & 1 ? 0xfff : 0x3f8));
+        uint32_t value = next_random() & 1 ? (uint32_t)next_random() : 1u << next_random() % 32;
+
+        TRAPS("mov %1, %%eax; mov %%eax, " B, "b"(at), "m"(value));
+        TRAPS("mov " B ", %%eax", "b"(at));
+        TRAPS("mov %1, %%eax; mov %%al, " B, "b"(at), "m"(value));
+        TRAPS("mov " B ", %%ax", "b"(at + 3));
+        TRAPS("lock; xadd %%ecx, " B, "b"(at));
+        TRAPS("movups " B ", %%xmm0; movups %%xmm0, " B, "b"(at));
+        TRAPS("mov %0, %%esi; mov %0, %%edi; mov $7, %%ecx; rep movsb", "m"(at));
+        TRAPS("mov %0, %%edi; mov %1, %%eax; mov $40, %%ecx; rep stosl", "m"(at), "m"(value));
+        rounds++;
+    }
+    print("  %u rounds\n", rounds);
+    CHECK(rounds > 20);
+}
+
 /* Page tables in a hole: the processor cannot go on. */
 HOSTILE(tables_in_a_hole)
 {

@@ -12,6 +12,7 @@ bool hardware_domain;
 domid_t own_id;
 
 extern struct hvm_start_info *boot_info;
+extern uint32_t by_multiboot;
 extern char hypercall_page[], trap_entries[], vcpu_start[], _end[], table_l4[];
 extern uint64_t table_l1_scratch[];
 extern uint64_t idt[512];
@@ -220,7 +221,8 @@ static char command_line[256];
 
 static void keep_command_line(void)
 {
-    const char *s = (const char *)(unsigned long)boot_info->cmdline_paddr;
+    const uint32_t *multiboot = (const uint32_t *)boot_info;
+    const char *s = (const char *)(unsigned long)(by_multiboot ? multiboot[4] : boot_info->cmdline_paddr);
 
     for (unsigned i = 0; s && s[i] && i < sizeof(command_line) - 1; i++)
         command_line[i] = s[i];

@@ -1,7 +1,7 @@
 /*
  * The PVH kernel of the test guest, for 64-bit and, from the same source, for 32-bit mode: entry, page tables, descriptors, trap entries.
  * ebx = hvm_start_info. Memory is mapped where its number says: the first 4 GiB, but for the page at 0; the 2 MiB at 2 GiB, which are no
- * RAM, page by page (scratch_va).
+ * RAM, page by page (scratch_va). Also a Multiboot kernel, which a device model's BIOS can start: ebx = its information.
  */
 #include <xen/elfnote.h>
 #include "test/guest/regs.inc"
@@ -16,6 +16,11 @@
 
 .section .text
 .code32
+.balign 4
+load_start:
+.long 0x1badb002, 0x10000, -(0x1badb002 + 0x10000), load_start, load_start, bss_start, _end, multiboot_start
+multiboot_start:
+    movl $1, by_multiboot
 .globl start
 start:
     cli
@@ -145,6 +150,9 @@ hypercall_raw:
 #endif
 
 .section .data
+.globl by_multiboot
+by_multiboot:
+    .long 0
 .balign 8
 gdt:
     .quad 0

@@ -108,6 +108,16 @@ static void f_flush(struct vcpu *v)
 static void f_flag(struct vcpu *v, bool on)
 {
 }
+static bool keeps_nmis, kept_nmi;
+static bool f_queue_nmi(struct vcpu *v)
+{
+    kept_nmi |= keeps_nmis;
+    return keeps_nmis;
+}
+static bool f_nmi_ready(const struct vcpu *v)
+{
+    return kept_nmi;
+}
 static void f_window(struct vcpu *v, bool on)
 {
     soft(v)->window = on;
@@ -142,6 +152,8 @@ const struct hvm_ops svm_ops = {.name = "soft",
                                 .tsc = f_tsc,
                                 .flush = f_flush,
                                 .use_debugregs = f_flag,
+                                .queue_nmi = f_queue_nmi,
+                                .nmi_ready = f_nmi_ready,
                                 .watch_iret = f_iret,
                                 .watch_window = f_window,
                                 .interrupted = f_interrupted,
@@ -779,8 +791,24 @@ static void test_nmi(void **state)
     leave(v, (struct hvm_exit){.kind = HVM_EXIT_IRET});
     deliver(v);
     assert_false(soft(v)->injected.valid); /* IRET has not run yet */
+    assert_true(soft(v)->window);
     deliver(v);
     assert_true(soft(v)->injected.valid);
+}
+
+/* A processor that keeps NMIs gets it, and an interrupt beside it; while one waits there, nobody sleeps. */
+static void test_virtual_nmi(void **state)
+{
+    keeps_nmis = true;
+    assert_int_equal(hvm_vcpu_nmi(v), 0);
+    vlapic_set_irq(v, 0x61);
+    soft(v)->reg[HVM_RFLAGS] = 0x202;
+    deliver(v);
+    assert_true(soft(v)->injected.type == HVM_EVENT_IRQ && soft(v)->injected.vector == 0x61 && kept_nmi);
+    assert_false(soft(v)->iret || hvm_vcpu(v)->nmi_pending || hvm_vcpu(v)->nmi_masked);
+    assert_true(hvm_interrupt_pending(v) && hvm_nmi_pending(v));
+    kept_nmi = keeps_nmis = false;
+    assert_false(hvm_interrupt_pending(v) || hvm_nmi_pending(v));
 }
 
 static void test_double_and_triple_fault(void **state)
@@ -1237,6 +1265,7 @@ int main(void)
         TEST(test_interrupts),
         TEST(test_callback),
         TEST(test_nmi),
+        TEST(test_virtual_nmi),
         TEST(test_double_and_triple_fault),
         TEST(test_halt),
         TEST(test_init_startup),

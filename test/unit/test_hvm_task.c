@@ -89,6 +89,11 @@ static unsigned cpl(const struct vcpu *w)
 static void clear_shadow(struct vcpu *w)
 {
 }
+static unsigned nmis_over;
+static void nmi_over(struct vcpu *w)
+{
+    nmis_over++;
+}
 static void flush(struct vcpu *w)
 {
     now.flushes++;
@@ -99,6 +104,7 @@ static const struct hvm_ops ops = {.get = get,
                                    .set_segment = set_segment,
                                    .cpl = cpl,
                                    .clear_shadow = clear_shadow,
+                                   .nmi_over = nmi_over,
                                    .flush = flush};
 const struct hvm_ops *hvm_ops = &ops;
 
@@ -331,6 +337,7 @@ static void test_iret(void **state)
     assert_int_equal(fault.count, 0);
     check_new(true);
     check_old(0x1001, 0x6); /* NT is over */
+    assert_int_equal(nmis_over, 1);
     assert_int_equal(type_of(OLD_TSS), 0x89);
     assert_int_equal(type_of(NEW_TSS), 0x8b);
     assert_int_equal(peek(NEW, 2), 0);

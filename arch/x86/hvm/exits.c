@@ -88,7 +88,7 @@ static enum hvm_verdict hlt(struct vcpu *v, const struct hvm_exit *x)
 {
     if (hvm_get(v, HVM_RFLAGS) & EFLAGS_IF)
         vcpu_block(v);
-    else if (!__atomic_load_n(&hvm_vcpu(v)->nmi_pending, __ATOMIC_RELAXED))
+    else if (!hvm_nmi_pending(v))
         vcpu_go_down(v); /* with interrupts off for good */
     return HVM_NEXT;
 }

@@ -69,24 +69,14 @@ void vlapic_nmi(struct vcpu *v)
     (void)hvm_vcpu_nmi(v);
 }
 
+bool hvm_nmi_pending(struct vcpu *v)
+{
+    return __atomic_load_n(&hvm_vcpu(v)->nmi_pending, __ATOMIC_RELAXED) || hvm_ops->nmi_ready(v);
+}
+
 static bool nmi_due(const struct hvm_vcpu *h)
 {
     return __atomic_load_n(&h->nmi_pending, __ATOMIC_RELAXED) && !h->nmi_masked && !h->nmi_ended;
-}
-
-static void deliver_nmi(struct vcpu *v)
-{
-    static const struct hvm_event nmi = {.valid = true, .type = HVM_EVENT_NMI, .vector = TRAP_NMI};
-    struct hvm_vcpu *h = hvm_vcpu(v);
-
-    if (hvm_ops->shadow(v)) {
-        hvm_ops->watch_window(v, true);
-        return;
-    }
-    __atomic_store_n(&h->nmi_pending, false, __ATOMIC_RELAXED);
-    h->nmi_masked = true;
-    hvm_ops->watch_iret(v, true);
-    hvm_ops->inject(v, &nmi);
 }
 
 /* --- what a device model asks for --- */
@@ -135,7 +125,8 @@ bool hvm_interrupt_pending(struct vcpu *v)
     struct hvm_vcpu *h = hvm_vcpu(v);
 
     return callback_due(v) || vlapic_pending(v) >= 0 || h->event.valid || asked_due(h) || nmi_due(h) ||
-           hvm_pic_pending(v) || hvm_callback_due(v) || __atomic_load_n(&h->init_pending, __ATOMIC_RELAXED);
+           hvm_ops->nmi_ready(v) || hvm_pic_pending(v) || hvm_callback_due(v) ||
+           __atomic_load_n(&h->init_pending, __ATOMIC_RELAXED);
 }
 
 void hvm_event_kick(struct vcpu *v)
@@ -201,6 +192,26 @@ static void deliver_interrupt(struct vcpu *v)
     hvm_ops->inject(v, &e);
 }
 
+static void deliver_nmi(struct vcpu *v)
+{
+    static const struct hvm_event nmi = {.valid = true, .type = HVM_EVENT_NMI, .vector = TRAP_NMI};
+    struct hvm_vcpu *h = hvm_vcpu(v);
+
+    if (hvm_ops->queue_nmi(v)) {
+        __atomic_store_n(&h->nmi_pending, false, __ATOMIC_RELAXED);
+        deliver_interrupt(v);
+        return;
+    }
+    if (hvm_ops->shadow(v)) {
+        hvm_ops->watch_window(v, true);
+        return;
+    }
+    __atomic_store_n(&h->nmi_pending, false, __ATOMIC_RELAXED);
+    h->nmi_masked = true;
+    hvm_ops->watch_iret(v, true);
+    hvm_ops->inject(v, &nmi);
+}
+
 void hvm_deliver(struct vcpu *v)
 {
     struct hvm_vcpu *h = hvm_vcpu(v);
@@ -217,7 +228,11 @@ void hvm_deliver(struct vcpu *v)
     } else {
         deliver_interrupt(v);
     }
-    h->nmi_ended = false;
+    if (unlikely(h->nmi_ended)) {
+        h->nmi_ended = false;
+        if (__atomic_load_n(&h->nmi_pending, __ATOMIC_RELAXED))
+            hvm_ops->watch_window(v, true); /* behind the IRET */
+    }
     hvm_ops->set_tpr(v, vlapic_tpr(v));
 }
 

@@ -154,6 +154,10 @@ struct hvm_ops {
     void (*tsc)(struct vcpu *v); /* x->tsc_offset, or how the domain's counter is made (tsc.h), has changed */
     void (*flush)(struct vcpu *v); /* no translation of v's own tables from before is used */
     void (*use_debugregs)(struct vcpu *v, bool use);
+    /* A processor that keeps an NMI until the guest takes it, and knows when its handler is over: true, it has it. Else watch_iret. */
+    bool (*queue_nmi)(struct vcpu *v);
+    bool (*nmi_ready)(const struct vcpu *v); /* one that it keeps would be taken now */
+    void (*nmi_over)(struct vcpu *v);        /* an IRET that the processor did not execute */
     void (*watch_iret)(struct vcpu *v, bool on);
     void (*watch_window)(struct vcpu *v, bool on);
     /* The event that was being delivered when the guest was left: out and forgotten. */
@@ -264,6 +268,7 @@ void hvm_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t erro
 void hvm_triple_fault(struct vcpu *v); /* exits.c */
 void hvm_page_fault(struct vcpu *v, uint64_t address, uint32_t error);
 int hvm_vcpu_nmi(struct vcpu *v);
+bool hvm_nmi_pending(struct vcpu *v);
 /* From another domain's hypercall. -EBUSY: one is waiting already. */
 int must_check hvm_ask_event(struct vcpu *v, const struct hvm_event *e, uint64_t cr2);
 /* Something to be delivered, whatever the guest's IF says. */

@@ -243,6 +243,8 @@ static void load_registers(struct task *t)
         flags |= EFLAGS_NT;
     if (t->by == HVM_TASK_EVENT)
         hvm_vcpu(v)->event.valid = false;
+    if (t->by == HVM_TASK_IRET)
+        hvm_ops->nmi_over(v);
     if (t->wide && hvm_get(v, HVM_CR0) & CR0_PG) {
         hvm_set(v, HVM_CR3, t->cr3);
         hvm_ops->flush(v);

@@ -25,6 +25,7 @@
 #define SVM_NESTED_PAGES (1u << 0)
 #define SVM_NRIPS        (1u << 3)
 #define SVM_TSC_RATIO    (1u << 4)
+#define SVM_VNMI         (1u << 25)
 #define MSR_TSC_RATIO    0xc0000104u
 #define TSC_RATIO_1      (1ull << 32)
 #define TSC_RATIO_MAX    ((1ull << 40) - 1) /* eight bits before the point */
@@ -39,6 +40,7 @@ PARAM_BOOL("hap", opt_hap, "nested paging, without which there are no HVM and PV
 
 uint64_t svm_iopm_pa, svm_msrpm_pa; /* [boot] */
 bool svm_nrips, svm_watch_cr4;      /* [boot] */
+uint64_t svm_vnmi;                  /* [boot] */
 static uint64_t hsave_pa[MAX_CPUS], host_pa[MAX_CPUS];
 static uint64_t tsc_ratio[MAX_CPUS]; /* of each CPU, its own: what its MSR holds */
 
@@ -106,11 +108,12 @@ bool svm_available(void)
         return false;
     svm_nrips = l.d & SVM_NRIPS;
     svm_watch_cr4 = hidden_features();
+    svm_vnmi = l.d & SVM_VNMI ? SVM_V_NMI_ON : 0;
     if (l.d & SVM_TSC_RATIO)
         hvm_tsc_ratio_max = TSC_RATIO_MAX;
     asid_init(l.b);
-    log_info("SVM: nested paging, %u address space identifiers%s%s", l.b, svm_nrips ? ", next RIP" : "",
-             hvm_tsc_ratio_max ? ", TSC scaling" : "");
+    log_info("SVM: nested paging, %u address space identifiers%s%s%s", l.b, svm_nrips ? ", next RIP" : "",
+             hvm_tsc_ratio_max ? ", TSC scaling" : "", svm_vnmi ? ", virtual NMI" : "");
     return true;
 }
 
@@ -265,6 +268,27 @@ static void watch(struct vcpu *v, uint32_t bit, bool on)
     svm_touch(v, SVM_CLEAN_INTERCEPTS);
 }
 
+/* Virtual NMIs (APM vol. 2 15.21.10). One that is kept already stands for both. */
+static bool queue_nmi(struct vcpu *v)
+{
+    if (!svm_vnmi)
+        return false;
+    vmcb_of(v)->vintr |= SVM_V_NMI;
+    svm_touch(v, SVM_CLEAN_VINTR);
+    return true;
+}
+
+static bool nmi_ready(const struct vcpu *v)
+{
+    return (vmcb_of(v)->vintr & (SVM_V_NMI | SVM_V_NMI_MASK)) == SVM_V_NMI;
+}
+
+static void nmi_over(struct vcpu *v)
+{
+    vmcb_of(v)->vintr &= ~SVM_V_NMI_MASK;
+    svm_touch(v, SVM_CLEAN_VINTR);
+}
+
 static void watch_iret(struct vcpu *v, bool on)
 {
     watch(v, SVM_G1_IRET, on);
@@ -302,6 +326,9 @@ const struct hvm_ops svm_ops = {
     .tsc = tsc,
     .flush = flush,
     .use_debugregs = use_debugregs,
+    .queue_nmi = queue_nmi,
+    .nmi_ready = nmi_ready,
+    .nmi_over = nmi_over,
     .watch_iret = watch_iret,
     .watch_window = watch_window,
     .interrupted = svm_interrupted,

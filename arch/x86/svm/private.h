@@ -42,6 +42,7 @@ void svm_inject(struct vcpu *v, const struct hvm_event *e);
 /* --- cpu.c --- */
 extern uint64_t svm_iopm_pa, svm_msrpm_pa;
 extern bool svm_nrips, svm_watch_cr4;
+extern uint64_t svm_vnmi;           /* SVM_V_NMI_ON where the processor has virtual NMIs, else 0 */
 uint64_t svm_host_pa(unsigned cpu); /* this CPU's own FS, GS, TR, LDTR and MSRs for VMLOAD */
 
 /* --- asid.c --- */

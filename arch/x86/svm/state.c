@@ -49,7 +49,7 @@ int svm_vcpu_init(struct vcpu *v)
     intercepts(c);
     c->iopm = svm_iopm_pa;
     c->msrpm = svm_msrpm_pa;
-    c->vintr = SVM_V_MASKING;
+    c->vintr = SVM_V_MASKING | svm_vnmi;
     c->nested = SVM_NESTED_ON;
     c->ncr3 = mfn_to_maddr(p2m_root(v->domain)).a;
     svm_vcpu_reset(v);
@@ -88,7 +88,7 @@ void svm_vcpu_reset(struct vcpu *v)
     c->rip = 0xfff0;
     c->pat = PAT_RESET;
     c->event = c->exit_int_info = c->shadow = 0;
-    c->vintr = SVM_V_MASKING;
+    c->vintr = SVM_V_MASKING | svm_vnmi;
     c->dr_read = c->dr_write = 0xffff;
     c->general1 &= ~(SVM_G1_IRET | SVM_G1_VINTR);
     svm_vcpu(v)->clean = 0;

@@ -101,6 +101,9 @@ _Static_assert(sizeof(struct vmcb) == 4096 && offsetof(struct vmcb, iopm) == 0x4
 /* vintr */
 #define SVM_V_TPR            0xffull
 #define SVM_V_IRQ            (1ull << 8)
+#define SVM_V_NMI            (1ull << 11)
+#define SVM_V_NMI_MASK       (1ull << 12)
+#define SVM_V_NMI_ON         (1ull << 26)
 #define SVM_V_PRIO           (0xfull << 16)
 #define SVM_V_IGN_TPR        (1ull << 20)
 #define SVM_V_MASKING        (1ull << 24)
