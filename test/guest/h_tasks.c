@@ -128,15 +128,20 @@ TEST(hvm_task_jump)
     CHECK_EQ(home.eflags & 0x4000, 0);
 }
 
-TEST(hvm_task_gates)
+TEST(hvm_task_gate_by_int)
 {
-    uint64_t int40 = idt[0x40], gp = idt[13], df = idt[8], np = idt[11];
+    uint64_t int40 = idt[0x40];
 
     task_make(task_body);
     gate(0x40, OTHER);
     CHECK(KEPT("int $0x40"));
     CHECK_EQ(task_runs, 1);
     idt[0x40] = int40;
+}
+
+TEST(hvm_task_gates_of_faults)
+{
+    uint64_t gp = idt[13], df = idt[8], np = idt[11];
 
     task_make(task_fault);
     gate(13, OTHER);

@@ -382,14 +382,14 @@ static bool push(const struct task *t, uint32_t error)
 /* --- all of it --- */
 
 /* Behind the instruction that asked. False: it is not there any more. */
-static bool old_ip(const struct task *t, const struct hvm_exit *x, uint32_t *ip)
+static bool old_ip(const struct task *t, uint32_t *ip)
 {
     struct emul e = {.bits = (uint8_t)hvm_code_bits(t->v)};
     unsigned length = 0;
 
     if (t->by != HVM_TASK_EVENT) {
         e.code_bytes = (uint8_t)hvm_fetch(t->v, e.code);
-        length = x->length ? x->length : emul_task_length(&e);
+        length = emul_task_length(&e);
         /* An INT3 that a device model asks for is at no instruction. */
         if (!length && t->by != HVM_TASK_SOFT)
             return false;
@@ -405,7 +405,7 @@ enum hvm_verdict hvm_task_switch(struct vcpu *v, const struct hvm_exit *x)
 
     if (hvm_get(v, HVM_EFER) & EFER_LMA || !(hvm_get(v, HVM_CR0) & CR0_PE))
         return HVM_GP; /* the processor does not get here */
-    if (!old_ip(&t, x, &ip) || !find_task(&t, x->task.selector) || !leave_task(&t, ip, x->task.rf))
+    if (!old_ip(&t, &ip) || !find_task(&t, x->task.selector) || !leave_task(&t, ip, x->task.rf))
         return HVM_RESUME;
     load_registers(&t);
     if (!load_segments(&t) || (x->task.has_error && !push(&t, x->task.error)))

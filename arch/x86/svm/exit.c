@@ -147,6 +147,8 @@ void svm_decode(const struct vmcb *c, bool nrips, struct hvm_exit *x)
 {
     *x = (struct hvm_exit){.reason = c->exit_code};
     decode_kind(c, x);
-    if (nrips && x->kind != HVM_EXIT_IO && c->next_rip - c->rip - 1 < LONGEST)
+    /* Of an event's task gate it would be another instruction's. */
+    if (nrips && x->kind != HVM_EXIT_IO && x->kind != HVM_EXIT_TASK_SWITCH &&
+        c->next_rip - c->rip - 1 < LONGEST)
         x->length = (uint8_t)(c->next_rip - c->rip);
 }
