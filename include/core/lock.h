@@ -30,6 +30,7 @@ enum lock_rank {
     RANK_IRQ_SAFE = 70,   /* from here on: may be taken in interrupt context, so always with interrupts off */
     RANK_VBOARD = 71,     /* x86: the emulated devices of one HVM guest */
     RANK_IRQ_DESC = 72,   /* an interrupt line; delivers events */
+    RANK_VIRIDIAN = 73,   /* x86: an HVM vCPU's synthetic timers and messages */
     RANK_EVTCHN = 75,     /* struct domain.evtchn.lock; two of them: lower domain id first */
     RANK_EVTCHN_PORT = 76,  /* one port; two of them: lower domain id, then lower port first */
     RANK_EVTCHN_FIFO = 77,  /* a FIFO queue */

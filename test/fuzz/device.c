@@ -13,6 +13,7 @@
 #include "../../arch/x86/hvm/dev/irq.h"
 #include "../../arch/x86/hvm/dev/vlapic_private.h"
 #include "../../arch/x86/hvm/private.h"
+#include "../../arch/x86/hvm/viridian/private.h"
 
 /* --- what hvm/ has of a vCPU --- */
 
@@ -70,6 +71,22 @@ int hvm_ask_event(struct vcpu *v, const struct hvm_event *e, uint64_t cr2)
     return 0;
 }
 
+/* The vCPUs of the set have no translations here; what is counted is that they are asked for. */
+void hvm_flush_vcpus(struct vcpu *caller, const uint64_t *set)
+{
+    for_each_vcpu(caller->domain, v)
+    {
+        if (set[v->id / 64] >> (v->id % 64) & 1)
+            wake(v);
+    }
+}
+bool time_tsc_line(const struct domain *who, uint64_t *tsc, uint64_t *ns, uint64_t *scale)
+{
+    *tsc = *ns = arch_time_ns();
+    *scale = ~0ull / 100;
+    return *ns & 1;
+}
+
 /* --- made and unmade --- */
 
 int device_domain_init(struct domain *d)
@@ -94,6 +111,7 @@ void device_domain_release(struct domain *d)
         vlapic_free(hvm_vcpu(v)->vlapic);
     }
     hvm_board_stop(d);
+    viridian_stop(d);
     ioreq_release(d);
 }
 
@@ -103,6 +121,7 @@ void device_domain_free(struct domain *d)
         return;
     hvm_board_free(d);
     ioreq_free(d);
+    viridian_free(d);
     mem_free(hvm_domain(d)->bus);
     mem_free(hvm_domain(d));
     x86_domain(d)->hvm = NULL;
@@ -120,7 +139,7 @@ int device_vcpu_init(struct vcpu *v)
     if (!h->vlapic || !h->io)
         return -ENOMEM;
     vlapic_init(v, h->vlapic);
-    return 0;
+    return viridian_vcpu_init(v);
 }
 
 void device_vcpu_free(struct vcpu *v)
@@ -129,6 +148,7 @@ void device_vcpu_free(struct vcpu *v)
 
     if (!h)
         return;
+    viridian_vcpu_free(v);
     if (h->vlapic)
         vlapic_free(h->vlapic);
     mem_free(h->vlapic);
@@ -161,6 +181,15 @@ void model_held(struct domain *d, void (*hold)(uint64_t mfn))
             hold_page(&q->server[i]->sync, hold);
             hold_page(&q->server[i]->ring, hold);
         }
+    for_each_vcpu(d, v)
+    {
+        const struct viridian_vcpu *vv = hvm_domain(d) && hvm_vcpu(v) ? viridian_vcpu(v) : NULL;
+
+        if (vv && vv->assist.va)
+            hold(vv->assist.mfn.n);
+        if (vv && vv->sim.va)
+            hold(vv->sim.mfn.n);
+    }
 }
 
 /* --- accesses --- */

@@ -10,6 +10,7 @@
 #include "arch/x86/hvm/dev/vlapic.h"
 #include "arch/x86/hvm/private.h"
 #include "arch/x86/hvm/dev/tsc.h"
+#include "arch/x86/hvm/viridian/viridian.h"
 #include "x86/cpu.h"
 #include "x86/guest.h"
 #include "x86/mce.h"
@@ -253,6 +254,15 @@ int p2m_remove(struct domain *d, gfn_t g, mfn_t m, unsigned order)
 int p2m_change_type(struct domain *d, gfn_t g, enum p2m_type from, enum p2m_type to)
 {
     return -EINVAL;
+}
+bool guest_phys_in(struct domain *d, void *to, uint64_t gpa, size_t n)
+{
+    memset(to, 0, n);
+    return gpa >> FRAME_SHIFT == 5;
+}
+bool time_tsc_line(const struct domain *who, uint64_t *tsc, uint64_t *ns, uint64_t *scale)
+{
+    return false;
 }
 static bool memory_goes; /* at every look */
 uint64_t p2m_generation(const struct domain *d)
@@ -1245,6 +1255,103 @@ static void test_params(void **state)
             (void)set_param(i & 1 ? v : tool, 2, i, 1ull << bit);
 }
 
+/* --- the Hyper-V interface: what of it is in the files of hvm/; the rest is test_viridian's --- */
+
+static void test_viridian_param(void **state)
+{
+    struct vcpu *w = second;
+    uint64_t value = 0;
+
+    d->started = true;
+    assert_int_equal(set_param(tool, 2, HVM_PARAM_VIRIDIAN, 1), -EBUSY);
+    d->started = false;
+    assert_int_equal(set_param(tool, 2, HVM_PARAM_VIRIDIAN, 0), -EINVAL);
+    assert_int_equal(set_param(tool, 2, HVM_PARAM_VIRIDIAN, 4), -EINVAL); /* without the base */
+    assert_int_equal(set_param(tool, 2, HVM_PARAM_VIRIDIAN, 1ull << 13 | 1), -EINVAL);
+    assert_int_equal(set_param(tool, 2, HVM_PARAM_VIRIDIAN, 1ull << 63 | 1), -EINVAL);
+    assert_int_equal(set_param(v, DOMID_SELF, HVM_PARAM_VIRIDIAN, 1), -EPERM);
+    for (fake_fail_mem = 1; set_param(tool, 2, HVM_PARAM_VIRIDIAN, HVMPV_feature_mask) == -ENOMEM;
+         fake_fail_mem = ++value)
+        assert_null(hvm_domain(d)->viridian);
+    fake_fail_mem = 0;
+    assert_true(value >= 3); /* the domain's part and each vCPU's */
+    assert_int_equal(set_param(tool, 2, HVM_PARAM_VIRIDIAN, HVMPV_feature_mask), 0);
+    assert_int_equal(set_param(tool, 2, HVM_PARAM_VIRIDIAN, 1), -EEXIST);
+    assert_int_equal(param(tool, HVMOP_get_param, 2, HVM_PARAM_VIRIDIAN, &value), 0);
+    assert_int_equal(value, HVMPV_feature_mask);
+    assert_non_null(hvm_vcpu(w)->viridian);
+}
+
+static void test_viridian_leaves(void **state)
+{
+    struct cpuid_leaf l;
+
+    hvm_cpuid(v, 0x40000000, 0, &l);
+    assert_int_equal(l.a, 0x40000006);
+    assert_memory_equal(&l.b, "Microsoft Hv", 12);
+    hvm_cpuid(v, 0x40000001, 0, &l);
+    assert_memory_equal(&l.a, "Hv#1", 4);
+    hvm_cpuid(v, 0x40000007, 0, &l);
+    assert_int_equal(l.a | l.b | l.c | l.d, 0);
+    hvm_cpuid(v, 0x40000100, 0, &l);
+    assert_int_equal(l.a, 0x40000105);
+    assert_memory_equal(&l.b, "XenVMMXenVMM", 12);
+    hvm_cpuid(v, 0x40000102, 0, &l);
+    assert_int_equal(l.b, 0x40000200);
+    hvm_cpuid(v, 0x40000104, 0, &l);
+    assert_int_equal(l.c, 2);
+    hvm_cpuid(v, 0x40000106, 0, &l);
+    assert_int_equal(l.a | l.b | l.c | l.d, 0);
+}
+
+static void test_viridian_msrs_and_calls(void **state)
+{
+    struct guest_regs *r = &x86_vcpu(v)->regs;
+    uint64_t value;
+
+    sixty_four(v);
+    assert_true(hvm_rdmsr(v, 0x40000200, &value)); /* the page of Xen's interface */
+    assert_false(hvm_wrmsr(v, 0x40000200, 1));
+    assert_true(hvm_wrmsr(v, 0x40000000, 0));
+    r->rax = 0x80000008;
+    assert_int_equal(hvm_hypercall(v), HVM_NEXT); /* no page: one of Xen's that there is not */
+    assert_int_equal(r->rax, -ENOSYS);
+    assert_true(hvm_wrmsr(v, 0x40000000, 1));
+    assert_false(hvm_wrmsr(v, 0x40000001, 0x5001)); /* this test's guest has no memory */
+    for (uint64_t msr = 0x3fffffff; msr < 0x40000300; msr++)
+        if (hvm_rdmsr(v, (uint32_t)msr, &value))
+            (void)hvm_wrmsr(v, (uint32_t)msr, ~0ull);
+    fake_settle();
+    viridian_reset(d);
+}
+
+static void test_viridian_context(void **state)
+{
+    static uint8_t copy[sizeof(buffer)];
+    uint32_t size;
+    uint64_t value;
+
+    assert_true(hvm_wrmsr(v, 0x40000000, 0x1234));
+    assert_true(hvm_wrmsr(v, 0x40000091, 0x20033));
+    assert_true(hvm_wrmsr(v, 0x400000b3, 77));
+    fake_now += 1000000;
+    size = get_context();
+    memcpy(copy, buffer, size);
+    viridian_reset(d);
+    assert_true(hvm_rdmsr(v, 0x40000020, &value) && value == 0);
+    assert_int_equal(put_context(copy, size), 0);
+    assert_true(hvm_rdmsr(v, 0x40000020, &value) && value >= 10000);
+    assert_true(hvm_rdmsr(v, 0x40000000, &value) && value == 0x1234);
+    assert_true(hvm_rdmsr(v, 0x40000091, &value) && value == 0x20033);
+    assert_true(hvm_rdmsr(v, 0x400000b3, &value) && value == 77);
+    for (uint32_t at = 0; at < size; at += 3) { /* anything in it may be anything */
+        copy[at] ^= 0x51;
+        (void)put_context(copy, size);
+        copy[at] ^= 0x51;
+    }
+    viridian_reset(d);
+}
+
 #define TEST(f) cmocka_unit_test_setup(f, setup)
 int main(void)
 {
@@ -1275,6 +1382,10 @@ int main(void)
         TEST(test_context_round),
         TEST(test_context_hostile),
         TEST(test_params),
+        TEST(test_viridian_param),
+        TEST(test_viridian_leaves),
+        TEST(test_viridian_msrs_and_calls),
+        TEST(test_viridian_context),
     };
 
     return cmocka_run_group_tests(tests, group_setup, NULL);

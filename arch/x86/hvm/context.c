@@ -14,6 +14,7 @@
 #include "dev/board.h"
 #include "dev/vlapic.h"
 #include "dev/tsc.h"
+#include "viridian/viridian.h"
 #include "core/alloc.h"
 #include "core/control.h"
 #include "core/guest.h"
@@ -185,6 +186,8 @@ union record {
     } l;
     struct hvm_hw_mtrr mtrr;
     union hvm_board_record board;
+    struct hvm_viridian_domain_context viridian;
+    struct hvm_viridian_vcpu_context viridian_vcpu;
 };
 
 static void put_board(struct writer *w, const struct domain *d, union hvm_board_record *r)
@@ -192,6 +195,21 @@ static void put_board(struct writer *w, const struct domain *d, union hvm_board_
     for (uint16_t type = 0; type <= HVM_SAVE_CODE_MAX; type++)
         for (uint16_t i = 0; hvm_board_get(d, type, i, r); i++)
             put(w, type, i, r, hvm_board_length(type));
+}
+
+static void put_viridian(struct writer *w, struct domain *d, union record *s)
+{
+    if (!hvm_domain(d)->viridian)
+        return;
+    viridian_get_domain(d, &s->viridian);
+    put(w, HVM_SAVE_CODE(VIRIDIAN_DOMAIN), 0, &s->viridian, sizeof(s->viridian));
+    for_each_vcpu(d, v)
+    {
+        if (!hvm_vcpu(v)->viridian)
+            continue;
+        viridian_get_vcpu(v, &s->viridian_vcpu);
+        put(w, HVM_SAVE_CODE(VIRIDIAN_VCPU), (uint16_t)v->id, &s->viridian_vcpu, sizeof(s->viridian_vcpu));
+    }
 }
 
 static void put_all(struct writer *w, struct domain *d, union record *s)
@@ -216,6 +234,7 @@ static void put_all(struct writer *w, struct domain *d, union record *s)
         put(w, HVM_SAVE_CODE(MTRR), (uint16_t)v->id, &s->mtrr, sizeof(s->mtrr));
     }
     put_board(w, d, &s->board);
+    put_viridian(w, d, s);
     put(w, HVM_SAVE_CODE(END), 0, NULL, 0);
 }
 
@@ -304,6 +323,10 @@ static uint32_t length_of(uint16_t type)
         return HVM_SAVE_LENGTH(LAPIC_REGS);
     case HVM_SAVE_CODE(MTRR):
         return HVM_SAVE_LENGTH(MTRR);
+    case HVM_SAVE_CODE(VIRIDIAN_DOMAIN):
+        return HVM_SAVE_LENGTH(VIRIDIAN_DOMAIN);
+    case HVM_SAVE_CODE(VIRIDIAN_VCPU):
+        return HVM_SAVE_LENGTH(VIRIDIAN_VCPU);
     default:
         return hvm_board_length(type);
     }
@@ -363,6 +386,8 @@ static int record_ok(struct domain *d, const struct hvm_save_descriptor *head, c
         return hvm_board_record_ok(d, head->typecode, head->instance, record);
     if (!v)
         return -EINVAL;
+    if (head->typecode == HVM_SAVE_CODE(VIRIDIAN_DOMAIN) || head->typecode == HVM_SAVE_CODE(VIRIDIAN_VCPU))
+        return hvm_vcpu(v)->viridian ? 0 : -EINVAL;
     if (head->typecode == HVM_SAVE_CODE(CPU)) {
         const struct hvm_hw_cpu *c = record;
 
@@ -545,6 +570,11 @@ static int apply(struct domain *d, const struct hvm_save_descriptor *head, const
     case HVM_SAVE_CODE(MTRR):
         mtrr_in(v, record);
         return 0;
+    case HVM_SAVE_CODE(VIRIDIAN_DOMAIN):
+        viridian_set_domain(d, record);
+        return 0;
+    case HVM_SAVE_CODE(VIRIDIAN_VCPU):
+        return viridian_set_vcpu(v, record);
     case HVM_SAVE_CODE(HEADER):
         return 0;
     default:

@@ -2,6 +2,7 @@
 #include "private.h"
 #include "dev/vlapic.h"
 #include "dev/tsc.h"
+#include "viridian/viridian.h"
 #include "x86/cpu.h"
 #include "x86/policy.h"
 
@@ -25,6 +26,15 @@ void hvm_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, struct cpuid_lea
         .tsc_mode = d->tsc_mode,
         .tsc_incarnation = d->tsc_incarnation,
     };
+
+    if (unlikely(hvm_domain(v->domain)->viridian != NULL)) {
+        if (leaf - VIRIDIAN_LEAF < VIRIDIAN_XEN_LEAF) {
+            viridian_cpuid(v, leaf, out);
+            return;
+        }
+        env.xen_leaf = VIRIDIAN_XEN_LEAF;
+        env.xen_msr = VIRIDIAN_XEN_MSR - VIRIDIAN_LEAF;
+    }
 
     policy_cpuid(d->policy, &env, leaf, subleaf, out);
     if (leaf == 1 && !vlapic_xapic_on(v) && !vlapic_x2(v))

@@ -16,6 +16,7 @@
 #include "dev/board.h"
 #include "dev/irq.h"
 #include "dev/vlapic.h"
+#include "viridian/viridian.h"
 #include "lib/string.h"
 #include "x86/cpu.h"
 #include "x86/guest.h"
@@ -113,6 +114,7 @@ void hvm_domain_free(struct domain *d)
     p2m_domain_free(d);
     hvm_board_free(d);
     ioreq_free(d);
+    viridian_free(d);
     mem_free(hvm_domain(d)->bus);
     mem_free(hvm_domain(d));
     x86_domain(d)->hvm = NULL;
@@ -135,6 +137,7 @@ int hvm_domain_release(struct domain *d)
             stop_timers(hvm_vcpu(v));
         }
         hvm_board_stop(d);
+        viridian_stop(d);
         ioreq_release(d);
         pirq_domain_release(d);
         mem_free(x->e820);
@@ -161,7 +164,7 @@ int hvm_vcpu_init(struct vcpu *v)
         return -ENOMEM;
     vlapic_init(v, h->vlapic);
     x86_vcpu(v)->walk = walk_cache_alloc();
-    if (hvm_ops->vcpu_init(v))
+    if (viridian_vcpu_init(v) || hvm_ops->vcpu_init(v))
         return -ENOMEM;
     hvm_vcpu_reset(v);
     return 0;
@@ -174,6 +177,7 @@ void hvm_vcpu_free(struct vcpu *v)
     if (!h)
         return;
     hvm_ops->vcpu_free(v);
+    viridian_vcpu_free(v);
     stop_timers(h);
     mem_free(h->vlapic);
     mem_free(h->io);
@@ -225,6 +229,7 @@ void hvm_vcpu_reset(struct vcpu *v)
         h->dr[i] = 0;
     forget_events(h);
     vlapic_reset(v);
+    viridian_vcpu_reset(v);
     hvm_event_rekick(v);
     hvm_ops->tsc(v);
 }
@@ -336,6 +341,7 @@ static void hvm_soft_reset(struct domain *d)
     }
     __atomic_store_n(&hvm_domain(d)->callback_vector, 0, __ATOMIC_RELAXED);
     hvm_callback_none(d);
+    viridian_reset(d);
     ioreq_release(d);
 }
 

@@ -9,6 +9,8 @@
 #include "arch/time.h"
 #include "x86/guest.h"
 #include "narrow/narrow.h"
+#include "viridian/viridian.h"
+#include "x86/tlb.h"
 
 /* xen/arch-x86/xen-x86_32.h */
 static enum hvm_verdict narrow_hypercall(struct vcpu *v, struct guest_regs *r)
@@ -55,6 +57,53 @@ static enum hvm_verdict wide_hypercall(struct vcpu *v, struct guest_regs *r)
     return HVM_NEXT;
 }
 
+/* --- the Hyper-V interface's (TLFS 3.7-3.9): input in RCX, parameters in RDX and R8; else EDX:EAX, EBX:ECX, EDI:ESI --- */
+
+void hvm_flush_vcpus(struct vcpu *caller, const uint64_t *set)
+{
+    struct domain *d = caller->domain;
+    bool others = false;
+
+    for_each_vcpu(d, v)
+    {
+        if (!(set[v->id / 64] >> (v->id % 64) & 1))
+            continue;
+        hvm_ops->flush(v);
+        others |= v != caller;
+    }
+    /* Who is in the guest leaves it. Who loads a vCPU later sees what was set: first its CPU is in the mask, then it looks. */
+    if (others)
+        tlb_flush_cpus(&x86_domain(d)->dirty_cpus, TLB_FLUSH_GUESTS, GVA(0));
+}
+
+static uint64_t pair(uint64_t high, uint64_t low)
+{
+    return high << 32 | (uint32_t)low;
+}
+
+static enum hvm_verdict enlightened_call(struct vcpu *v, struct guest_regs *r)
+{
+    struct viridian_call c = {r->rcx, r->rdx, r->r8};
+    bool wide = hvm_is_64(v);
+    uint64_t result;
+
+    if (hvm_ops->cpl(v) || !(hvm_get(v, HVM_CR0) & CR0_PE))
+        return HVM_UD;
+    if (!wide)
+        c = (struct viridian_call){pair(r->rdx, r->rax & ~(uint64_t)VIRIDIAN_CALL), pair(r->rbx, r->rcx),
+                                   pair(r->rdi, r->rsi)};
+    result = viridian_call(v, &c);
+    r->rax = wide ? result : (uint32_t)result;
+    if (!wide)
+        r->rdx = result >> 32;
+    return HVM_NEXT;
+}
+
+static bool is_enlightened(const struct vcpu *v, uint32_t nr)
+{
+    return (nr & VIRIDIAN_CALL) && hvm_domain(v->domain)->viridian && viridian_calls(v->domain);
+}
+
 enum hvm_verdict hvm_hypercall(struct vcpu *v)
 {
     struct guest_regs *r = vcpu_regs(v);
@@ -62,6 +111,8 @@ enum hvm_verdict hvm_hypercall(struct vcpu *v)
     uint64_t generation;
     enum hvm_verdict verdict;
 
+    if (unlikely(is_enlightened(v, nr)))
+        return enlightened_call(v, r);
     if (hvm_ops->cpl(v)) {
         r->rax = (uint64_t)-EPERM;
         return HVM_NEXT;

@@ -11,6 +11,7 @@
 #include "private.h"
 #include "dev/irq.h"
 #include "dev/vlapic_private.h"
+#include "viridian/viridian.h"
 #include "core/log.h"
 #include "core/sched.h"
 #include "x86/regs.h"
@@ -165,6 +166,13 @@ static void deliver_extint(struct vcpu *v)
     hvm_ops->inject(v, &e);
 }
 
+static void take_vector(struct vcpu *v, uint8_t vector)
+{
+    vlapic_ack(v, vector);
+    if (unlikely(hvm_vcpu(v)->viridian))
+        viridian_taken(v, vector);
+}
+
 static void deliver_interrupt(struct vcpu *v)
 {
     struct hvm_event e = {.valid = true, .type = HVM_EVENT_IRQ, .vector = callback_due(v)};
@@ -181,7 +189,7 @@ static void deliver_interrupt(struct vcpu *v)
             return;
         }
         if (hvm_takes_interrupts(v))
-            vlapic_ack(v, (uint8_t)vector);
+            take_vector(v, (uint8_t)vector);
         e.vector = (uint8_t)vector;
     }
     if (!hvm_takes_interrupts(v)) {
@@ -216,6 +224,8 @@ void hvm_deliver(struct vcpu *v)
 {
     struct hvm_vcpu *h = hvm_vcpu(v);
 
+    if (unlikely(h->lazy_eoi))
+        viridian_look(v);
     hvm_callback_follow(v);
     if (unlikely(asked_due(h)) && !h->event.valid)
         take_asked(v, h);
@@ -238,6 +248,8 @@ void hvm_deliver(struct vcpu *v)
 
 void hvm_after_exit(struct vcpu *v)
 {
+    if (unlikely(hvm_vcpu(v)->lazy_eoi))
+        viridian_look(v);
     hvm_ops->interrupted(v, &hvm_vcpu(v)->event);
     vlapic_set_tpr(v, hvm_ops->tpr(v));
 }

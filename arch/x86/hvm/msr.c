@@ -8,6 +8,7 @@
 #include "private.h"
 #include "dev/vlapic.h"
 #include "dev/tsc.h"
+#include "viridian/viridian.h"
 #include "core/frame.h"
 #include "core/log.h"
 #include "core/sched.h"
@@ -187,6 +188,17 @@ static bool hypercall_page(struct vcpu *v, uint64_t value)
     return true;
 }
 
+/* Where the MSR of Xen's page is: Viridian's have its place. */
+static bool is_hypercall_msr(const struct vcpu *v, uint32_t msr)
+{
+    return msr == (hvm_domain(v->domain)->viridian ? VIRIDIAN_XEN_MSR : MSR_HYPERCALL);
+}
+
+static bool is_viridian_msr(const struct vcpu *v, uint32_t msr)
+{
+    return hvm_domain(v->domain)->viridian && viridian_owns_msr(msr);
+}
+
 /* --- constants --- */
 
 static const struct msr_rule *rule_for(uint32_t msr)
@@ -262,10 +274,13 @@ bool hvm_rdmsr(struct vcpu *v, uint32_t msr, uint64_t *value)
     case MSR_PAT:
         *value = hvm_get(v, HVM_PAT);
         return true;
-    case MSR_HYPERCALL:
-        *value = 0;
-        return true;
     default:
+        if (is_hypercall_msr(v, msr)) {
+            *value = 0;
+            return true;
+        }
+        if (is_viridian_msr(v, msr))
+            return viridian_rdmsr(v, msr, value);
         if (read_constant(v, msr, value))
             return true;
         log_guest(v->domain->id, LOG_DEBUG, "rdmsr %x refused", msr);
@@ -298,9 +313,11 @@ bool hvm_wrmsr(struct vcpu *v, uint32_t msr, uint64_t value)
             return false;
         hvm_set(v, HVM_PAT, value);
         return true;
-    case MSR_HYPERCALL:
-        return hypercall_page(v, value);
     default:
+        if (is_hypercall_msr(v, msr))
+            return hypercall_page(v, value);
+        if (is_viridian_msr(v, msr))
+            return viridian_wrmsr(v, msr, value);
         if (write_constant(v, msr, value))
             return true;
         log_guest(v->domain->id, LOG_DEBUG, "wrmsr %x = %lx refused", msr, value);

@@ -8,6 +8,7 @@
  */
 #include "private.h"
 #include "dev/irq.h"
+#include "viridian/viridian.h"
 #include "core/guest.h"
 #include "core/hypercall.h"
 #include "core/nospec.h"
@@ -105,7 +106,6 @@ static int set_callback(struct domain *d, uint64_t value)
 static int value_ok(uint32_t index, uint64_t value)
 {
     switch (index) {
-    case HVM_PARAM_VIRIDIAN:
     case HVM_PARAM_NESTEDHVM:
     case HVM_PARAM_ALTP2M:
     case HVM_PARAM_MCA_CAP:
@@ -163,7 +163,9 @@ static int set(struct domain *d, uint32_t index, uint64_t value)
     spin_lock(&d->lock);
     if (set_once(index) && h->param[index] && h->param[index] != value)
         r = -EEXIST;
-    else
+    else if (index == HVM_PARAM_VIRIDIAN)
+        r = viridian_set(d, value);
+    if (!r)
         h->param[index] = value;
     spin_unlock(&d->lock);
     return r;
@@ -286,8 +288,8 @@ static long op_get_mem_type(struct hypercall *hc)
 
 const struct hc_op hvm_op_ops[] = {
     {HVMOP_set_param, PERM_TARGET, "HVMOP_set_param", op_set_param,
-     .note = "nested HVM, Viridian, altp2m, MCA: 0 only; TIMER_MODE, VPT_ALIGN, PAE_ENABLED, X87_FIP_WIDTH: "
-             "kept, no effect"},
+     .note = "nested HVM, altp2m, MCA: 0 only; TIMER_MODE, VPT_ALIGN, PAE_ENABLED, X87_FIP_WIDTH: kept, no "
+             "effect; VIRIDIAN: all groups, once, before the domain runs"},
     {HVMOP_get_param, PERM_TARGET, "HVMOP_get_param", op_get_param},
     /* Numbers of old interfaces, which the headers give no name any more. */
     {2, PERM_ANY, "HVMOP_set_pci_intx_level", NULL, ENOSYS, "withdrawn: dm_op has it"},

@@ -13,6 +13,7 @@
 #include "private.h"
 #include "core/control.h"
 #include "dev/tsc.h"
+#include "viridian/viridian.h"
 #include "x86/cpu.h"
 #include "x86/guest.h"
 #include "../metal/asm.h"
@@ -53,6 +54,15 @@ static int choose(const struct xen_domctl_tsc_info *t, struct way *w)
     return 0;
 }
 
+/* The guest's time records name its counter. */
+static void moved(struct vcpu *v)
+{
+    x86_vcpu(v)->time_version_stamp = 0;
+    hvm_ops->tsc(v);
+    if (!v->id && hvm_domain(v->domain)->viridian)
+        viridian_tsc_moved(v->domain);
+}
+
 /* All vCPUs go on from where they were, or begin at what another machine says. */
 static void change(struct domain *d, const struct way *w, uint64_t elapsed_ns)
 {
@@ -70,8 +80,7 @@ static void change(struct domain *d, const struct way *w, uint64_t elapsed_ns)
             xv->tsc_offset = tsc_scale(elapsed_ns, ratio_of(hvm_tsc_khz(d), 1000000)) - tsc_before_offset(x);
         else
             xv->tsc_offset += was - tsc_before_offset(x);
-        xv->time_version_stamp = 0;
-        hvm_ops->tsc(v);
+        moved(v);
     }
 }
 
@@ -114,8 +123,7 @@ long hvm_gettscinfo(struct domctl *c)
 void hvm_set_tsc(struct vcpu *v, uint64_t tsc)
 {
     x86_vcpu(v)->tsc_offset = tsc - tsc_before_offset(x86_domain(v->domain));
-    x86_vcpu(v)->time_version_stamp = 0; /* the time record names the guest's counter */
-    hvm_ops->tsc(v);
+    moved(v);
 }
 
 void hvm_join_tsc(struct vcpu *v)
@@ -126,8 +134,7 @@ void hvm_join_tsc(struct vcpu *v)
         return;
     x86_vcpu(v)->tsc_offset = x86_vcpu(first)->tsc_offset;
     hvm_vcpu(v)->tsc_adjust = hvm_vcpu(first)->tsc_adjust;
-    x86_vcpu(v)->time_version_stamp = 0;
-    hvm_ops->tsc(v);
+    moved(v);
 }
 
 /* SDM vol. 3 "time-stamp counter adjustment": a write to the counter moves this by as much, and a write to this the counter. */
@@ -144,8 +151,7 @@ void hvm_write_tsc_adjust(struct vcpu *v, uint64_t value)
 {
     x86_vcpu(v)->tsc_offset += value - hvm_vcpu(v)->tsc_adjust;
     hvm_vcpu(v)->tsc_adjust = value;
-    x86_vcpu(v)->time_version_stamp = 0;
-    hvm_ops->tsc(v);
+    moved(v);
     arch_vcpu_time_publish(v);
 }
 

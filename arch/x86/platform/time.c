@@ -34,10 +34,12 @@
 #include "x86/cpu.h"
 #include "x86/vcpu.h"
 
-#define BILLION      1000000000ull
-#define CALIBRATE_US 10000u
-#define RENEW_NS     BILLION
-#define WARP_US      1000u
+#define BILLION       1000000000ull
+#define CALIBRATE_US  10000u
+#define RENEW_NS      BILLION
+#define WARP_US       1000u
+/* Of a slower counter 100 ns are more than a cycle. */
+#define SLOPE_KHZ_MIN 10000u
 
 struct latch {
     struct timeline slot[2];
@@ -392,6 +394,31 @@ static void fill(const struct vcpu *v, vcpu_time_info_t *t, const struct timelin
     t->tsc_to_system_mul = g.mul;
     t->tsc_shift = g.shift;
     t->flags = per_cpu_mode ? 0 : XEN_PVCLOCK_TSC_STABLE_BIT;
+}
+
+bool time_tsc_line(const struct domain *d, uint64_t *tsc, uint64_t *ns, uint64_t *scale)
+{
+    const struct x86_domain *x = (const struct x86_domain *)d;
+    struct timeline g = *latch_get(&machine);
+
+    if (x->tsc_guest_khz && x->tsc_guest_khz <= SLOPE_KHZ_MIN)
+        return false;
+    if (x->tsc_emulated) {
+        *ns = g.ns = arch_time_ns();
+        timeline_exact(&g, x->tsc_ratio, (uint64_t)x->tsc_guest_khz * 1000);
+        *tsc = g.tsc;
+    } else {
+        if (per_cpu_mode || !g.mul)
+            return false;
+        g.ns = timeline_at(&g, *tsc = rdtsc_ordered());
+        g.tsc = *tsc;
+        if (x->tsc_ratio)
+            timeline_scale(&g, x->tsc_ratio);
+        *ns = g.ns;
+        *tsc = g.tsc;
+    }
+    *scale = timeline_slope(&g, 100);
+    return true;
 }
 
 static void publish_info(struct vcpu *v, const struct timeline *r)

@@ -72,6 +72,16 @@ static inline void timeline_exact(struct timeline *r, uint64_t ratio, uint64_t h
     timeline_set_rate(r, hz);
 }
 
+/* Units of `unit` ns per cycle, in 2^-64: the line's slope, rounded down. Below 10 MHz and 100 ns it would not fit. */
+static inline uint64_t timeline_slope(const struct timeline *r, unsigned unit)
+{
+    uint64_t mul = (uint64_t)r->mul << 32;
+
+    if (r->shift <= 0)
+        return (mul >> -r->shift) / unit;
+    return ((mul / unit) << r->shift) + ((mul % unit) << r->shift) / unit;
+}
+
 /*
  * The rate, in cycles a second, of a line that starts at `local` now and meets the clock that says `truth`
  * one renewal later, if that clock sees hz cycles a second. The bend is at most a tenth: a bad reading does

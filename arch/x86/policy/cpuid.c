@@ -102,13 +102,15 @@ static void basic_leaf(const struct cpu_policy *p, const struct cpuid_env *e, ui
 static void hypervisor_leaf(const struct cpu_policy *p, const struct cpuid_env *e, uint32_t leaf,
                             uint32_t subleaf, struct cpuid_leaf *l)
 {
-    uint32_t last = p->hv_limit ? MIN(p->hv_limit, XEN_CPUID_MAX_NUM_LEAVES) : XEN_CPUID_MAX_NUM_LEAVES;
+    uint32_t limit = e->xen_leaf ? p->hv2_limit : p->hv_limit;
+    uint32_t last = limit ? MIN(limit, XEN_CPUID_MAX_NUM_LEAVES) : XEN_CPUID_MAX_NUM_LEAVES;
 
-    if (leaf - XEN_CPUID_FIRST_LEAF > last)
+    leaf -= XEN_CPUID_FIRST_LEAF + e->xen_leaf;
+    if (leaf > last)
         return;
-    switch (leaf - XEN_CPUID_FIRST_LEAF) {
+    switch (leaf) {
     case 0:
-        l->a = XEN_CPUID_LEAF(last);
+        l->a = XEN_CPUID_LEAF(last) + e->xen_leaf;
         l->b = XEN_CPUID_SIGNATURE_EBX;
         l->c = XEN_CPUID_SIGNATURE_ECX;
         l->d = XEN_CPUID_SIGNATURE_EDX;
@@ -117,8 +119,8 @@ static void hypervisor_leaf(const struct cpu_policy *p, const struct cpuid_env *
         l->a = POLICY_VERSION_MAJOR << 16 | POLICY_VERSION_MINOR;
         break;
     case 2:
-        l->a = 1;          /* one hypercall page */
-        l->b = 0x40000000; /* its MSR */
+        l->a = 1; /* one hypercall page */
+        l->b = 0x40000000 + e->xen_msr;
         l->c = e->hvm ? 0 : XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD;
         break;
     case 3:

@@ -49,9 +49,10 @@ void asid_assign(struct vcpu *v)
         if (a->generation)
             a->generation++; /* the numbers go on: those of before are not given out again without a flush */
     }
-    if (s->generation != a->generation || s->p2m_epoch != epoch || !a->generation) {
+    if (__atomic_load_n(&s->generation, __ATOMIC_SEQ_CST) != a->generation || s->p2m_epoch != epoch ||
+        !a->generation) {
         s->vmcb->asid = take(a, &flush);
-        s->generation = a->generation;
+        __atomic_store_n(&s->generation, a->generation, __ATOMIC_RELAXED);
         s->p2m_epoch = epoch;
         svm_touch(v, SVM_CLEAN_ASID);
     }

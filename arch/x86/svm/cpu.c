@@ -243,10 +243,10 @@ static void tsc(struct vcpu *v)
     svm_touch(v, SVM_CLEAN_INTERCEPTS);
 }
 
-/* The next entry takes another ASID. */
+/* The next entry takes another ASID. v may be entered just now by another CPU: with an ASID from before, or with a new one. */
 static void flush(struct vcpu *v)
 {
-    svm_vcpu(v)->generation = 0;
+    __atomic_store_n(&svm_vcpu(v)->generation, 0, __ATOMIC_SEQ_CST);
 }
 
 static void use_debugregs(struct vcpu *v, bool use)

@@ -178,7 +178,7 @@ void vlapic_ack(struct vcpu *v, uint8_t vector)
     (void)vector_set(reg_at(l, APIC_ISR), vector);
 }
 
-static void eoi(struct vcpu *v)
+void vlapic_eoi(struct vcpu *v)
 {
     struct vlapic *l = vlapic_of(v);
     int isr = vector_highest(reg_at(l, APIC_ISR));
@@ -188,6 +188,17 @@ static void eoi(struct vcpu *v)
     vector_clear(reg_at(l, APIC_ISR), (uint8_t)isr);
     if (unlikely(vector_is_set(reg_at(l, APIC_TMR), (uint8_t)isr)))
         hvm_eoi_level(v->domain, (uint8_t)isr);
+}
+
+bool vlapic_eoi_matters(const struct vcpu *v)
+{
+    const struct vlapic *l = vlapic_of(v);
+    unsigned in_service = 0;
+
+    for (unsigned i = 0; i < 8; i++)
+        in_service += (unsigned)__builtin_popcount(reg_get(l, APIC_ISR + i * 16));
+    return in_service != 1 || vector_highest(reg_at_const(l, APIC_IRR)) >= 0 ||
+           vector_is_set(reg_at_const(l, APIC_TMR), (uint8_t)vector_highest(reg_at_const(l, APIC_ISR)));
 }
 
 uint8_t vlapic_tpr(const struct vcpu *v)
@@ -440,7 +451,7 @@ static void write_register(struct vcpu *v, uint32_t offset, uint32_t value)
         reg_set(l, APIC_TPR, value & 0xff);
         break;
     case APIC_EOI:
-        eoi(v);
+        vlapic_eoi(v);
         break;
     case APIC_SVR:
         write_svr(l, value);

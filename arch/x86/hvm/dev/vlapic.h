@@ -90,6 +90,10 @@ void vlapic_wake(struct vcpu *v);
 int vlapic_pending(const struct vcpu *v);
 /* It is being delivered. */
 void vlapic_ack(struct vcpu *v, uint8_t vector);
+/* The end of the highest interrupt in service. */
+void vlapic_eoi(struct vcpu *v);
+/* False: one interrupt is in service, edge-triggered, and none waits: nothing happens at its end. */
+bool vlapic_eoi_matters(const struct vcpu *v);
 uint8_t vlapic_tpr(const struct vcpu *v); /* CR8 */
 void vlapic_set_tpr(struct vcpu *v, uint8_t cr8);
 

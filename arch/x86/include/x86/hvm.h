@@ -13,6 +13,8 @@ struct hvm_bus;
 struct hvm_io;
 struct hvm_ioreq;
 struct hvm_ops;
+struct viridian;
+struct viridian_vcpu;
 
 /* Registers of segments, in the processor's order of numbers. */
 enum hvm_seg {
@@ -44,6 +46,7 @@ struct hvm_domain {
     struct hvm_board *board;    /* [c] hvm/dev/board.c; NULL: no emulated devices but local APICs (PVH) */
     struct hvm_bus *bus;        /* [c] Krypton's own devices: hvm/dev/bus.h */
     struct hvm_ioreq *ioreq;    /* [appear once] device models: hvm/dev/ioreq.h */
+    struct viridian *viridian;  /* [appears once, before it runs] hvm/viridian; NULL: no Hyper-V interface */
     uint32_t p2m_epoch;         /* [a] counts flushes of the p2m: ASIDs of an older one are not used again */
 };
 
@@ -65,11 +68,13 @@ struct hvm_asked {
 };
 
 struct hvm_vcpu {
-    struct svm_vcpu *svm;   /* [c] the vendor's */
-    struct vlapic *vlapic;  /* [c] */
-    struct hvm_io *io;      /* [c] what it has under way with device models */
-    struct hvm_event event; /* [v] */
-    uint8_t upcall_vector;  /* [a] HVMOP_set_evtchn_upcall_vector; 0: none */
+    struct svm_vcpu *svm;           /* [c] the vendor's */
+    struct vlapic *vlapic;          /* [c] */
+    struct hvm_io *io;              /* [c] what it has under way with device models */
+    struct hvm_event event;         /* [v] */
+    bool lazy_eoi;                  /* [v] an interrupt may end without an exit: hvm/viridian/synic.c */
+    struct viridian_vcpu *viridian; /* [appears once, before it runs] */
+    uint8_t upcall_vector;          /* [a] HVMOP_set_evtchn_upcall_vector; 0: none */
     struct hvm_asked asked;
     bool nmi_pending;                                /* [a] */
     bool nmi_masked, nmi_ended;                      /* [v] its handler runs; it has just come to its IRET */

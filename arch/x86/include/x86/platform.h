@@ -130,6 +130,10 @@ void time_finish(void);
 /* The same moment: hang detection, when `watchdog` is given. */
 void watchdog_init(void);
 extern uint64_t tsc_khz;
+/* How d's counter, without its vCPUs' offsets, tells the time: a point (tsc, system time), and 100 ns units per cycle in 2^-64. False: it
+ * does not. */
+struct domain;
+bool must_check time_tsc_line(const struct domain *d, uint64_t *tsc, uint64_t *ns, uint64_t *scale);
 
 /* --- PCI configuration (drivers/pci.c) ------------------------------------------------------------------------------ */
 uint32_t pci_read(uint16_t seg, uint8_t bus, uint8_t dev, uint8_t fn, uint16_t reg, unsigned bytes);

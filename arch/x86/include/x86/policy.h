@@ -84,6 +84,7 @@ struct cpuid_env {
     bool hvm;
     bool upcall_vectors;        /* HVM: kernels are told of them */
     uint16_t domain;            /* HVM: its number */
+    uint16_t xen_leaf, xen_msr; /* HVM: how far Xen's leaves, and its hypercall page's MSR, have made room */
     bool osxsave;               /* the guest's CR4.OSXSAVE */
     uint32_t tsc_khz, host_khz; /* of the counter that the guest reads; of the processor's */
     bool tsc_emulated;
