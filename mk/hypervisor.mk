@@ -47,7 +47,7 @@ $(B)/obj/%.o: %.S $(B)/flags | $(XENI)/xen
 
 # Rooms that run only while booting, or rarely, are compiled for size.
 HV_COLD := $(filter arch/x86/boot/% arch/x86/unpack/% arch/x86/pv/dom0_% core/control/% arch/x86/control/% arch/x86/platform/% arch/x86/policy/% arch/x86/mm/vmap.c \
-	arch/x86/mm/mm.c arch/x86/metal/features.c drivers/% core/params.c lib/elf.c lib/fmt.c %/check.c,$(HV_C))
+	arch/x86/mm/mm.c arch/x86/metal/features.c arch/x86/hvm/viridian/% drivers/% core/params.c lib/elf.c lib/fmt.c %/check.c,$(HV_C))
 $(HV_COLD:%.c=$(B)/obj/%.o): HV_CFLAGS += -Os
 
 .PHONY: objs

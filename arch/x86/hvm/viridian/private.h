@@ -94,9 +94,10 @@ static inline struct viridian_vcpu *viridian_vcpu(const struct vcpu *v)
 
 /* --- page.c --- */
 /* The page gets this MSR value: what it was is let go, what it is now is zeroed. False: there is no memory at that number. */
-bool must_check page_set(struct vcpu *v, struct viridian_page *p, uint64_t value, struct spinlock *lock);
+noinline bool must_check page_set(struct vcpu *v, struct viridian_page *p, uint64_t value,
+                                  struct spinlock *lock);
 /* A look at memory for one use; drop with frame_put. NULL: none that can be written. */
-void *page_take(struct domain *d, uint64_t msr, mfn_t *m);
+noinline void *page_take(struct domain *d, uint64_t msr, mfn_t *m);
 void page_drop(struct viridian_page *p);
 
 /* --- time.c --- */
@@ -105,8 +106,8 @@ bool must_check tsc_page_set(struct vcpu *v, uint64_t value);
 
 /* --- stimer.c --- */
 void stimer_init(struct vcpu *v, unsigned n);
-void stimer_set_config(struct vcpu *v, unsigned n, uint64_t value);
-void stimer_set_count(struct vcpu *v, unsigned n, uint64_t value);
+noinline void stimer_set_config(struct vcpu *v, unsigned n, uint64_t value);
+noinline void stimer_set_count(struct vcpu *v, unsigned n, uint64_t value);
 void stimer_reset(struct vcpu *v, unsigned n);
 void stimers_try(struct vcpu *v); /* messages that waited */
 
@@ -122,6 +123,6 @@ bool synic_write(struct vcpu *v, uint32_t msr, uint64_t value);
 bool assist_set(struct vcpu *v, uint64_t value);
 void synic_reset(struct vcpu *v);
 bool must_check sint_ok(uint64_t value);
-void sint_set(struct vcpu *v, unsigned n, uint64_t value);
+noinline void sint_set(struct vcpu *v, unsigned n, uint64_t value);
 
 #endif
