@@ -1,8 +1,7 @@
 """A hostile guest with a board of devices and a device model (type="hvm") beside a healthy PVH guest: our own kernel (test/guest/h_hostile.c) as a Multiboot
-kernel that GRUB starts from a CD. It sees traps, or ends with a reason; the healthy guest keeps its memory and answers."""
+kernel that GRUB starts from a CD. It sees traps only; the healthy guest keeps its memory and answers."""
 
 import os
-import re
 import subprocess
 
 import pytest
@@ -70,27 +69,10 @@ def healthy(xl):
 
 
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("attack", ["mode_switches", "every_msr", "memory_holes", "svm_instructions", "descriptors", "apic_storm"])
+@pytest.mark.parametrize("attack", ["svm_instructions", "descriptors"])
 def test_sees_traps_only(xl, attack, bits):
     start(xl, attack, bits)
     xl.wait("hostile", f"hostile: {attack} [PF]A|FAIL framework", 300)
     assert f"hostile: {attack} PASS" in xl.console("hostile"), xl.console("hostile")
     xl.gone("hostile", 60)
-    healthy(xl)
-
-
-@pytest.mark.parametrize("attack", ["page_goes_while_used", "arguments_go_while_read", "code_changes_while_emulated"])
-def test_memory_goes(xl, attack):
-    test_sees_traps_only(xl, attack, 64)
-
-
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("attack", ["device_holes", "every_port"])
-def test_devices(xl, attack, bits):
-    """Whatever is written to them: the guest may have told one of them to end or reset it, which is its own business."""
-    start(xl, attack, bits)
-    xl.gone("hostile", 900)
-    said = xl.console("hostile")
-    assert "FAIL" not in said, said
-    assert re.search(f"hostile: {attack} PASS", said) or re.search("shuts down|crashed|triple fault", xl.dmesg()), said + xl.dmesg()
     healthy(xl)
