@@ -94,10 +94,10 @@ static inline struct viridian_vcpu *viridian_vcpu(const struct vcpu *v)
 
 /* --- page.c --- */
 /* The page gets this MSR value: what it was is let go, what it is now is zeroed. False: there is no memory at that number. */
-noinline bool must_check page_set(struct vcpu *v, struct viridian_page *p, uint64_t value,
-                                  struct spinlock *lock);
+__attribute__((noinline)) bool must_check page_set(struct vcpu *v, struct viridian_page *p, uint64_t value,
+                                                   struct spinlock *lock);
 /* A look at memory for one use; drop with frame_put. NULL: none that can be written. */
-noinline void *page_take(struct domain *d, uint64_t msr, mfn_t *m);
+__attribute__((noinline)) void *page_take(struct domain *d, uint64_t msr, mfn_t *m);
 void page_drop(struct viridian_page *p);
 
 /* --- time.c --- */
@@ -106,8 +106,8 @@ bool must_check tsc_page_set(struct vcpu *v, uint64_t value);
 
 /* --- stimer.c --- */
 void stimer_init(struct vcpu *v, unsigned n);
-noinline void stimer_set_config(struct vcpu *v, unsigned n, uint64_t value);
-noinline void stimer_set_count(struct vcpu *v, unsigned n, uint64_t value);
+__attribute__((noinline)) void stimer_set_config(struct vcpu *v, unsigned n, uint64_t value);
+__attribute__((noinline)) void stimer_set_count(struct vcpu *v, unsigned n, uint64_t value);
 void stimer_reset(struct vcpu *v, unsigned n);
 void stimers_try(struct vcpu *v); /* messages that waited */
 
@@ -123,6 +123,6 @@ bool synic_write(struct vcpu *v, uint32_t msr, uint64_t value);
 bool assist_set(struct vcpu *v, uint64_t value);
 void synic_reset(struct vcpu *v);
 bool must_check sint_ok(uint64_t value);
-noinline void sint_set(struct vcpu *v, unsigned n, uint64_t value);
+__attribute__((noinline)) void sint_set(struct vcpu *v, unsigned n, uint64_t value);
 
 #endif
