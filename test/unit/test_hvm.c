@@ -85,6 +85,19 @@ static void f_clear_shadow(struct vcpu *v)
 {
     soft(v)->shadow = false;
 }
+static bool f_is_64(const struct vcpu *v)
+{
+    return (soft(v)->reg[HVM_EFER] & EFER_LMA) && (soft(v)->seg[HVM_CS].attr & CS_LONG);
+}
+static bool f_advance(struct vcpu *v, unsigned length)
+{
+    uint64_t *rip = &soft(v)->reg[HVM_RIP], *rflags = &soft(v)->reg[HVM_RFLAGS];
+
+    *rip = f_is_64(v) ? *rip + length : (uint32_t)(*rip + length);
+    *rflags &= ~(uint64_t)EFLAGS_RF;
+    soft(v)->shadow = false;
+    return *rflags & EFLAGS_TF;
+}
 static uint8_t f_tpr(const struct vcpu *v)
 {
     return soft(v)->tpr;
@@ -148,6 +161,8 @@ const struct hvm_ops svm_ops = {.name = "soft",
                                 .cpl = f_cpl,
                                 .shadow = f_shadow,
                                 .clear_shadow = f_clear_shadow,
+                                .is_64 = f_is_64,
+                                .advance = f_advance,
                                 .tpr = f_tpr,
                                 .set_tpr = f_set_tpr,
                                 .tsc = f_tsc,

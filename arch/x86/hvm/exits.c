@@ -22,8 +22,6 @@
 #include "../metal/pvregs.h"
 #include <xen/hvm/params.h>
 
-#define CS_LONG (1u << 9)
-
 /* --- ends --- */
 
 void hvm_triple_fault(struct vcpu *v)
@@ -206,27 +204,16 @@ static enum hvm_verdict (*const handlers[HVM_EXIT_KINDS])(struct vcpu *v, const 
 
 bool hvm_is_64(const struct vcpu *v)
 {
-    struct hvm_segment cs;
-
-    if (!(hvm_get(v, HVM_EFER) & EFER_LMA))
-        return false;
-    hvm_ops->get_segment(v, HVM_CS, &cs);
-    return cs.attr & CS_LONG;
+    return hvm_ops->is_64(v);
 }
 
 /* Behind an instruction: no shadow is left, and a single step is due. */
 void hvm_advance(struct vcpu *v, unsigned length)
 {
-    uint64_t rip = hvm_get(v, HVM_RIP) + length, rflags = hvm_get(v, HVM_RFLAGS);
-
-    hvm_set(v, HVM_RIP, hvm_is_64(v) ? rip : (uint32_t)rip);
-    hvm_ops->clear_shadow(v);
-    if (rflags & EFLAGS_RF)
-        hvm_set(v, HVM_RFLAGS, rflags & ~(uint64_t)EFLAGS_RF);
-    if (unlikely(rflags & EFLAGS_TF)) {
-        hvm_set(v, HVM_DR6, hvm_get(v, HVM_DR6) | 1ull << 14);
-        hvm_exception(v, TRAP_DB, false, 0);
-    }
+    if (likely(!hvm_ops->advance(v, length)))
+        return;
+    hvm_set(v, HVM_DR6, hvm_get(v, HVM_DR6) | 1ull << 14);
+    hvm_exception(v, TRAP_DB, false, 0);
 }
 
 void hvm_handle(struct vcpu *v, const struct hvm_exit *x)

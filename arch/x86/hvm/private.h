@@ -32,6 +32,8 @@ struct hypercall;
 #define EFER_SVME   (1ull << 12)
 #define EFER_FFX    (1ull << 14)
 
+#define CS_LONG     (1u << 9) /* in the attributes of a code segment: 64-bit code */
+
 /* --- the vendor's side --- */
 
 enum hvm_reg {
@@ -149,6 +151,9 @@ struct hvm_ops {
     /* Interrupts are held back for one instruction (STI, MOV SS). */
     bool (*shadow)(const struct vcpu *v);
     void (*clear_shadow)(struct vcpu *v);
+    bool (*is_64)(const struct vcpu *v); /* its code is 64-bit code */
+    /* Behind an instruction of that length: RIP as wide as the code's mode, no shadow, no RF. Returns RFLAGS.TF. */
+    bool (*advance)(struct vcpu *v, unsigned length);
     uint8_t (*tpr)(const struct vcpu *v); /* CR8 */
     void (*set_tpr)(struct vcpu *v, uint8_t tpr);
     void (*tsc)(struct vcpu *v); /* x->tsc_offset, or how the domain's counter is made (tsc.h), has changed */

@@ -217,6 +217,24 @@ static void clear_shadow(struct vcpu *v)
     vmcb_of(v)->shadow &= ~SVM_SHADOW;
 }
 
+static bool is_64(const struct vcpu *v)
+{
+    const struct vmcb *c = vmcb_of(v);
+
+    return (c->efer & EFER_LMA) && (c->cs.attr & CS_LONG);
+}
+
+static bool advance(struct vcpu *v, unsigned length)
+{
+    struct vmcb *c = vmcb_of(v);
+    uint64_t rip = c->rip + length;
+
+    c->rip = is_64(v) ? rip : (uint32_t)rip;
+    c->shadow &= ~SVM_SHADOW;
+    c->rflags &= ~(uint64_t)EFLAGS_RF;
+    return c->rflags & EFLAGS_TF;
+}
+
 static uint8_t tpr(const struct vcpu *v)
 {
     return (uint8_t)(vmcb_of(v)->vintr & 0xf);
@@ -294,15 +312,16 @@ static void watch_iret(struct vcpu *v, bool on)
     watch(v, SVM_G1_IRET, on);
 }
 
-/* A virtual interrupt that is never delivered, because its delivery is intercepted: it tells when the guest takes one. */
+/* A virtual interrupt that is never delivered, because its delivery is intercepted: it tells when the guest takes one. The interrupt and
+ * the intercept come and go together. */
 static void watch_window(struct vcpu *v, bool on)
 {
     struct vmcb *c = vmcb_of(v);
     uint64_t asked = SVM_V_IRQ | SVM_V_PRIO | SVM_V_IGN_TPR;
 
-    watch(v, SVM_G1_VINTR, on);
-    if (((c->vintr & SVM_V_IRQ) != 0) == on)
+    if (likely(((c->vintr & SVM_V_IRQ) != 0) == on))
         return;
+    watch(v, SVM_G1_VINTR, on);
     c->vintr = on ? c->vintr | asked : c->vintr & ~asked;
     svm_touch(v, SVM_CLEAN_VINTR);
 }
@@ -321,6 +340,8 @@ const struct hvm_ops svm_ops = {
     .cpl = cpl,
     .shadow = shadow,
     .clear_shadow = clear_shadow,
+    .is_64 = is_64,
+    .advance = advance,
     .tpr = tpr,
     .set_tpr = set_tpr,
     .tsc = tsc,

@@ -105,6 +105,17 @@ static int vector_highest(const uint32_t *first)
     return -1;
 }
 
+/* The usual answer, on every way into a guest, is no. */
+static bool vector_none(const uint32_t *first)
+{
+    uint32_t any = 0;
+
+#pragma GCC unroll 8
+    for (unsigned i = 0; i < 8; i++)
+        any |= __atomic_load_n(&first[i * REG_STEP], __ATOMIC_SEQ_CST);
+    return !any;
+}
+
 static void error(struct vcpu *v, uint32_t bit)
 {
     struct vlapic *l = vlapic_of(v);
@@ -162,7 +173,7 @@ int vlapic_pending(const struct vcpu *v)
     const struct vlapic *l = vlapic_of(v);
     int irr;
 
-    if (!enabled(l))
+    if (likely(vector_none(reg_at_const(l, APIC_IRR))) || !enabled(l))
         return -1;
     irr = vector_highest(reg_at_const(l, APIC_IRR));
     if (irr < 0 || ((uint32_t)irr & 0xf0) <= (ppr(l) & 0xf0))
