@@ -102,3 +102,15 @@ def test_crash(xl, action):
 def test_no_complaint(xl):
     assert m.complaints(xl.run("dmesg")) == []
     assert "BUG" not in xl.dmesg()
+
+
+def test_populate_on_demand(xl):
+    """Less memory than it may have: the rest of its numbers get frames when it has them, and a guest that is told to grow does."""
+    free = xl.settled_free()
+    pvh(xl, "pod", memory=176, maxmem=352)
+    assert 150 < int(xl.run("xl list pod | awk 'NR == 2 { print $3 }'")) <= 180
+    assert (free - xl.settled_free()) / 1024 < 230, "all of it was allocated"
+    xl.guest("pod", "dd if=/dev/urandom of=/tmp/r bs=64k count=256; cp /tmp/r /tmp/s; cmp /tmp/r /tmp/s", 90)
+    xl.run("xl mem-set pod 320")
+    xl.until("xl list pod", r"pod\s+\d+\s+3[12]\d\b", 60)
+    assert xl.guest("pod", "cmp /tmp/r /tmp/s && echo same") == "same"
