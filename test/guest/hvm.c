@@ -3,10 +3,11 @@
  */
 #include "hvm.h"
 
+#include <xen/arch-x86/cpuid.h>
 #include <xen/arch-x86/hvm/start_info.h>
 
-#define EVENT_VECTOR  0x30u
-#define MSR_HYPERCALL 0x40000000u
+#define EVENT_VECTOR 0x30u
+#define XEN_LEAVES   0x40000000u /* or, beside another interface's, some steps of 0x100 further */
 
 bool hardware_domain;
 domid_t own_id;
@@ -254,13 +255,32 @@ static void all_tests(void)
           tests_failed);
 }
 
-/* xen/arch-x86/cpuid.h, leaf 4: the domain's number in ECX, if EAX says so. */
+/* xen/arch-x86/cpuid.h. */
+static uint32_t xen_leaves(void)
+{
+    uint32_t r[4], at = XEN_LEAVES;
+
+    for (cpuid(at, 0, r); r[1] != XEN_CPUID_SIGNATURE_EBX && at < XEN_LEAVES + 0x10000; cpuid(at, 0, r))
+        at += 0x100;
+    return at;
+}
+
+/* Leaf 4: the domain's number in ECX, if EAX says so. */
 static domid_t id_of_domain(void)
 {
     uint32_t r[4];
 
-    cpuid(0x40000004, 0, r);
+    cpuid(xen_leaves() + 4, 0, r);
     return r[0] & 1u << 4 ? (domid_t)r[2] : DOMID_SELF;
+}
+
+/* Leaf 2: in EBX the MSR that names the page. */
+static void hypercall_page_on(void)
+{
+    uint32_t r[4];
+
+    cpuid(xen_leaves() + 2, 0, r);
+    __asm__ volatile("wrmsr" ::"c"(r[1]), "a"((unsigned long)hypercall_page), "d"(0) : "memory");
 }
 
 void hvm_main(void)
@@ -270,7 +290,7 @@ void hvm_main(void)
     gates();
     keep_command_line();
     next_page = (char *)(((unsigned long)_end + PAGE - 1) & ~(PAGE - 1));
-    __asm__ volatile("wrmsr" ::"c"(MSR_HYPERCALL), "a"((unsigned long)hypercall_page), "d"(0) : "memory");
+    hypercall_page_on();
     appears(XENMAPSPACE_shared_info, 0, scratch_gfn(511));
     shared = scratch_va(511);
     /* The console's other end is not to ring into a test. */
