@@ -37,16 +37,21 @@ def resetting():
     return out
 
 
-def machine_with(name, files, memory=3584, dom0_mem="1280M"):
-    """The toolstack on a machine that can run HVM guests; generator of a fixture. One processor: a request to the device model is then a switch
-    between two domains, not two wake-ups of a busy host's threads."""
-    machine = m.Machine(name, initrd=with_devices(name, files), disk="none", nic="none", cpu=SVM, memory=memory, cpus=1, dom0_mem=dom0_mem)
+def machine_on(name, initrd, memory=3584, dom0_mem="1280M"):
+    """The toolstack of that ramdisk on a machine that can run HVM guests; generator of a fixture. One processor: a request to the device model is
+    then a switch between two domains, not two wake-ups of a busy host's threads."""
+    machine = m.Machine(name, initrd=initrd, disk="none", nic="none", cpu=SVM, memory=memory, cpus=1, dom0_mem=dom0_mem)
     try:
         machine.expect(rf"{m.READY} \(", 300)
         machine.quiet()
         yield tools.Xl(machine, tools.IN_RAMDISK)
     finally:
         machine.close()
+
+
+def machine_with(name, files, **sizes):
+    """The same with Debian 12's toolstack and device model, and these files."""
+    return machine_on(name, with_devices(name, files), **sizes)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,6 @@ import pytest
 import machine as m
 import ramdisk as more
 import test_8_hvm as hvm
-import xl as tools
-from test_8_pvh import SVM
 
 DEBS = os.path.join(m.TOP, "build/deps/xen-utils-4.20")
 pytestmark = [pytest.mark.krypton, pytest.mark.long,
@@ -50,13 +48,7 @@ def xl(scratch):
     image = more.with_files("hvm-420", "ramdisk-xl-420", {"/root/linux.img": hvm.LINUX})
     with open(image, "ab") as f:
         f.write(b"\0" * (-f.tell() % 512) + device_model(os.path.join(scratch, "420")))
-    machine = m.Machine("hvm-420", initrd=image, disk="none", nic="none", cpu=SVM, memory=3072, cpus=1, dom0_mem="1280M")
-    try:
-        machine.expect(rf"{m.READY} \(", 300)
-        machine.quiet()
-        yield tools.Xl(machine, tools.IN_RAMDISK)
-    finally:
-        machine.close()
+    yield from hvm.machine_on("hvm-420", image, memory=3072)
 
 
 @pytest.fixture(autouse=True)
