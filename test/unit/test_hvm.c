@@ -749,10 +749,51 @@ static void test_cr4(void **state)
 
 /* --- events --- */
 
+/* As on the way into the guest, and what is left out there is done here all the same: it must find nothing. */
 static void deliver(struct vcpu *w)
 {
-    soft(w)->injected.valid = false;
+    struct svm_vcpu *s = soft(w);
+    bool quiet = hvm_quiet(w), window = s->window;
+    uint8_t tpr = s->tpr;
+
+    s->injected.valid = false;
     hvm_deliver(w);
+    assert_false(quiet && (s->injected.valid || s->window != window || s->tpr != tpr));
+}
+
+/* What is to be found makes itself known; when all is delivered, nothing is looked for any more. */
+static void test_quiet(void **state)
+{
+    struct hvm_event asked = {.type = HVM_EVENT_EXCEPTION, .vector = 6, .valid = true};
+
+    soft(v)->reg[HVM_RFLAGS] = 0x202;
+    deliver(v);
+    assert_true(hvm_quiet(v));
+    vlapic_set_irq(v, 0x51);
+    vlapic_set_irq(v, 0x41);
+    assert_false(hvm_quiet(v));
+    deliver(v);
+    assert_false(hvm_quiet(v)); /* the other one waits for its priority */
+    vlapic_eoi(v);
+    deliver(v);
+    assert_true(soft(v)->injected.vector == 0x41 && hvm_quiet(v));
+    vlapic_mmio_write(v, APIC_TPR, 0x70);
+    assert_false(hvm_quiet(v));
+    deliver(v);
+    assert_true(soft(v)->tpr == 7 && hvm_quiet(v));
+    assert_int_equal(hvm_ask_event(v, &asked, 0), 0);
+    hvm_exception(v, 13, true, 0);
+    deliver(v);
+    assert_true(soft(v)->injected.vector == 13 && !hvm_quiet(v));
+    deliver(v);
+    assert_true(soft(v)->injected.vector == 6 && hvm_quiet(v));
+    v->pause_flags = 0;
+    vlapic_mmio_write(v, APIC_ICR, 5u << 8 | 1u << 14); /* INIT to itself */
+    assert_true(hvm_vcpu(v)->init_pending && !hvm_quiet(v));
+    deliver(v);
+    soft(v)->interrupted = (struct hvm_event){.valid = true, .type = HVM_EVENT_IRQ, .vector = 0x33};
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_NOTHING});
+    assert_false(hvm_quiet(v));
 }
 
 static void test_interrupts(void **state)
@@ -1385,6 +1426,7 @@ int main(void)
         TEST(test_apic_page),
         TEST(test_cr4),
         TEST(test_interrupts),
+        TEST(test_quiet),
         TEST(test_callback),
         TEST(test_nmi),
         TEST(test_virtual_nmi),

@@ -330,6 +330,7 @@ static void load(struct x86_vcpu *x)
     if (cpu_features.rdtscp)
         wrmsr(MSR_TSC_AUX, x->hvm->tsc_aux);
     hvm_ops->load(v);
+    hvm_attend(v); /* whatever was done to it meanwhile */
     arch_vcpu_time_publish(v);
 }
 

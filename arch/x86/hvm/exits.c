@@ -52,6 +52,7 @@ static enum hvm_verdict iret(struct vcpu *v, const struct hvm_exit *x)
 
     h->nmi_masked = false;
     h->nmi_ended = true;
+    hvm_attend(v);
     hvm_ops->watch_iret(v, false);
     return HVM_RESUME;
 }
@@ -243,27 +244,29 @@ void hvm_handle_exit(struct vcpu *v, const struct hvm_exit *x)
 
 void hvm_before_entry(struct vcpu *v)
 {
-    struct hvm_vcpu *h = hvm_vcpu(v);
-
     for (;;) {
         arch_irq_disable();
-        if (work_pending()) {
+        if (unlikely(work_pending())) {
             arch_irq_enable();
             work_run();
             continue;
         }
-        if (unlikely(hvm_access_pending(v))) {
+        if (likely(hvm_quiet(v))) {
+            ASSERT(!hvm_access_pending(v) && !hvm_vcpu(v)->event.valid && !hvm_vcpu(v)->nmi_ended);
+            break;
+        }
+        if (hvm_access_pending(v)) {
             arch_irq_enable();
             hvm_access_go_on(v);
             continue;
         }
-        if (unlikely(__atomic_load_n(&h->init_pending, __ATOMIC_RELAXED))) {
+        if (__atomic_load_n(&hvm_vcpu(v)->init_pending, __ATOMIC_RELAXED)) {
             arch_irq_enable();
             hvm_take_init(v);
             continue;
         }
         hvm_deliver(v);
-        lock_assert_none();
-        return;
+        break;
     }
+    lock_assert_none();
 }

@@ -6,6 +6,8 @@
  *     callback vector, then the 8259s, then the local APIC.
  *  2. An interrupt that was acknowledged and not delivered (the guest was left meanwhile) is delivered at the next entry.
  *  3. While something waits that the guest does not take now, its vendor's room tells when it does (watch_window).
+ *  4. While something is to be delivered, or the window is watched, or the guest's priority is another than the processor has, hvm_deliver
+ *     runs at the next entry: hvm_quiet is false.
  * Locks: none; h->event is the vCPU's own.
  */
 #include "private.h"
@@ -47,6 +49,7 @@ void hvm_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t erro
     }
     *e = (struct hvm_event){
         .valid = true, .type = HVM_EVENT_EXCEPTION, .vector = vector, .has_error = has_error, .error = error};
+    hvm_attend(v);
 }
 
 void hvm_page_fault(struct vcpu *v, uint64_t address, uint32_t error)
@@ -60,6 +63,7 @@ void hvm_page_fault(struct vcpu *v, uint64_t address, uint32_t error)
 int hvm_vcpu_nmi(struct vcpu *v)
 {
     __atomic_store_n(&hvm_vcpu(v)->nmi_pending, true, __ATOMIC_SEQ_CST);
+    hvm_attend(v);
     vcpu_unblock(v);
     vcpu_kick(v);
     return 0;
@@ -93,6 +97,7 @@ int hvm_ask_event(struct vcpu *v, const struct hvm_event *e, uint64_t cr2)
     a->event = *e;
     a->cr2 = cr2;
     __atomic_store_n(&a->state, HVM_ASKED, __ATOMIC_SEQ_CST);
+    hvm_attend(v);
     vcpu_unblock(v);
     vcpu_kick(v);
     return 0;
@@ -116,9 +121,22 @@ static void take_asked(struct vcpu *v, struct hvm_vcpu *h)
 /* Events by callback vector are there until the guest has seen them; no priorities, no end of interrupt. */
 static uint8_t callback_due(const struct vcpu *v)
 {
-    uint8_t vector = __atomic_load_n(&hvm_domain(v->domain)->callback_vector, __ATOMIC_RELAXED);
+    if (likely(!__atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_ACQUIRE)))
+        return 0;
+    return __atomic_load_n(&hvm_domain(v->domain)->callback_vector, __ATOMIC_RELAXED);
+}
 
-    return vector && __atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_ACQUIRE) ? vector : 0;
+bool hvm_quiet(const struct vcpu *v)
+{
+    return !__atomic_load_n(&hvm_vcpu(v)->attention, __ATOMIC_ACQUIRE) && !callback_due(v) &&
+           !hvm_lines_ask(v);
+}
+
+static void watch_window(struct vcpu *v, bool on)
+{
+    hvm_ops->watch_window(v, on);
+    if (on)
+        hvm_attend(v);
 }
 
 bool hvm_interrupt_pending(struct vcpu *v)
@@ -146,7 +164,7 @@ bool hvm_takes_interrupts(const struct vcpu *v)
 /* An interrupt that waits behind what is injected now: the guest is left again when it takes one. */
 static void watch_for_rest(struct vcpu *v)
 {
-    hvm_ops->watch_window(v, callback_due(v) || vlapic_pending(v) >= 0 || hvm_pic_pending(v));
+    watch_window(v, callback_due(v) || vlapic_pending(v) >= 0 || hvm_pic_pending(v));
 }
 
 /* The 8259s give a vector only when it is taken: what they choose may change until then. */
@@ -155,7 +173,7 @@ static void deliver_extint(struct vcpu *v)
     struct hvm_event e = {.valid = true, .type = HVM_EVENT_IRQ};
     int vector;
 
-    hvm_ops->watch_window(v, true);
+    watch_window(v, true);
     if (!hvm_takes_interrupts(v))
         return;
     vector = hvm_pic_ack(v);
@@ -185,7 +203,7 @@ static void deliver_interrupt(struct vcpu *v)
     if (!e.vector) {
         vector = vlapic_pending(v);
         if (vector < 0) {
-            hvm_ops->watch_window(v, false);
+            watch_window(v, false);
             return;
         }
         if (hvm_takes_interrupts(v))
@@ -193,10 +211,10 @@ static void deliver_interrupt(struct vcpu *v)
         e.vector = (uint8_t)vector;
     }
     if (!hvm_takes_interrupts(v)) {
-        hvm_ops->watch_window(v, true);
+        watch_window(v, true);
         return;
     }
-    hvm_ops->watch_window(v, false);
+    watch_window(v, false);
     hvm_ops->inject(v, &e);
 }
 
@@ -211,7 +229,7 @@ static void deliver_nmi(struct vcpu *v)
         return;
     }
     if (hvm_ops->shadow(v)) {
-        hvm_ops->watch_window(v, true);
+        watch_window(v, true);
         return;
     }
     __atomic_store_n(&h->nmi_pending, false, __ATOMIC_RELAXED);
@@ -224,6 +242,8 @@ void hvm_deliver(struct vcpu *v)
 {
     struct hvm_vcpu *h = hvm_vcpu(v);
 
+    /* From here on, who wants to be found says so again. */
+    (void)__atomic_exchange_n(&h->attention, 0, __ATOMIC_SEQ_CST);
     if (unlikely(h->lazy_eoi))
         viridian_look(v);
     hvm_callback_follow(v);
@@ -241,9 +261,11 @@ void hvm_deliver(struct vcpu *v)
     if (unlikely(h->nmi_ended)) {
         h->nmi_ended = false;
         if (__atomic_load_n(&h->nmi_pending, __ATOMIC_RELAXED))
-            hvm_ops->watch_window(v, true); /* behind the IRET */
+            watch_window(v, true); /* behind the IRET */
     }
     hvm_ops->set_tpr(v, vlapic_tpr(v));
+    if (vlapic_any(v) || h->lazy_eoi || asked_due(h) || __atomic_load_n(&h->nmi_pending, __ATOMIC_RELAXED))
+        hvm_attend(v);
 }
 
 void hvm_after_exit(struct vcpu *v)
@@ -251,5 +273,7 @@ void hvm_after_exit(struct vcpu *v)
     if (unlikely(hvm_vcpu(v)->lazy_eoi))
         viridian_look(v);
     hvm_ops->interrupted(v, &hvm_vcpu(v)->event);
+    if (unlikely(hvm_vcpu(v)->event.valid))
+        hvm_attend(v);
     vlapic_set_tpr(v, hvm_ops->tpr(v));
 }

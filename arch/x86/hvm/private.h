@@ -279,6 +279,8 @@ int must_check hvm_ask_event(struct vcpu *v, const struct hvm_event *e, uint64_t
 /* Something to be delivered, whatever the guest's IF says. */
 bool hvm_interrupt_pending(struct vcpu *v);
 bool hvm_takes_interrupts(const struct vcpu *v);
+/* Interrupts off: nothing waits for v that hvm_deliver, or what is done before it, would find. */
+bool hvm_quiet(const struct vcpu *v);
 void hvm_deliver(struct vcpu *v); /* interrupts off */
 void hvm_after_exit(struct vcpu *v);
 /* Events for v: guest_ops.kick. */

@@ -37,6 +37,7 @@ void vlapic_signal_init(struct vcpu *v)
         h->sipi_wait = true;
     else
         __atomic_store_n(&h->init_pending, true, __ATOMIC_SEQ_CST);
+    hvm_attend(v);
     spin_unlock(&v->domain->lock);
     vcpu_unblock(v);
     vcpu_kick(v);

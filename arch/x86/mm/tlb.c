@@ -38,7 +38,6 @@ struct request {
 static struct request request[MAX_CPUS];
 static struct cpumask wanted_by[MAX_CPUS];
 static uint32_t clock = 1, last_flush[MAX_CPUS];
-static uint64_t flush_count[MAX_CPUS]; /* [this CPU] */
 
 /* The clock one further; 0 = it stands still until a new era. */
 static uint32_t tick(void)
@@ -57,17 +56,11 @@ void tlb_flush_local(void)
     uint32_t now = tick();
 
     perf_count(tlb_flushes);
-    flush_count[arch_cpu_id()]++;
     hw_write_cr3(hw_read_cr3());
     if (xpti_active())
         cpu_info()->flags |= CPUF_ROOT_STALE;
     __atomic_store_n(&last_flush[arch_cpu_id()], now, __ATOMIC_RELEASE);
     arch_irq_restore(flags);
-}
-
-uint64_t tlb_flush_count(void)
-{
-    return flush_count[arch_cpu_id()];
 }
 
 void tlb_flush_local_va(gva_t va)

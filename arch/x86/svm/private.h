@@ -12,6 +12,7 @@ struct svm_vcpu {
     uint32_t clean;      /* SVM_CLEAN_*: unchanged since it ran there */
     uint64_t generation; /* of the ASID: svm/asid.c */
     uint32_t p2m_epoch;  /* struct hvm_domain's when the ASID was taken */
+    bool renewed;        /* the last entry was the first with it: it may have asked for a flush */
 };
 
 static inline struct svm_vcpu *svm_vcpu(const struct vcpu *v)

@@ -198,6 +198,7 @@ static bool put(struct vcpu *v, struct hvm_io *io, int id, struct ioreq *r)
     memcpy(&flags, flags_of(r), 1);
     __atomic_store_n(flags_of(slot), flags, __ATOMIC_SEQ_CST);
     io->sent = true;
+    hvm_attend(v);
     io->server = (uint8_t)id;
     io->serial = s->serial;
     evtchn_own_send(v->domain, s->port[v->id]);
@@ -278,6 +279,7 @@ void ioreq_invalidate(struct vcpu *v, struct hvm_io *io)
     for (unsigned i = 0; q && i < IOREQ_SERVERS; i++)
         if (q->server[i] && q->server[i]->enabled)
             io->tell |= (uint8_t)(1u << i);
+    hvm_attend(v);
 }
 
 void ioreq_tell(struct vcpu *v, struct hvm_io *io)

@@ -129,6 +129,7 @@ static void error(struct vcpu *v, uint32_t bit)
 
 void vlapic_wake(struct vcpu *v)
 {
+    hvm_attend(v);
     vcpu_unblock(v);
     vcpu_kick(v);
 }
@@ -166,6 +167,11 @@ static uint32_t ppr(const struct vlapic *l)
     uint32_t in_service = isr < 0 ? 0 : (uint32_t)isr & 0xf0;
 
     return (tpr & 0xf0) >= in_service ? tpr : in_service;
+}
+
+bool vlapic_any(const struct vcpu *v)
+{
+    return !vector_none(reg_at_const(vlapic_of(v), APIC_IRR));
 }
 
 int vlapic_pending(const struct vcpu *v)
@@ -460,6 +466,7 @@ static void write_register(struct vcpu *v, uint32_t offset, uint32_t value)
     switch (offset) {
     case APIC_TPR:
         reg_set(l, APIC_TPR, value & 0xff);
+        hvm_attend(v);
         break;
     case APIC_EOI:
         vlapic_eoi(v);
@@ -653,6 +660,7 @@ void vlapic_init_reset(struct vcpu *v)
     uint32_t id = reg_get(l, APIC_ID);
 
     vlapic_timer_stop(v);
+    hvm_attend(v);
     memset(l->reg, 0, sizeof(l->reg));
     l->icr_high = l->esr_pending = 0;
     reg_set(l, APIC_ID, id);

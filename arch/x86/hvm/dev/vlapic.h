@@ -88,6 +88,8 @@ bool vlapic_takes_extint(const struct vcpu *v);
 void vlapic_wake(struct vcpu *v);
 /* The vector to be delivered now, or -1. */
 int vlapic_pending(const struct vcpu *v);
+/* There is one, to be delivered now or later. */
+bool vlapic_any(const struct vcpu *v);
 /* It is being delivered. */
 void vlapic_ack(struct vcpu *v, uint8_t vector);
 /* The end of the highest interrupt in service. */

@@ -339,6 +339,7 @@ static bool rtc_access(struct vcpu *v, struct hvm_access *a)
     if (b->rtc.hw.rtc_offset != before && io) {
         io->clock = b->rtc.hw.rtc_offset + b->d->time_offset;
         io->clock_set = true;
+        hvm_attend(v);
     }
     board_unlock(b, flags);
     return mine;

@@ -71,6 +71,7 @@ struct hvm_vcpu {
     struct svm_vcpu *svm;           /* [c] the vendor's */
     struct vlapic *vlapic;          /* [c] */
     struct hvm_io *io;              /* [c] what it has under way with device models */
+    uint32_t attention;             /* [a] hvm_attend */
     struct hvm_event event;         /* [v] */
     bool lazy_eoi;                  /* [v] an interrupt may end without an exit: hvm/viridian/synic.c */
     struct viridian_vcpu *viridian; /* [appears once, before it runs] */
@@ -96,6 +97,13 @@ static inline struct hvm_domain *hvm_domain(const struct domain *d)
 static inline struct hvm_vcpu *hvm_vcpu(const struct vcpu *v)
 {
     return ((const struct x86_vcpu *)v)->hvm;
+}
+
+/* The next entry of v looks for all that may wait for it; else it only looks for what comes without a word: events by the callback vector,
+ * lines of a board. After what is to be found was stored, before v is kicked. */
+static inline void hvm_attend(const struct vcpu *v)
+{
+    __atomic_store_n(&hvm_vcpu(v)->attention, 1, __ATOMIC_RELEASE);
 }
 
 /* Boot: finds out whether this machine can run HVM guests; switches it on, on each CPU. */

@@ -16,8 +16,6 @@
 /* Flushes on the given CPUs and waits for them; interrupts must be on if other CPUs are named. */
 void tlb_flush_cpus(const struct cpumask *cpus, unsigned kind, gva_t va);
 void tlb_flush_local(void);
-/* Full flushes of this CPU so far: HVM guests' translations, which a load of CR3 does not reach, are to be left behind when it rises. */
-uint64_t tlb_flush_count(void);
 /* VEC_FLUSH, interrupts off. */
 void tlb_flush_interrupt(void);
 void tlb_flush_local_va(gva_t va);
