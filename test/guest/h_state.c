@@ -72,6 +72,68 @@ TEST(hvm_nmi_one_at_a_time)
     nmi_test(true);
 }
 
+/* --- priorities by CR8 --- */
+
+#ifdef __x86_64__
+static volatile unsigned taken;
+
+static void on_interrupt(struct trap_frame *f)
+{
+    if (f->nr != 0x61) {
+        trap_hook = NULL;
+        test_fail("trap %u", (unsigned)f->nr);
+        return;
+    }
+    taken++;
+    APIC(0xb0) = 0;
+}
+
+static void cr8_set(uint64_t priority)
+{
+    __asm__ volatile("mov %0, %%cr8; nop; nop; nop" ::"r"(priority) : "memory");
+}
+
+/* An interrupt that waits for a lower priority comes when CR8 is lowered, not at some later exit. */
+TEST(hvm_cr8_holds_interrupts_back)
+{
+    uint64_t lo, hi, low = 5;
+    unsigned after[3];
+
+    __asm__ volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(0x1b));
+    if (lo & 1u << 10)
+        return;
+    taken = 0;
+    trap_hook = on_interrupt;
+    APIC(0xf0) = 0x1ff;
+    cr8_set(15);
+    __asm__ volatile("sti" ::: "memory");
+    APIC(0x300) = 0x40000 | 0x61;
+    leave_once();
+    after[0] = taken;
+    cr8_set(6);
+    after[1] = taken;
+    __asm__ volatile("mov %0, %%r15; mov %%r15, %%cr8; nop; nop; nop" ::"r"(low) : "memory", "r15");
+    after[2] = taken;
+    __asm__ volatile("cli" ::: "memory");
+    CHECK(after[0] == 0 && after[1] == 0);
+    CHECK_EQ(after[2], 1);
+    __asm__ volatile("mov %%cr8, %0" : "=r"(lo));
+    CHECK(lo == 5 && APIC(0x80) == 0x50);
+    cr8_set(15);
+    APIC(0x300) = 0x40000 | 0x61;
+    trap_hook = NULL;
+    CHECK(TRAPS("mov $16, %%eax; mov %%rax, %%cr8")); /* while its writes are watched */
+    CHECK_EQ(last_trap.nr, 13);
+    trap_hook = on_interrupt;
+    __asm__ volatile("sti" ::: "memory");
+    APIC(0x80) = 0; /* the other way to the same register */
+    leave_once();
+    __asm__ volatile("cli; mov %%cr8, %0" : "=r"(lo)::"memory");
+    CHECK(lo == 0 && taken == 2);
+    trap_hook = NULL;
+}
+#endif
+
 /* --- debug registers --- */
 
 #ifdef __x86_64__

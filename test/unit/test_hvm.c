@@ -32,7 +32,7 @@
 struct svm_vcpu {
     uint64_t reg[REGS];
     struct hvm_segment seg[HVM_SEGS];
-    bool shadow, window, iret;
+    bool shadow, window, iret, cr8;
     uint8_t tpr;
     struct hvm_event injected, interrupted;
 };
@@ -140,6 +140,10 @@ static void f_iret(struct vcpu *v, bool on)
 {
     soft(v)->iret = on;
 }
+static void f_watch_tpr(struct vcpu *v, bool on)
+{
+    soft(v)->cr8 = on;
+}
 static void f_interrupted(struct vcpu *v, struct hvm_event *out)
 {
     *out = soft(v)->interrupted;
@@ -172,6 +176,7 @@ const struct hvm_ops svm_ops = {.name = "soft",
                                 .nmi_ready = f_nmi_ready,
                                 .watch_iret = f_iret,
                                 .watch_window = f_window,
+                                .watch_tpr = f_watch_tpr,
                                 .interrupted = f_interrupted,
                                 .inject = f_inject,
                                 .dump = f_nothing};
@@ -717,7 +722,7 @@ static void test_apic_page(void **state)
 
 static void test_cr4(void **state)
 {
-    struct hvm_exit x = {.kind = HVM_EXIT_CR4};
+    struct hvm_exit x = {.kind = HVM_EXIT_CONTROL, .control.number = 4};
 
     sixty_four(v);
     memcpy(code, "\x0f\x22\xe1\x90", 4); /* mov %rcx, %cr4 */
@@ -814,6 +819,45 @@ static void test_interrupts(void **state)
     leave(v, (struct hvm_exit){.kind = HVM_EXIT_NOTHING});
     deliver(v);
     assert_true(soft(v)->injected.valid && soft(v)->injected.vector == 0x41);
+}
+
+/* MOV to CR8 in all its forms; one that lowers the priority lets in what waited. */
+static void test_cr8(void **state)
+{
+    struct hvm_exit x = {.kind = HVM_EXIT_CONTROL, .control.number = 8};
+
+    sixty_four(v);
+    soft(v)->reg[HVM_RFLAGS] = 0x202;
+    vlapic_mmio_write(v, APIC_TPR, 0x7f);
+    deliver(v);
+    assert_false(soft(v)->cr8);
+    vlapic_set_irq(v, 0x71);
+    deliver(v);
+    assert_true(soft(v)->cr8 && !soft(v)->injected.valid);
+    memcpy(code, "\x44\x0f\x22\xc1", 4); /* mov %rcx, %cr8 */
+    vcpu_regs(v)->rcx = 16;
+    leave(v, x);
+    assert_true(hvm_vcpu(v)->event.vector == 13 && vlapic_tpr(v) == 7 && f_get(v, HVM_RIP) == 0x1000);
+    hvm_vcpu(v)->event.valid = false;
+    vcpu_regs(v)->rcx = 6;
+    leave(v, x);
+    assert_int_equal(f_get(v, HVM_RIP), 0x1004);
+    assert_true(vlapic_tpr(v) == 6 && vlapic_mmio_read(v, APIC_TPR) == 0x60);
+    deliver(v);
+    assert_true(soft(v)->injected.vector == 0x71 && !soft(v)->cr8 && soft(v)->tpr == 6);
+    vlapic_set_irq(v, 0x61); /* held back by what is in service, too */
+    deliver(v);
+    assert_false(soft(v)->cr8);
+    memcpy(code, "\x45\x0f\x22\xc0", 4); /* mov %r8, %cr8 */
+    vcpu_regs(v)->r8 = 15;
+    leave(v, x);
+    assert_int_equal(vlapic_tpr(v), 15);
+    memcpy(code, "\xf0\x0f\x22\xc1", 4); /* lock mov %rcx, %cr0 */
+    leave(v, x);
+    assert_int_equal(vlapic_tpr(v), 6);
+    memcpy(code, "\x0f\x22\xc1\x90", 4); /* not CR8: changed meanwhile */
+    leave(v, x);
+    assert_int_equal(hvm_vcpu(v)->event.vector, 6);
 }
 
 static void test_callback(void **state)
@@ -1427,6 +1471,7 @@ int main(void)
         TEST(test_cr4),
         TEST(test_interrupts),
         TEST(test_quiet),
+        TEST(test_cr8),
         TEST(test_callback),
         TEST(test_nmi),
         TEST(test_virtual_nmi),

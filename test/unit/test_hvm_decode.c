@@ -61,7 +61,10 @@ static void test_exits(void **state)
     assert_int_equal(x.kind, HVM_EXIT_REFUSED);
     c->exit_code = SVM_EXIT_CR4_WRITE;
     svm_decode(c, false, &x);
-    assert_int_equal(x.kind, HVM_EXIT_CR4);
+    assert_true(x.kind == HVM_EXIT_CONTROL && x.control.number == 4);
+    c->exit_code = SVM_EXIT_CR8_WRITE;
+    svm_decode(c, false, &x);
+    assert_true(x.kind == HVM_EXIT_CONTROL && x.control.number == 8);
     c->exit_code = SVM_EXIT_INVALID;
     svm_decode(c, false, &x);
     assert_int_equal(x.kind, HVM_EXIT_INVALID);

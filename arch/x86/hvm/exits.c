@@ -193,7 +193,7 @@ static enum hvm_verdict (*const handlers[HVM_EXIT_KINDS])(struct vcpu *v, const 
     [HVM_EXIT_DEBUGREG] = debugreg,
     [HVM_EXIT_CACHE] = cache,
     [HVM_EXIT_MEMORY] = hvm_memory,
-    [HVM_EXIT_CR4] = hvm_cr4,
+    [HVM_EXIT_CONTROL] = hvm_write_control,
     [HVM_EXIT_RDPMC] = rdpmc,
     [HVM_EXIT_REFUSED] = refused,
     [HVM_EXIT_TASK_SWITCH] = hvm_task_switch,

@@ -6,7 +6,8 @@
  *     callback vector, then the 8259s, then the local APIC.
  *  2. An interrupt that was acknowledged and not delivered (the guest was left meanwhile) is delivered at the next entry.
  *  3. While something waits that the guest does not take now, its vendor's room tells when it does (watch_window).
- *  4. While something is to be delivered, or the window is watched, or the guest's priority is another than the processor has, hvm_deliver
+ *  4. While an interrupt waits for the guest to lower its priority, a write of CR8 leaves it.
+ *  5. While something is to be delivered, or the window is watched, or the guest's priority is another than the processor has, hvm_deliver
  *     runs at the next entry: hvm_quiet is false.
  * Locks: none; h->event is the vCPU's own.
  */
@@ -264,6 +265,7 @@ void hvm_deliver(struct vcpu *v)
             watch_window(v, true); /* behind the IRET */
     }
     hvm_ops->set_tpr(v, vlapic_tpr(v));
+    hvm_ops->watch_tpr(v, vlapic_held_by_tpr(v));
     if (vlapic_any(v) || h->lazy_eoi || asked_due(h) || __atomic_load_n(&h->nmi_pending, __ATOMIC_RELAXED))
         hvm_attend(v);
 }

@@ -76,7 +76,7 @@ enum hvm_exit_kind {
     HVM_EXIT_DEBUGREG, /* DR0-7: the guest begins to use them */
     HVM_EXIT_CACHE,    /* WBINVD, INVD */
     HVM_EXIT_MEMORY,   /* nested page fault */
-    HVM_EXIT_CR4,      /* a write, where the processor has features that no guest is shown */
+    HVM_EXIT_CONTROL,  /* a write of CR4 or CR8, while it is watched */
     HVM_EXIT_RDPMC,
     HVM_EXIT_REFUSED,     /* an instruction that this processor does not have: #UD */
     HVM_EXIT_TASK_SWITCH, /* by hardware task */
@@ -102,6 +102,9 @@ struct hvm_exit {
             uint64_t gpa;
             bool write, fetch, walk, present;
         } memory;
+        struct {
+            uint8_t number; /* 4, 8 */
+        } control;
         struct {
             uint8_t vector;
             bool has_error;
@@ -165,6 +168,8 @@ struct hvm_ops {
     void (*nmi_over)(struct vcpu *v);        /* an IRET that the processor did not execute */
     void (*watch_iret)(struct vcpu *v, bool on);
     void (*watch_window)(struct vcpu *v, bool on);
+    /* A write of CR8 leaves the guest. */
+    void (*watch_tpr)(struct vcpu *v, bool on);
     /* The event that was being delivered when the guest was left: out and forgotten. */
     void (*interrupted)(struct vcpu *v, struct hvm_event *out);
     void (*inject)(struct vcpu *v, const struct hvm_event *e);
@@ -316,7 +321,7 @@ unsigned hvm_code_bits(const struct vcpu *v);
 /* A general register by its number in instructions. */
 uint64_t hvm_read_register(struct vcpu *v, unsigned n);
 void hvm_write_register(struct vcpu *v, unsigned n, uint64_t value);
-enum hvm_verdict hvm_cr4(struct vcpu *v, const struct hvm_exit *x);         /* control.c */
-enum hvm_verdict hvm_task_switch(struct vcpu *v, const struct hvm_exit *x); /* task.c */
+enum hvm_verdict hvm_write_control(struct vcpu *v, const struct hvm_exit *x); /* control.c */
+enum hvm_verdict hvm_task_switch(struct vcpu *v, const struct hvm_exit *x);   /* task.c */
 
 #endif

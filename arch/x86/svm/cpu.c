@@ -326,6 +326,16 @@ static void watch_window(struct vcpu *v, bool on)
     svm_touch(v, SVM_CLEAN_VINTR);
 }
 
+static void watch_tpr(struct vcpu *v, bool on)
+{
+    struct vmcb *c = vmcb_of(v);
+
+    if (((c->cr_write & SVM_CR8_WRITE) != 0) == on)
+        return;
+    c->cr_write ^= SVM_CR8_WRITE;
+    svm_touch(v, SVM_CLEAN_INTERCEPTS);
+}
+
 const struct hvm_ops svm_ops = {
     .name = "SVM",
     .cpu_prepare = prepare,
@@ -352,6 +362,7 @@ const struct hvm_ops svm_ops = {
     .nmi_over = nmi_over,
     .watch_iret = watch_iret,
     .watch_window = watch_window,
+    .watch_tpr = watch_tpr,
     .interrupted = svm_interrupted,
     .inject = svm_inject,
     .load = load,

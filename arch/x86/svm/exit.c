@@ -134,8 +134,9 @@ static void decode_kind(const struct vmcb *c, struct hvm_exit *x)
         x->kind = HVM_EXIT_DEBUGREG;
     } else if (code >= SVM_EXIT_EXCEPTION && code < SVM_EXIT_INTR) {
         decode_exception(c, x);
-    } else if (code == SVM_EXIT_CR4_WRITE) {
-        x->kind = HVM_EXIT_CR4;
+    } else if (code == SVM_EXIT_CR4_WRITE || code == SVM_EXIT_CR8_WRITE) {
+        x->kind = HVM_EXIT_CONTROL;
+        x->control.number = (uint8_t)(code - SVM_EXIT_CR0_WRITE);
     } else if (code == SVM_EXIT_INVALID) {
         x->kind = HVM_EXIT_INVALID;
     } else {

@@ -2,7 +2,7 @@
  * The VMCB of a vCPU: made, reset, read and written in neutral terms.
  *
  * Invariants
- *  1. What keeps a guest inside is set once, in intercepts(), and only changed for debug registers, IRET and the interrupt window.
+ *  1. What keeps a guest inside is set once, in intercepts(), and only changed for debug registers, IRET, CR8 and the interrupt window.
  *  2. EFER.SVME is always set in the VMCB and never shown.
  *  3. CPL is the DPL of SS.
  */
@@ -91,6 +91,7 @@ void svm_vcpu_reset(struct vcpu *v)
     c->vintr = SVM_V_MASKING | svm_vnmi;
     c->dr_read = c->dr_write = 0xffff;
     c->general1 &= ~(SVM_G1_IRET | SVM_G1_VINTR);
+    c->cr_write &= (uint16_t)~SVM_CR8_WRITE;
     svm_vcpu(v)->clean = 0;
 }
 

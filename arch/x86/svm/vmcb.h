@@ -72,6 +72,7 @@ _Static_assert(sizeof(struct vmcb) == 4096 && offsetof(struct vmcb, iopm) == 0x4
 #define SVM_G1_CPUID         (1u << 18)
 #define SVM_G1_RSM           (1u << 19)
 #define SVM_G1_IRET          (1u << 20)
+#define SVM_CR8_WRITE        (1u << 8) /* in cr_write */
 #define SVM_G1_INVD          (1u << 22)
 #define SVM_G1_HLT           (1u << 24)
 #define SVM_G1_INVLPGA       (1u << 26)
@@ -136,7 +137,9 @@ _Static_assert(sizeof(struct vmcb) == 4096 && offsetof(struct vmcb, iopm) == 0x4
 #define SVM_TLB_ALL          1
 
 /* exit codes */
+#define SVM_EXIT_CR0_WRITE   0x10
 #define SVM_EXIT_CR4_WRITE   0x14
+#define SVM_EXIT_CR8_WRITE   0x18
 #define SVM_EXIT_DR_READ     0x20
 #define SVM_EXIT_DR_WRITE    0x30
 #define SVM_EXIT_EXCEPTION   0x40

@@ -160,11 +160,16 @@ void vlapic_set_irq(struct vcpu *v, uint8_t vector)
     accept(v, vector, false);
 }
 
+static uint32_t in_service_class(const struct vlapic *l)
+{
+    int isr = vector_highest(reg_at_const(l, APIC_ISR));
+
+    return isr < 0 ? 0 : (uint32_t)isr & 0xf0;
+}
+
 static uint32_t ppr(const struct vlapic *l)
 {
-    uint32_t tpr = reg_get(l, APIC_TPR) & 0xff;
-    int isr = vector_highest(reg_at_const(l, APIC_ISR));
-    uint32_t in_service = isr < 0 ? 0 : (uint32_t)isr & 0xf0;
+    uint32_t tpr = reg_get(l, APIC_TPR) & 0xff, in_service = in_service_class(l);
 
     return (tpr & 0xf0) >= in_service ? tpr : in_service;
 }
@@ -185,6 +190,17 @@ int vlapic_pending(const struct vcpu *v)
     if (irr < 0 || ((uint32_t)irr & 0xf0) <= (ppr(l) & 0xf0))
         return -1;
     return irr;
+}
+
+bool vlapic_held_by_tpr(const struct vcpu *v)
+{
+    const struct vlapic *l = vlapic_of(v);
+    uint32_t class;
+
+    if (likely(!(reg_get(l, APIC_TPR) & 0xf0)) || !vlapic_any(v) || !enabled(l))
+        return false;
+    class = (uint32_t)vector_highest(reg_at_const(l, APIC_IRR)) & 0xf0;
+    return class > in_service_class(l) && class <= (reg_get(l, APIC_TPR) & 0xf0);
 }
 
 void vlapic_ack(struct vcpu *v, uint8_t vector)

@@ -90,6 +90,8 @@ void vlapic_wake(struct vcpu *v);
 int vlapic_pending(const struct vcpu *v);
 /* There is one, to be delivered now or later. */
 bool vlapic_any(const struct vcpu *v);
+/* There is one that only the task priority holds back. */
+bool vlapic_held_by_tpr(const struct vcpu *v);
 /* It is being delivered. */
 void vlapic_ack(struct vcpu *v, uint8_t vector);
 /* The end of the highest interrupt in service. */
