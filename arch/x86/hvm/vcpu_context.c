@@ -25,24 +25,7 @@ static uint64_t base(const struct vcpu *v, enum hvm_seg s)
 
 static void registers(struct vcpu *v, struct cpu_user_regs *u)
 {
-    const struct guest_regs *r = &x86_vcpu(v)->regs;
-
     *u = (struct cpu_user_regs){
-        .r15 = r->r15,
-        .r14 = r->r14,
-        .r13 = r->r13,
-        .r12 = r->r12,
-        .rbp = r->rbp,
-        .rbx = r->rbx,
-        .r11 = r->r11,
-        .r10 = r->r10,
-        .r9 = r->r9,
-        .r8 = r->r8,
-        .rax = r->rax,
-        .rcx = r->rcx,
-        .rdx = r->rdx,
-        .rsi = r->rsi,
-        .rdi = r->rdi,
         .rip = hvm_get(v, HVM_RIP),
         .rflags = hvm_get(v, HVM_RFLAGS),
         .rsp = hvm_get(v, HVM_RSP),
@@ -53,6 +36,7 @@ static void registers(struct vcpu *v, struct cpu_user_regs *u)
         .fs = selector(v, HVM_FS),
         .gs = selector(v, HVM_GS),
     };
+    general_registers_out(u, &x86_vcpu(v)->regs);
 }
 
 void hvm_vcpu_context(struct vcpu *v, struct vcpu_guest_context *c)

@@ -10,6 +10,7 @@
 #include "arch/guest_ops.h"
 #include "lib/string.h"
 #include "x86/cpu.h"
+#include "x86/guest.h"
 #include "x86/pte.h"
 
 #define ASSISTS                                                                                              \
@@ -46,21 +47,6 @@ static bool context_ok(const struct vcpu_guest_context *c)
 static void set_registers(struct x86_vcpu *x, const struct cpu_user_regs *u)
 {
     x->regs = (struct guest_regs){
-        .r15 = u->r15,
-        .r14 = u->r14,
-        .r13 = u->r13,
-        .r12 = u->r12,
-        .rbp = u->rbp,
-        .rbx = u->rbx,
-        .r11 = u->r11,
-        .r10 = u->r10,
-        .r9 = u->r9,
-        .r8 = u->r8,
-        .rax = u->rax,
-        .rcx = u->rcx,
-        .rdx = u->rdx,
-        .rsi = u->rsi,
-        .rdi = u->rdi,
         .rip = u->rip,
         .cs = u->cs | 3u,
         .rflags = (u->rflags & 0xffffffff & ~(uint64_t)(EFLAGS_IOPL | EFLAGS_VM | EFLAGS_VIF | EFLAGS_VIP)) |
@@ -68,6 +54,7 @@ static void set_registers(struct x86_vcpu *x, const struct cpu_user_regs *u)
         .rsp = u->rsp,
         .ss = u->ss | 3u,
     };
+    general_registers_in(&x->regs, u);
     x->pv.iopl = (uint32_t)(u->rflags >> 12) & 3;
 }
 

@@ -10,6 +10,7 @@
 #include "core/evtchn.h"
 #include "lib/string.h"
 #include "x86/cpu.h"
+#include "x86/guest.h"
 #include "x86/msr.h"
 #include "x86/policy.h"
 #include "../metal/asm.h"
@@ -53,21 +54,6 @@ static void get_registers(const struct x86_vcpu *x, struct cpu_user_regs *u)
     const struct guest_regs *r = &x->regs;
 
     *u = (struct cpu_user_regs){
-        .r15 = r->r15,
-        .r14 = r->r14,
-        .r13 = r->r13,
-        .r12 = r->r12,
-        .rbp = r->rbp,
-        .rbx = r->rbx,
-        .r11 = r->r11,
-        .r10 = r->r10,
-        .r9 = r->r9,
-        .r8 = r->r8,
-        .rax = r->rax,
-        .rcx = r->rcx,
-        .rdx = r->rdx,
-        .rsi = r->rsi,
-        .rdi = r->rdi,
         .error_code = r->error_code,
         .entry_vector = r->vector,
         .rip = r->rip,
@@ -80,6 +66,7 @@ static void get_registers(const struct x86_vcpu *x, struct cpu_user_regs *u)
         .fs = x->pv.fs,
         .gs = x->pv.gs,
     };
+    general_registers_out(u, r);
     u->saved_upcall_mask = __atomic_load_n(&x->core.info->evtchn_upcall_mask, __ATOMIC_RELAXED);
 }
 

@@ -7,6 +7,7 @@
 
 #include "arch/guest_ops.h"
 #include "core/hypercall.h"
+#include "lib/string.h"
 #include "x86/vcpu.h"
 
 struct vcpu_guest_context;
@@ -59,6 +60,22 @@ static inline void hypercall_write_back(const struct hypercall *hc, struct guest
     r->r10 = hc->arg[3];
     r->r8 = hc->arg[4];
     r->r9 = hc->arg[5];
+}
+
+/* --- the fifteen general registers, with which struct guest_regs and the interface's struct cpu_user_regs begin in the same order --- */
+#define GENERAL_REGISTERS offsetof(struct guest_regs, error_code)
+_Static_assert(offsetof(struct cpu_user_regs, error_code) == GENERAL_REGISTERS &&
+                   offsetof(struct cpu_user_regs, rbx) == offsetof(struct guest_regs, rbx) &&
+                   offsetof(struct cpu_user_regs, rax) == offsetof(struct guest_regs, rax) &&
+                   offsetof(struct cpu_user_regs, rdi) == offsetof(struct guest_regs, rdi),
+               "xen/arch-x86/xen-x86_64.h");
+static inline void general_registers_out(struct cpu_user_regs *u, const struct guest_regs *r)
+{
+    memcpy(u, r, GENERAL_REGISTERS);
+}
+static inline void general_registers_in(struct guest_regs *r, const struct cpu_user_regs *u)
+{
+    memcpy(r, u, GENERAL_REGISTERS);
 }
 
 /* --- arch/x86/guest/fpu.c: the whole XSAVE state of a vCPU, eager; interrupts off --- */
