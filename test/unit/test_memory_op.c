@@ -234,6 +234,40 @@ static void increase_and_attack_decrease(void **state)
     consistent();
 }
 
+/* While a number is written to the guest (in vain), another of its vCPUs gives back the frame, whose number it has guessed, and the
+ * control domain gets it. */
+static mfn_t snatched;
+static bool snatching_copy_out(struct vcpu *v, gva_t to, const void *from, size_t n)
+{
+    uint64_t guess = frame_mfn(frame_domain_first(v->domain)).n;
+    struct xen_memory_reservation r = res(&guess, 1, 0, 0, DOMID_SELF);
+
+    assert_int_equal(op(v->domain, XENMEM_decrease_reservation, &r), 1);
+    do
+        assert_int_equal(frame_alloc_domain(tools, 0, 64, 0, &snatched), 0);
+    while (snatched.n != guess);
+    return false;
+}
+
+static void give_back_what_has_gone(void **state)
+{
+    struct guest_ops snatching = fake_guest_ops;
+    xen_pfn_t list[1] = {7};
+    struct xen_memory_reservation r = res(list, 1, 0, 0, DOMID_SELF);
+    static const unsigned calls[] = {XENMEM_increase_reservation, XENMEM_populate_physmap};
+
+    snatching.copy_out = snatching_copy_out;
+    guest->ops = &snatching;
+    for (unsigned i = 0; i < ARRAY_SIZE(calls); i++) {
+        assert_int_equal(op(guest, calls[i], &r), 0);
+        assert_int_equal(mfn_frame(snatched)->count, FRAME_ALLOCATED | 1);
+        assert_int_equal(mfn_frame(snatched)->owner, tools->id.v);
+        assert_int_equal(guest->frames, 0);
+        consistent();
+    }
+    guest->ops = &fake_guest_ops;
+}
+
 static void figures(void **state)
 {
     struct xen_reserved_device_memory_map rdm = {.flags = XENMEM_RDM_ALL, .nr_entries = 9};
@@ -592,6 +626,7 @@ int main(void)
         T(reservations_refuse_nonsense),
         T(partial_results),
         T(increase_and_attack_decrease),
+        T(give_back_what_has_gone),
         T(figures),
         T(claims),
         T(exchange_like_swiotlb),
