@@ -1008,6 +1008,21 @@ static void anything(void **state)
     }
 }
 
+/* A device model that asks for the pages and never maps them: what Krypton itself wrote there does not pass for memory that nobody
+ * touched. */
+static void pages_are_not_clean(void **state)
+{
+    long id = server_create(HVM_IOREQSRV_BUFIOREQ_OFF);
+    struct shared_iopage *p = page(id, 1);
+    struct frame *f = mfn_frame(arch_va_mfn(p));
+
+    fake_types_show_writes = true;
+    assert_true(p->vcpu_ioreq[0].vp_eport);
+    assert_int_equal(server_destroy(id), 0);
+    assert_true(!(f->flags & FRAME_F_CLEAN) || !p->vcpu_ioreq[0].vp_eport);
+    fake_types_show_writes = false;
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -1021,6 +1036,7 @@ int main(void)
         T(it_rewrites_the_request),
         T(servers),
         T(pages_by_number),
+        T(pages_are_not_clean),
         T(memory_falls_short),
         T(they_are_told),
         T(made_again),

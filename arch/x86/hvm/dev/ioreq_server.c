@@ -36,6 +36,7 @@ static int page_own(struct domain *d, struct ioreq_page *p)
     if (r)
         return r;
     frame_ref(mfn_frame(m)); /* beside the owner's */
+    arch_frame_writable(m);  /* Krypton writes there, even if the device model never does */
     *p = (struct ioreq_page){.va = arch_frame_va(m), .mfn = m, .gfn = NO_GFN};
     return 0;
 }
