@@ -66,13 +66,16 @@ static bool pop_small(struct p2m *p, mfn_t *m)
     return true;
 }
 
-static void give_back(mfn_t m, unsigned order)
+static void give_back(struct domain *d, mfn_t m, unsigned order)
 {
     for (uint64_t i = 0; i < 1ull << order; i++) {
         struct frame *f = mfn_frame(MFN(m.n + i));
 
+        if (!frame_get(f, d)) /* the domain dies: its frames went by its list */
+            continue;
         if (frame_clear_allocated(f))
             frame_put(f);
+        frame_put(f);
     }
 }
 
@@ -293,7 +296,8 @@ static int grow(struct p2m *p, uint64_t missing)
     if (r)
         return r;
     spin_lock(&p->lock);
-    push(p, m, order);
+    if (!p->d->dying) /* else its owner's list finds it, and nobody may find it here */
+        push(p, m, order);
     spin_unlock(&p->lock);
     return 0;
 }
@@ -312,7 +316,7 @@ static void shrink(struct p2m *p, uint64_t surplus)
     }
     spin_unlock(&p->lock);
     if (have)
-        give_back(m, order);
+        give_back(p->d, m, order);
 }
 
 /* -EAGAIN: preempted. */
