@@ -28,7 +28,7 @@ static void intercepts(struct vmcb *c)
     c->general2 = SVM_G2_VMRUN | SVM_G2_VMMCALL | SVM_G2_VMLOAD | SVM_G2_VMSAVE | SVM_G2_STGI | SVM_G2_CLGI |
                   SVM_G2_SKINIT | SVM_G2_WBINVD | SVM_G2_MONITOR | SVM_G2_MWAIT | SVM_G2_MWAIT_ARMED |
                   SVM_G2_XSETBV | SVM_G2_RDPRU;
-    c->general3 = SVM_G3_ALL;
+    c->general3 = SVM_G3_HIDDEN;
     c->cr_write = svm_watch_cr4 ? 1u << 4 : 0;
 }
 

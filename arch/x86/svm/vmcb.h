@@ -96,8 +96,9 @@ _Static_assert(sizeof(struct vmcb) == 4096 && offsetof(struct vmcb, iopm) == 0x4
 #define SVM_G2_MWAIT_ARMED   (1u << 12)
 #define SVM_G2_XSETBV        (1u << 13)
 #define SVM_G2_RDPRU         (1u << 14)
-/* general3: instructions that no guest of ours has */
-#define SVM_G3_ALL           0x1fu
+/* general3: instructions that no guest of ours has: INVLPGB (two bits), MCOMMIT, TLBSYNC. INVPCID, bit 2, is a guest's own: it reaches
+ * translations of its ASID only. */
+#define SVM_G3_HIDDEN        0x1bu
 
 /* vintr */
 #define SVM_V_TPR            0xffull
