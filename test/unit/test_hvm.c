@@ -2,6 +2,7 @@
  * HVM guests without a processor: exits, events, contexts, parameters and starts of vCPUs on a vendor that keeps its state in a structure.
  * What a guest or a toolstack can say wrong is said.
  */
+#define _GNU_SOURCE
 #include "fake.h"
 #include "core/control.h"
 #include "core/guest.h"
@@ -19,8 +20,10 @@
 #include "x86/policy.h"
 #include "arch/x86/metal/asm.h"
 #include "arch/x86/metal/pvregs.h"
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <ucontext.h>
 #include <xen/hvm/hvm_op.h>
 #include <xen/hvm/hvm_vcpu.h>
 #include <xen/hvm/params.h>
@@ -119,8 +122,10 @@ static void f_flush(struct vcpu *v)
 {
     flushes++;
 }
-static void f_flag(struct vcpu *v, bool on)
+static bool debugregs_used;
+static void f_debugregs(struct vcpu *v, bool on)
 {
+    debugregs_used = on;
 }
 static bool keeps_nmis, kept_nmi;
 static bool f_queue_nmi(struct vcpu *v)
@@ -171,7 +176,7 @@ const struct hvm_ops svm_ops = {.name = "soft",
                                 .set_tpr = f_set_tpr,
                                 .tsc = f_tsc,
                                 .flush = f_flush,
-                                .use_debugregs = f_flag,
+                                .use_debugregs = f_debugregs,
                                 .queue_nmi = f_queue_nmi,
                                 .nmi_ready = f_nmi_ready,
                                 .watch_iret = f_iret,
@@ -750,6 +755,50 @@ static void test_cr4(void **state)
     memcpy(code, "\x0f\x20\xe1\x90", 4); /* another instruction: it was changed meanwhile */
     leave(v, x);
     assert_int_equal(hvm_vcpu(v)->event.vector, 6);
+}
+
+/* --- debug registers --- */
+
+static uint64_t dr[4];
+
+/* The processor's part of MOV to DR0-3, which a process may not execute: 0f 23, REX before it for the upper registers. */
+static void move_to_dr(int sig, siginfo_t *info, void *context)
+{
+    static const int place[] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+                                REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+    greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
+    const uint8_t *p = (const uint8_t *)r[REG_RIP];
+    unsigned upper = (*p & 0xf0) == 0x40 ? *p++ & 1u : 0;
+
+    if (p[0] != 0x0f || p[1] != 0x23)
+        abort();
+    dr[p[2] >> 3 & 3] = (uint64_t)r[place[(p[2] & 7u) | upper << 3]];
+    r[REG_RIP] = (greg_t)(p + 3);
+}
+
+/* A vCPU that comes back to a CPU has its breakpoints at once, not from its next access to a debug register on. */
+static void test_breakpoints(void **state)
+{
+    struct sigaction mine = {.sa_sigaction = move_to_dr, .sa_flags = SA_SIGINFO}, old;
+    struct hvm_vcpu *h = hvm_vcpu(v);
+
+    assert_int_equal(sigaction(SIGSEGV, &mine, &old), 0);
+    for (unsigned i = 0; i < 4; i++)
+        h->dr[i] = 0x1000 + i;
+    soft(v)->reg[HVM_DR7] = 0x400; /* none is on: left for later */
+    hvm_debugregs_follow(v);
+    assert_true(!h->dr_loaded && !debugregs_used && !dr[0]);
+    soft(v)->reg[HVM_DR7] = 0x480;
+    hvm_debugregs_follow(v);
+    assert_true(h->dr_loaded && debugregs_used);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(dr[i], 0x1000 + i);
+    h->dr_loaded = debugregs_used = false;
+    h->dr[1] = 7;
+    soft(v)->reg[HVM_DR7] = 0x400;
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_DEBUGREG});
+    assert_true(h->dr_loaded && debugregs_used && dr[1] == 7);
+    assert_int_equal(sigaction(SIGSEGV, &old, NULL), 0);
 }
 
 /* --- events --- */
@@ -1469,6 +1518,7 @@ int main(void)
         TEST(test_io_nobody),
         TEST(test_apic_page),
         TEST(test_cr4),
+        TEST(test_breakpoints),
         TEST(test_interrupts),
         TEST(test_quiet),
         TEST(test_cr8),

@@ -30,6 +30,8 @@
 #include "../metal/pvregs.h"
 #include <xen/hvm/params.h>
 
+#define DR7_ENABLED 0xffull
+
 _Static_assert(HVM_PARAMS == HVM_NR_PARAMS, "xen/hvm/params.h");
 
 const struct hvm_ops *hvm_ops; /* [boot] */
@@ -297,6 +299,25 @@ void hvm_paging(struct vcpu *v, struct guest_paging *p)
 
 /* --- the switch --- */
 
+void hvm_debugregs_load(struct vcpu *v)
+{
+    struct hvm_vcpu *h = hvm_vcpu(v);
+
+    hw_write_dr0(h->dr[0]);
+    hw_write_dr1(h->dr[1]);
+    hw_write_dr2(h->dr[2]);
+    hw_write_dr3(h->dr[3]);
+    h->dr_loaded = true;
+    hvm_ops->use_debugregs(v, true);
+}
+
+/* DR7 is in force as soon as the guest runs; the other registers' first use would bring them in only later. */
+void hvm_debugregs_follow(struct vcpu *v)
+{
+    if (unlikely(hvm_get(v, HVM_DR7) & DR7_ENABLED))
+        hvm_debugregs_load(v);
+}
+
 static void save(struct x86_vcpu *x)
 {
     struct vcpu *v = &x->core;
@@ -330,6 +351,7 @@ static void load(struct x86_vcpu *x)
     if (cpu_features.rdtscp)
         wrmsr(MSR_TSC_AUX, x->hvm->tsc_aux);
     hvm_ops->load(v);
+    hvm_debugregs_follow(v);
     hvm_attend(v); /* whatever was done to it meanwhile */
     arch_vcpu_time_publish(v);
 }

@@ -134,14 +134,7 @@ static enum hvm_verdict xsetbv(struct vcpu *v, const struct hvm_exit *x)
 /* From here on until it is switched away, the guest has the processor's own. */
 static enum hvm_verdict debugreg(struct vcpu *v, const struct hvm_exit *x)
 {
-    struct hvm_vcpu *h = hvm_vcpu(v);
-
-    hw_write_dr0(h->dr[0]);
-    hw_write_dr1(h->dr[1]);
-    hw_write_dr2(h->dr[2]);
-    hw_write_dr3(h->dr[3]);
-    h->dr_loaded = true;
-    hvm_ops->use_debugregs(v, true);
+    hvm_debugregs_load(v);
     return HVM_RESUME;
 }
 

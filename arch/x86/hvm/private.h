@@ -262,6 +262,11 @@ struct domctl;
 long hvm_settscinfo(struct domctl *c);
 long hvm_gettscinfo(struct domctl *c);
 
+/* --- domain.c --- */
+/* The current vCPU's DR0-3 into the processor: it uses them now, or has breakpoints that are on (hvm_debugregs_follow). */
+void hvm_debugregs_load(struct vcpu *v);
+void hvm_debugregs_follow(struct vcpu *v);
+
 /* --- exits.c --- */
 bool hvm_is_64(const struct vcpu *v);
 void hvm_advance(struct vcpu *v, unsigned length);
