@@ -1028,6 +1028,26 @@ static void test_init_startup(void **state)
     fake_run_until(fake_now + 1000000);
     assert_int_equal(second->pause_flags, 0);
     assert_int_equal(soft(second)->seg[HVM_CS].base, 0x56000);
+    /* INIT and STARTUP one behind the other, before it could reset itself: as kernels do that leave out the pause between. */
+    vlapic_mmio_write(v, APIC_ICR, 5u << 8 | 1u << 14);
+    vlapic_mmio_write(v, APIC_ICR, 6u << 8 | 0x78);
+    assert_true(hvm_vcpu(second)->init_pending && !second->pause_flags);
+    fake_run_as(second);
+    hvm_take_init(second);
+    assert_int_equal(second->pause_flags, VPF_DOWN);
+    fake_run_as(v);
+    fake_run_until(fake_now + 1000000);
+    assert_int_equal(second->pause_flags, 0);
+    assert_int_equal(soft(second)->seg[HVM_CS].base, 0x78000);
+    /* Another INIT before that: it waits for another STARTUP. */
+    vlapic_mmio_write(v, APIC_ICR, 5u << 8 | 1u << 14);
+    vlapic_mmio_write(v, APIC_ICR, 6u << 8 | 0x9a);
+    vlapic_mmio_write(v, APIC_ICR, 5u << 8 | 1u << 14);
+    fake_run_as(second);
+    hvm_take_init(second);
+    fake_run_as(v);
+    fake_run_until(fake_now + 1000000);
+    assert_int_equal(second->pause_flags, VPF_DOWN);
 }
 
 static void test_initialise(void **state)

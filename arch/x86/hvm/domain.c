@@ -222,7 +222,7 @@ void hvm_vcpu_reset(struct vcpu *v)
     memset(h->io, 0, sizeof(struct hvm_waiting));
     h->tsc_aux = h->tsc_adjust = 0;
     h->mtrr_def = 0;
-    h->sipi_wait = h->init_pending = h->dr_loaded = false;
+    h->sipi_wait = h->init_pending = h->startup_early = h->dr_loaded = false;
     for (unsigned i = 0; i < ARRAY_SIZE(h->mtrr_var); i++)
         h->mtrr_var[i] = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(h->mtrr_fixed); i++)

@@ -3,6 +3,7 @@
  *
  *   down, never started --VCPUOP_initialise--> initialised --VCPUOP_up--> running
  *   running --INIT--> (resets itself on its way into the guest) waits for STARTUP --STARTUP--> running
+ *   (a STARTUP that comes before it has reset itself is kept till then: startup_early)
  *   down, never started --INIT, STARTUP--> running
  *
  * Locks: d->lock around what is done to a vCPU that does not run.
@@ -33,6 +34,7 @@ void vlapic_signal_init(struct vcpu *v)
     struct hvm_vcpu *h = hvm_vcpu(v);
 
     spin_lock(&v->domain->lock);
+    h->startup_early = false;
     if (__atomic_load_n(&v->pause_flags, __ATOMIC_SEQ_CST) & VPF_DOWN)
         h->sipi_wait = true;
     else
@@ -47,13 +49,18 @@ void vlapic_signal_init(struct vcpu *v)
 void hvm_take_init(struct vcpu *v)
 {
     struct hvm_vcpu *h = hvm_vcpu(v);
+    bool early;
 
     spin_lock(&v->domain->lock);
     __atomic_store_n(&h->init_pending, false, __ATOMIC_SEQ_CST);
     hvm_vcpu_init_reset(v);
     h->sipi_wait = true;
+    early = h->startup_early;
+    h->startup_early = false;
     __atomic_fetch_or(&v->pause_flags, VPF_DOWN, __ATOMIC_SEQ_CST);
     spin_unlock(&v->domain->lock);
+    if (early)
+        timer_set(&h->startup, arch_time_ns() + STARTUP_RETRY_NS);
     work_raise(WORK_SCHEDULE);
 }
 
@@ -84,6 +91,7 @@ void hvm_startup_try(void *data)
         timer_set(&h->startup, arch_time_ns() + STARTUP_RETRY_NS);
         return;
     }
+    h->startup_early = __atomic_load_n(&h->init_pending, __ATOMIC_RELAXED);
     go = h->sipi_wait && !v->domain->dying && (__atomic_load_n(&v->pause_flags, __ATOMIC_SEQ_CST) & VPF_DOWN);
     later = go && __atomic_load_n(&v->running, __ATOMIC_ACQUIRE);
     go = go && !later;

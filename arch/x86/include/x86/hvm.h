@@ -81,6 +81,7 @@ struct hvm_vcpu {
     bool nmi_masked, nmi_ended;                      /* [v] its handler runs; it has just come to its IRET */
     bool init_pending;                               /* [a] INIT: it resets itself on its way in */
     bool sipi_wait;                                  /* [d] after INIT: only a STARTUP wakes it */
+    bool startup_early;                              /* [d] a STARTUP came while init_pending */
     uint8_t startup_page;                            /* [a] */
     struct timer startup;                            /* tries a STARTUP again */
     bool dr_loaded;                                  /* [v] the hardware's DR0-3 are this vCPU's */
