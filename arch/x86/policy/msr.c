@@ -20,11 +20,13 @@
 #define PV_PAT  0x0000050100070406ull
 
 static const struct msr_rule rules[] = {
+    {0x00000000, 0x00000001, MSR_CONSTANT, false, V_ANY, 0}, /* P5_MC_ADDR, P5_MC_TYPE: Windows */
     {0x00000010, 0x00000010, MSR_TSC_, false, V_ANY, 0},
     {0x00000017, 0x00000017, MSR_HOST_READ, HW, V_INTEL, 0}, /* platform id: microcode tools */
     {0x0000001b, 0x0000001b, MSR_APIC_BASE_, false, V_ANY, 0},
     {0x00000049, 0x00000049, MSR_PRED_CMD_, false, V_ANY, 0},
-    {0x0000008b, 0x0000008b, MSR_HOST_READ, HW, V_AMD, 0},           /* patch level */
+    {0x0000008b, 0x0000008b, MSR_HOST_READ, HW, V_AMD, 0}, /* patch level */
+    {0x0000008b, 0x0000008b, MSR_CONSTANT, false, V_AMD, 0},
     {0x0000008b, 0x0000008b, MSR_IGNORE_WRITE, false, V_INTEL, 0},   /* written as 0 before it is read */
     {0x000000ce, 0x000000ce, MSR_PLATFORM_INFO_, false, V_INTEL, 0}, /* CPUID faulting and nothing else */
     {0x000000fe, 0x000000fe, MSR_HOST_READ, HW, V_ANY, 0},           /* MTRRcap */
@@ -51,9 +53,11 @@ static const struct msr_rule rules[] = {
     {0xc001001a, 0xc001001a, MSR_HOST_READ, HW, V_AMD, 0},              /* TOP_MEM */
     {0xc001001d, 0xc001001d, MSR_HOST_READ, HW, V_AMD, 0},              /* TOP_MEM2 */
     {0xc001001f, 0xc001001f, MSR_HOST_IGNORE, HW, V_AMD, 0}, /* NB_CFG: extended cf8 is ours and always on */
-    {0xc0010058, 0xc0010058, MSR_HOST_READ, HW, V_AMD, 0},   /* MMIO configuration base */
-    {0xc0010112, 0xc0010113, MSR_HOST_READ, HW, V_AMD, 0},   /* SMM ranges: read by kernels on AMD */
-    {0xc0010114, 0xc0010114, MSR_CONSTANT, false, V_AMD, 0x10}, /* VM_CR: SVM disabled */
+    {0xc001001f, 0xc001001f, MSR_IGNORE_WRITE, false, V_AMD, 0}, /* Linux sets that bit on each CPU unasked */
+    {0xc0010058, 0xc0010058, MSR_HOST_READ, HW, V_AMD, 0},       /* MMIO configuration base */
+    {0xc0010064, 0xc001006b, MSR_CONSTANT, false, V_AMD, 0},     /* P-states: none is on */
+    {0xc0010112, 0xc0010113, MSR_HOST_READ, HW, V_AMD, 0},       /* SMM ranges: read by kernels on AMD */
+    {0xc0010114, 0xc0010114, MSR_CONSTANT, false, V_AMD, 0x10},  /* VM_CR: SVM disabled */
     /* LS_CFG and its neighbours have no row: a kernel that reads LS_CFG believes it can set SSBD there. */
     {0xc0011029, 0xc0011029, MSR_IGNORE_WRITE, false, V_AMD, 2}, /* DE_CFG: LFENCE serializes */
 };
