@@ -105,6 +105,7 @@ static void test_hidden_features(void **state)
     assert_int_equal(l.d & (1u << 26 | 1u << 27 | 1u << 31), 0); /* what needs SPEC_CTRL */
     l = ask(&e, 0x80000001, 0);
     assert_int_equal(l.c & (1 << 2 | 1 << 22), 0); /* SVM TOPOEXT */
+    assert_int_equal(l.c & (1 << 26), 0);          /* DBEXT: its MSRs are not there */
     assert_int_equal(l.d & (1 << 26), 0);          /* 1 GiB pages */
     assert_int_equal(ask(&e, 5, 0).a | ask(&e, 6, 0).a | ask(&e, 0xa, 0).a | ask(&e, 0x14, 0).a, 0);
     assert_int_equal(ask(&e, 0x8000000a, 0).a | ask(&e, 0x8000001e, 0).a, 0);
@@ -400,6 +401,11 @@ static void test_msr(void **state)
 {
     struct msr_env dom0 = {.amd = true, .hardware = true, .rdtscp = true, .ibpb = true};
     struct msr_env domu = {.intel = true};
+    static const struct {
+        uint32_t msr, answer;
+    } of_amd[] = {{0, MSR_CONSTANT},          {1, MSR_CONSTANT},
+                  {0x8b, MSR_CONSTANT},       {0xc001001f, MSR_IGNORE_WRITE},
+                  {0xc0010064, MSR_CONSTANT}, {0xc001006b, MSR_CONSTANT}};
     const struct msr_rule *r;
 
     assert_int_equal(policy_msr_pv(&dom0, 0xc0000100)->answer, MSR_FS_BASE_);
@@ -416,6 +422,13 @@ static void test_msr(void **state)
     assert_null(policy_msr_pv(&dom0, 0x48));
     assert_null(
         policy_msr_pv(&dom0, 0xc0011020)); /* LS_CFG: an ignored write would be an SSBD that is none */
+    /* What kernels read because CPUID says AMD, and do not live without. */
+    for (unsigned i = 0; i < ARRAY_SIZE(of_amd); i++) {
+        r = policy_msr_pv(&(struct msr_env){.amd = true}, of_amd[i].msr);
+        assert_true(r && r->answer == of_amd[i].answer && !r->value);
+    }
+    assert_int_equal(policy_msr_pv(&dom0, 0x8b)->answer, MSR_HOST_READ);
+    assert_int_equal(policy_msr_pv(&dom0, 0xc001001f)->answer, MSR_HOST_IGNORE);
     for (uint32_t msr = 0; msr < 0x2000; msr++) {
         r = policy_msr_pv(&domu, msr);
         assert_true(!r || (msr >= r->first && msr <= r->last && r->answer != MSR_HOST_READ));

@@ -45,10 +45,9 @@
 
 /* extended leaves */
 #define E1D_MASK       (B(11) | B(20) | B(22) | B(25) | B(27) | B(29) | B(30) | B(31))
-#define E1C_PLAIN                                                                                            \
-    (B(0) | B(5) | B(6) | B(7) | B(8) | B(26)) /* LAHF ABM SSE4A MISALIGNSSE 3DNOWPREFETCH DBEXT */
-#define E1C_AVX   (B(11) | B(16) | B(21))      /* XOP FMA4; TBM rides along */
-#define E1D_LEAF1 0x0183f3ffu                  /* bits of 0x80000001.edx that AMD repeats from leaf 1 */
+#define E1C_PLAIN      (B(0) | B(5) | B(6) | B(7) | B(8)) /* LAHF ABM SSE4A MISALIGNSSE 3DNOWPREFETCH */
+#define E1C_AVX        (B(11) | B(16) | B(21))            /* XOP FMA4; TBM rides along */
+#define E1D_LEAF1      0x0183f3ffu /* bits of 0x80000001.edx that AMD repeats from leaf 1 */
 #define E8B_MASK                                                                                             \
     (B(0) | B(2) | B(12) | B(26) | B(29) | B(30)) /* CLZERO RSTR_FP IBPB SSB_NO BTC_NO IBPB_RET */
 #define E21A_MASK     (B(2) | B(6) | B(29))       /* LFENCE serializing, NSCB, SRSO_NO */
