@@ -1,5 +1,6 @@
 """HVM guests by the stock xl, hvmloader, SeaBIOS and Debian's QEMU as device model, on AMD-V with nested paging."""
 
+import functools
 import os
 import re
 import subprocess
@@ -37,10 +38,10 @@ def resetting():
     return out
 
 
-def machine_on(name, initrd, memory=3584, dom0_mem="1280M"):
+def machine_on(name, initrd, memory=3584, cpus=1, dom0_mem="1280M"):
     """The toolstack of that ramdisk on a machine that can run HVM guests; generator of a fixture. One processor: a request to the device model is
     then a switch between two domains, not two wake-ups of a busy host's threads."""
-    machine = m.Machine(name, initrd=initrd, disk="none", nic="none", cpu=SVM, memory=memory, cpus=1, dom0_mem=dom0_mem)
+    machine = m.Machine(name, initrd=initrd, disk="none", nic="none", cpu=SVM, memory=memory, cpus=cpus, dom0_mem=dom0_mem)
     try:
         machine.expect(rf"{m.READY} \(", 300)
         machine.quiet()
@@ -51,6 +52,7 @@ def machine_on(name, initrd, memory=3584, dom0_mem="1280M"):
 
 def machine_with(name, files, **sizes):
     """The same with Debian 12's toolstack and device model, and these files."""
+    grub_environment()
     return machine_on(name, with_devices(name, files), **sizes)
 
 
@@ -78,10 +80,16 @@ def hvm(xl, name, disk, memory=96, **keys):
     xl.run(f"xl create -q {path}", 180)
 
 
+@functools.cache
+def grub_environment():
+    """Where it is in linux.img: looked up once, since who makes that anew while a machine has the old one moves it."""
+    with open(LINUX, "rb") as f:
+        return f.read().index(b"# GRUB Environment Block\nhow")
+
+
 def grub_starts(xl, args="", kernel="vmlinuz", initrd="initrd.img", how="linux"):
     """What GRUB of linux.img starts next (tools/lab/hvm-image)."""
-    with open(LINUX, "rb") as f:
-        at = f.read().index(b"# GRUB Environment Block\nhow")
+    at = grub_environment()
     text = f"# GRUB Environment Block\\nhow={how}\\nkernel={kernel}\\nargs={args}\\ninitrd={initrd}\\n"
     text += "#" * (300 - len(text))
     xl.run(f"printf '{text}' | dd of=/root/linux.img bs=1 seek={at} conv=notrunc 2>/dev/null")
@@ -96,6 +104,21 @@ def linux(xl, name="hvm", args="", kernel="vmlinuz", initrd="initrd.img", memory
 
 def serial(xl, name, want, timeout=180):
     return xl.until(f"cat /root/{name}.serial", want, timeout)
+
+
+def screen(xl, name):
+    """The text on the VGA screen, 80 by 25, as the device model has it."""
+    words = re.findall(r"0x([0-9a-f]{4})\b", xl.run(f"xl qemu-monitor-command {name} 'xp /2000hx 0xb8000'"))
+    text = "".join(chr(int(w, 16) & 0xff) for w in words)
+    return "\n".join(text[i:i + 80].rstrip(" \0") for i in range(0, len(text), 80))
+
+
+def on_screen(xl, name, want, timeout=240):
+    """Waits for a text on it."""
+    end = time.monotonic() + timeout * m.SLOW
+    while want not in (text := screen(xl, name)):
+        assert time.monotonic() < end, text
+        time.sleep(3)
 
 
 def test_modes(xl):
@@ -211,7 +234,7 @@ def test_screen_over_vnc(xl):
     xl.run("ip link set lo up; cat >/root/rfb <<'EOF'\n" + RFB + "EOF\ntrue")
     grub_starts(xl, "console=tty0 nosuch=1", kernel="nothing-of-this-name")
     hvm(xl, "vnc", "/root/linux.img", vnc=1, vnclisten="127.0.0.1", vncdisplay=0, vncunused=0, hdtype="ahci")
-    time.sleep(45)
+    on_screen(xl, "vnc", "nothing-of-this-name")
     said = xl.run("timeout 60 bash /root/rfb", 90)
     assert said.startswith("RFB 003.008")
     w, h, n = (int(x) for x in re.search(r"picture (\d+)x(\d+) of (\d+)", said).groups())

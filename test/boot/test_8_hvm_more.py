@@ -6,7 +6,7 @@ import time
 import pytest
 
 import test_8_hvm
-from test_8_hvm import DEVICES, LINUX, grub_starts, hvm, linux, serial
+from test_8_hvm import DEVICES, LINUX, grub_starts, hvm, linux, on_screen, serial
 
 pytestmark = test_8_hvm.pytestmark
 
@@ -69,22 +69,11 @@ def test_kdump(xl):
     assert xl.domid("hvm") > before and xl.guest("hvm", "hostname") == "hvm"
 
 
-
-def screen(xl, name):
-    """The text on the VGA screen, 80 by 25, as the device model has it."""
-    words = re.findall(r"0x([0-9a-f]{4})\b", xl.run(f"xl qemu-monitor-command {name} 'xp /2000hx 0xb8000'"))
-    text = "".join(chr(int(w, 16) & 0xff) for w in words)
-    return "\n".join(text[i:i + 80].rstrip(" \0") for i in range(0, len(text), 80))
-
-
 def test_ipxe(xl):
     """Loaded by GRUB as a 16-bit kernel; the text that it writes on the screen by the BIOS."""
     grub_starts(xl, "", "ipxe.lkrn", "", how="linux16")
     hvm(xl, "ipxe", "/root/linux.img", memory=64, hdtype="ahci")
-    end = time.monotonic() + 240
-    while "iPXE 1." not in (text := screen(xl, "ipxe")):
-        assert time.monotonic() < end, text
-        time.sleep(3)
+    on_screen(xl, "ipxe", "iPXE 1.")
 
 
 @pytest.mark.parametrize("kind", ["hvm", "pvh"])

@@ -20,7 +20,9 @@ pytestmark = [pytest.mark.krypton, pytest.mark.long]
 def xl(request, xl_ramdisk):
     os.makedirs(os.path.dirname(PARAM), exist_ok=True)
     subprocess.run(["gcc", "-static", "-O2", "-Wall", "-Werror", "-o", PARAM, f"{m.TOP}/test/boot/hvm_param.c"], check=True)
-    return xl_ramdisk("viridian", {**KERNELS, "/root/hvm_param": PARAM}, cpu=SVM, memory=2048, dom0_mem="1024M", hv_args=request.param)
+    xl = xl_ramdisk("viridian", {**KERNELS, "/root/hvm_param": PARAM}, cpu=SVM, memory=2048, dom0_mem="1024M", hv_args=request.param)
+    yield xl
+    xl.machine.close()  # before the next one begins
 
 
 @pytest.fixture(autouse=True)

@@ -217,6 +217,160 @@ HOSTILE(task_faults_inside)
         CHECK_EQ(task_runs, 1);
     }
 }
+/*
+ * Tasks of random state by each way into one, but for INT: Bochs does not say that such a switch is an instruction's. What goes wrong, in the old task or
+ * in the new one, is a task's too: it makes the home task's state good again and returns to it.
+ */
+#define RESCUE 0x38u
+#define DATA   0x40u /* from here on four segments, then four of the system's */
+#define SYSTEM 0x60u
+static struct tss rescue;
+static struct tss *other_alias; /* where it is always writable */
+static char *rescue_stack, *other_stack;
+uint32_t rescued, rescue_eip, rescue_esp;
+void task_rescue(void);
+void task_jump_home(void);
+__asm__(".text\n"
+        "task_jump_home:\n"
+        "   incl task_runs\n"
+        "   ljmp $0x20, $0\n"
+        "   jmp task_jump_home\n"
+        "task_rescue:\n"
+        "   incl rescued\n"
+        "   movl $0x20, rescue\n"
+        "   movb $0x8b, gdt_more + 5\n"
+        "   mov rescue_eip, %eax\n"
+        "   mov %eax, home + 0x20\n"
+        "   mov rescue_esp, %eax\n"
+        "   mov %eax, home + 0x38\n"
+        "   movl $2, home + 0x24\n"
+        "   movl $0x18, home + 0x48\n"
+        "   movl $0x10, home + 0x4c\n"
+        "   movl $0x18, home + 0x50\n"
+        "   movl $0x18, home + 0x54\n"
+        "   movl $0, home + 0x58\n"
+        "   movl $0, home + 0x5c\n"
+        "   movl $0, home + 0x60\n"
+        "   iret\n"
+        "   jmp task_rescue\n");
+
+static uint32_t any(void)
+{
+    static uint32_t state = 2463534242u;
+
+    state ^= state << 13;
+    state ^= state >> 17;
+    return state ^= state << 5;
+}
+
+static uint32_t any_selector(void)
+{
+    static const uint16_t some[] = {0x18, 0x18, 0x18, 0x10, 0, 0x14, 0x1b, MAIN, 0xfff8};
+    uint32_t r = any() % 16;
+
+    return r < ARRAY_SIZE(some) ? some[r] : r < 15 ? DATA + (any() & 0x3f) : any();
+}
+
+/* A TSS whose second half is there or is not; one that cannot be written would be left by no fault. Its tables and code are good, so that whatever happens
+ * ends in a task of ours. */
+static void any_task(char *pages)
+{
+    static void (*const entry[])(void) = {task_body, task_body, task_jump_home, NULL};
+    static const uint16_t code[] = {0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x18, 0, 0x13, SYSTEM, 0xfff8};
+    static const uint8_t data[] = {0x92, 0x93, 0x96, 0x90, 0xf2, 0x12, 0x9b, 0x98},
+                         system[] = {0x89, 0x8b, 0x81, 0x83, 0x82, 0x80, 0x09, 0x02};
+    uint32_t stack[] = {(uint32_t)other_stack + 1000, (uint32_t)scratch_va(6) + 8, 2}, r = any();
+
+    uint32_t before = r & 1 ? 0x30 : any() % 0x68;
+
+    other = (struct tss *)((char *)scratch_va(3) - before);
+    other_alias = (struct tss *)(pages + PAGE - before);
+    pte_set(scratch_va(2), (uint32_t)pages | 3);
+    pte_set(scratch_va(3), (uint32_t)(pages + PAGE) | 3);
+    for (unsigned i = 0; i < sizeof(*other) / 4; i++)
+        ((uint32_t *)other)[i] = any();
+    other->cr3 = home.cr3;
+    other->eip = r & 14 ? (uint32_t)entry[r >> 1 & 3] : (uint32_t)scratch_va(5);
+    other->eflags =
+        r & 0x30 ? 2 : any() & ~0x20200u; /* Bochs ends when a guest is left in virtual-8086 mode */
+    other->reg[ESP] = stack[any() % 8 < 6 ? 0 : any() % 3];
+    for (unsigned i = 0; i < 6; i++)
+        other->seg[i] = i == CS ? code[any() % ARRAY_SIZE(code)] : r & 0xc0 ? 0x18 : any_selector();
+    other->ldt = r & 0x300 ? 0 : SYSTEM + (any() & 0x1f);
+    other->trap = any() & (r >> 10 & 1);
+    gdt_more[1] =
+        descriptor(other, r & 0x7000 ? 0x67 : any() & 0xffff, r & 0x38000 ? 0x89 : system[any() % 8]);
+    for (unsigned i = 0; i < 4; i++) {
+        gdt_more[(DATA - MAIN) / 8 + i] =
+            descriptor(any() & 1 ? (void *)0x90000000 : NULL, any() & 0xffff, data[any() % 8]) | 0x00cf0000ull
+                                                                                                     << 32;
+        gdt_more[(SYSTEM - MAIN) / 8 + i] = descriptor(other, any() % 0x80, system[any() % 8]);
+    }
+    if (!(r & 0xc0000))
+        pte_set(scratch_va(3), 0);
+}
+
+#define TRY(insn)                                                                                            \
+    __asm__ volatile("movl $1f, rescue_eip; mov %%esp, rescue_esp; " insn "; 1: clts" ::                     \
+                         : "eax", "ebx", "ecx", "edx", "esi", "edi", "memory", "cc")
+
+uint16_t any_to[3];
+
+static void go_somewhere(uint64_t gp)
+{
+    uint32_t r = any();
+
+    any_to[2] = (uint16_t)(r & 0x300 ? OTHER : r & 0x400 ? SYSTEM + (any() & 0x1f) : any() | 4);
+    memset(other_stack, 0, PAGE); /* an IRET that is no task's finds no code there */
+    switch (r & 3) {
+    case 0:
+        TRY("lcall *any_to");
+        break;
+    case 1:
+        TRY("ljmp *any_to");
+        break;
+    case 2:
+        gate(13, OTHER);
+        other_alias->eip = (uint32_t)task_fault;
+        other_alias->seg[DS] = 0x18;
+        task_skip = 2; /* the MOV to FS */
+        TRY("mov $0xfff8, %%edx; mov %%dx, %%fs");
+        idt[13] = gp;
+        break;
+    default:
+        home.link = any_to[2];
+        gdt_more[1] |= 2ull << 40;
+        TRY("pushf; orl $0x4000, (%%esp); popf; iret");
+    }
+}
+
+HOSTILE(task_switches)
+{
+    static const uint8_t vectors[] = {1, 6, 8, 10, 11, 12, 13, 14, 17};
+    char *pages = page_alloc();
+    uint32_t cr3;
+
+    page_alloc();
+    rescue_stack = page_alloc();
+    other_stack = page_alloc();
+    pte_set(scratch_va(5), 0);
+    pte_set(scratch_va(6), 0);
+    task_make(task_body);
+    __asm__ volatile("mov %%cr3, %0" : "=r"(cr3));
+    rescue =
+        (struct tss){.cr3 = cr3, .eip = (uint32_t)task_rescue, .eflags = 2, .seg = {0x18, 0x10, 0x18, 0x18}};
+    for (unsigned i = 0; i < ARRAY_SIZE(vectors); i++)
+        gate(vectors[i], RESCUE);
+    for (unsigned i = 0; i < 5000; i++) {
+        rescue.reg[ESP] = (uint32_t)rescue_stack + PAGE;
+        gdt_more[(RESCUE - MAIN) / 8] = descriptor(&rescue, 0x67, 0x89);
+        gdt_more[0] = descriptor(&home, 0x67, 0x8b);
+        any_task(pages);
+        go_somewhere(idt[13]);
+    }
+    print("  %u times in the new task, %u faults\n", task_runs, rescued);
+    CHECK(task_runs > 200 && rescued > 2000);
+}
 #else
 TEST(hvm_task_not_in_long_mode)
 {

@@ -149,8 +149,15 @@ void hvm_write_register(struct vcpu *w, unsigned n, uint64_t value)
     *(n == 4 ? &now.reg[HVM_RSP] : &now.general[n]) = value;
 }
 
+/* Another vCPU, which changes a byte of the tables before the nth access to them; 0: none does. */
+static unsigned meddler;
+static uint32_t meddled_at;
+static uint8_t meddled_by;
+
 static enum copy_result copy(uint64_t va, uint8_t *host, size_t n, bool write, struct copy_fault *f)
 {
+    if (meddler && !--meddler)
+        mem[meddled_at] ^= meddled_by;
     for (size_t i = 0; i < n; i++) {
         uint32_t at = (uint32_t)(va + i);
         enum page is = at / FRAME_SIZE < PAGES ? page[at / FRAME_SIZE] : ABSENT;
@@ -724,7 +731,19 @@ static uint64_t next_random(void)
     return s ^= s << 17;
 }
 
-/* Any bytes in tables and states: one fault at most, and the old task untouched or the new one in place. */
+/* What a processor can hold: a TSS that is busy and whole, code that is code. */
+static void registers_can_be(void)
+{
+    const struct hvm_segment *tr = &now.seg[HVM_TR], *cs = &now.seg[HVM_CS];
+
+    assert_int_equal(tr->attr & 0x97, 0x83);
+    assert_true(tr->limit >= (tr->attr & 8 ? 0x67u : 0x2bu));
+    assert_true(!(cs->attr & 0x80) || now.reg[HVM_RFLAGS] & EFLAGS_VM || (cs->attr & 0x19) == 0x19);
+    assert_int_equal(now.reg[HVM_RFLAGS] & ~0x3f7fd5ul, 2);
+    assert_true(!(now.seg[HVM_LDTR].attr & 0x80) || (now.seg[HVM_LDTR].attr & 0x1f) == 2);
+}
+
+/* Any bytes in tables and states, which may change meanwhile: one fault at most, and the old task untouched or the new one in place. */
 static void test_random(void **state)
 {
     for (unsigned n = 0; n < 100000; n++) {
@@ -745,9 +764,15 @@ static void test_random(void **state)
             mem[GDT + NEW_TSS + 5] |= 2;
         if (next_random() & 1)
             now.seg[HVM_TR].attr = 0x83; /* 16 bits */
+        meddler = next_random() & 1 ? (unsigned)(1 + next_random() % 20) : 0;
+        meddled_at =
+            (uint32_t)(next_random() & 1 ? GDT + next_random() % (LAST + 8) : NEW + next_random() % 0x68);
+        meddled_by = (uint8_t)next_random();
         before = now;
         (void)hvm_task_switch(v, &x);
+        meddler = 0;
         assert_true(fault.count <= 1);
+        registers_can_be();
         assert_true(now.seg[HVM_CS].attr == before.seg[HVM_CS].attr || cpl(v) == (now.seg[HVM_CS].sel & 3u) ||
                     now.reg[HVM_RFLAGS] & EFLAGS_VM);
         if (now.reg[HVM_DR7] == before.reg[HVM_DR7])
