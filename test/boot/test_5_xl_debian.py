@@ -88,9 +88,9 @@ def ssh(xl, command, timeout=60, check=True):
     return xl.run(f"ssh -o ConnectTimeout=20 root@{ADDRESS} '{command}'", timeout, check)
 
 
-def multi_user(xl, say):
+def multi_user(xl, say, timeout=420):
     """Waits until the guest answers on ssh and has reached multi-user.target without a failed unit."""
-    xl.wait("deb", "guest-debian login|root@guest-debian", 420)
+    xl.wait("deb", "guest-debian login|root@guest-debian", timeout)
     say("Debian guest: login prompt")
     xl.until(f"ssh -o ConnectTimeout=20 root@{ADDRESS} systemctl is-system-running --wait", r"^(running|degraded)$", 180)
     assert ssh(xl, "systemctl is-active multi-user.target") == "active"
