@@ -150,6 +150,7 @@ void pit_reset(struct hvm_board *b);
 void pit_loaded(struct hvm_board *b);
 /* The HPET has taken timer 0's line (legacy replacement), or given it back. */
 void pit_line_changed(struct hvm_board *b);
+void rtc_line_changed(struct hvm_board *b);
 void rtc_init(struct hvm_board *b);
 void rtc_reset(struct hvm_board *b);
 void rtc_loaded(struct hvm_board *b);

@@ -187,6 +187,7 @@ static void write_config(struct hvm_board *b, uint64_t value)
     for (unsigned n = 0; n < HPET_TIMER_NUM; n++)
         plan(b, n);
     pit_line_changed(b);
+    rtc_line_changed(b);
 }
 
 static void write_timer_config(struct hvm_board *b, unsigned n, uint64_t value)
@@ -305,4 +306,5 @@ void hpet_loaded(struct hvm_board *b)
             interrupt(b, n);
     }
     pit_line_changed(b);
+    rtc_line_changed(b);
 }

@@ -3,7 +3,8 @@
  * model's.
  *
  * What happened is worked out when somebody looks: register C has the flags of what came up to `seen`; a timer is armed only for the
- * next event that is to interrupt, and none while an interrupt waits for its acknowledgement (a read of register C).
+ * next event that is to interrupt, and none while an interrupt waits for its acknowledgement (a read of register C). The line is an HPET's
+ * while that has replaced the legacy devices (IA-PC HPET 1.0a, LEG_RT_CNF).
  *
  * Invariants
  *  1. The guest's time is the wall clock + rtc_offset, but while SET is on: then the registers hold what it writes.
@@ -198,6 +199,11 @@ static uint64_t to_alarm(struct hvm_board *b, uint64_t sec)
     return 0;
 }
 
+void rtc_line_changed(struct hvm_board *b)
+{
+    board_isa(b, LINE, *reg(b, C) & C_IRQ && !hpet_legacy(b));
+}
+
 /* Flags of what has come since `seen`. */
 static void look(struct hvm_board *b)
 {
@@ -217,7 +223,7 @@ static void look(struct hvm_board *b)
     b->rtc.seen = now;
     if (*reg(b, C) & *reg(b, B) & (FLAG_PF | FLAG_AF | FLAG_UF)) {
         *reg(b, C) |= C_IRQ;
-        board_isa(b, LINE, true);
+        rtc_line_changed(b);
     }
 }
 
