@@ -588,6 +588,29 @@ static void test_every_msr(void **state)
     vlapic_reset(v);
 }
 
+/* Written by debuggers, and by Windows: real where the processor switches it for guests, else it can only stay off. */
+static void test_debugctl(void **state)
+{
+    uint64_t value = 1;
+
+    assert_true(hvm_rdmsr(v, 0x1d9, &value) && !value);
+    assert_true(hvm_wrmsr(v, 0x1d9, 0) && !hvm_wrmsr(v, 0x1d9, 1));
+    hvm_has_debugctl = true;
+    assert_true(hvm_wrmsr(v, 0x1d9, 0x3f) && !hvm_wrmsr(v, 0x1d9, 0x40));
+    assert_true(hvm_rdmsr(v, 0x1d9, &value) && value == 3 && f_get(v, HVM_DEBUGCTL) == 3);
+    soft(v)->reg[HVM_EXCEPTION_TO] = 0x1234;
+    assert_true(hvm_rdmsr(v, 0x1de, &value) && value == 0x1234);
+    assert_true(!hvm_wrmsr(v, 0x1de, 0) && !hvm_rdmsr(v, 0x1da, &value) && !hvm_rdmsr(v, 0x1df, &value));
+    /* Single steps from branch to branch: what is done here for the guest is none. */
+    soft(v)->reg[HVM_RFLAGS] = 0x102;
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_CPUID, .length = 2});
+    assert_false(hvm_vcpu(v)->event.valid);
+    assert_true(hvm_wrmsr(v, 0x1d9, 1));
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_CPUID, .length = 2});
+    assert_int_equal(hvm_vcpu(v)->event.vector, 1);
+    hvm_has_debugctl = false;
+}
+
 static void test_efer(void **state)
 {
     soft(v)->reg[HVM_EFER] = 0;
@@ -1533,6 +1556,7 @@ int main(void)
         TEST(test_cpuid),
         TEST(test_every_msr),
         TEST(test_efer),
+        TEST(test_debugctl),
         TEST(test_io),
         TEST(test_io_address_width),
         TEST(test_io_nobody),

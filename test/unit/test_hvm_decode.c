@@ -123,6 +123,13 @@ static void test_intercepts(void **state)
     assert_int_equal(svm_vcpu_init(&x.core), 0);
     assert_int_equal(h.svm->vmcb->general3 & 0x1f, 0x1b);
     assert_int_equal(h.svm->vmcb->ncr3, 0x1234000);
+    /* Only a guest that uses it has DEBUGCTL switched. */
+    svm_set(&x.core, HVM_DEBUGCTL, 1);
+    assert_true(h.svm->vmcb->lbr_control == 1 && ((uint64_t *)h.svm->vmcb)[0x670 / 8] == 1);
+    ((uint64_t *)h.svm->vmcb)[0x690 / 8] = 0x77;
+    assert_int_equal(svm_get(&x.core, HVM_EXCEPTION_TO), 0x77);
+    svm_vcpu_reset(&x.core);
+    assert_true(!h.svm->vmcb->lbr_control && !svm_get(&x.core, HVM_DEBUGCTL));
     svm_vcpu_free(&x.core);
     assert_null(h.svm);
 }

@@ -201,10 +201,12 @@ bool hvm_is_64(const struct vcpu *v)
     return hvm_ops->is_64(v);
 }
 
-/* Behind an instruction: no shadow is left, and a single step is due. */
+#define DEBUGCTL_BTF 2u
+
+/* Behind an instruction, which is no branch: no shadow is left, and a single step is due. */
 void hvm_advance(struct vcpu *v, unsigned length)
 {
-    if (likely(!hvm_ops->advance(v, length)))
+    if (likely(!hvm_ops->advance(v, length)) || hvm_get(v, HVM_DEBUGCTL) & DEBUGCTL_BTF)
         return;
     hvm_set(v, HVM_DR6, hvm_get(v, HVM_DR6) | 1ull << 14);
     hvm_exception(v, TRAP_DB, false, 0);

@@ -32,6 +32,10 @@
 #define MSR_MTRR_FIXED4  0x268u
 #define MSR_MTRR_DEF     0x2ffu
 #define MSR_HYPERCALL    0x40000000u
+#define MSR_DEBUGCTL     0x1d9u
+#define MSR_BRANCH_FROM  0x1dbu /* and three more: HVM_BRANCH_FROM */
+#define DEBUGCTL_KEPT    0x3ull /* LBR, BTF */
+#define DEBUGCTL_PINS    0x3cull
 #define MTRRCAP_VALUE    0x508ull /* write combining, fixed ranges, 8 variable ones */
 #define MTRR_VARIABLES   16u
 
@@ -245,6 +249,19 @@ static bool write_constant(struct vcpu *v, uint32_t msr, uint64_t value)
     }
 }
 
+/* --- DEBUGCTL (AMD APM vol. 2 13.1.1): the processor switches it with a guest that set it --- */
+
+bool hvm_has_debugctl; /* [boot] it can */
+
+/* The bits of performance monitoring pins are taken and mean nothing: there are no pins. */
+static bool write_debugctl(struct vcpu *v, uint64_t value)
+{
+    if (value & ~(hvm_has_debugctl ? DEBUGCTL_KEPT | DEBUGCTL_PINS : 0))
+        return false;
+    hvm_set(v, HVM_DEBUGCTL, value & DEBUGCTL_KEPT);
+    return true;
+}
+
 /* --- the two instructions --- */
 
 static bool has_tsc_adjust(const struct vcpu *v)
@@ -273,6 +290,12 @@ bool hvm_rdmsr(struct vcpu *v, uint32_t msr, uint64_t *value)
         return true;
     case MSR_PAT:
         *value = hvm_get(v, HVM_PAT);
+        return true;
+    case MSR_DEBUGCTL:
+        *value = hvm_get(v, HVM_DEBUGCTL);
+        return true;
+    case MSR_BRANCH_FROM ... MSR_BRANCH_FROM + 3:
+        *value = hvm_get(v, (enum hvm_reg)(HVM_BRANCH_FROM + msr - MSR_BRANCH_FROM));
         return true;
     default:
         if (is_hypercall_msr(v, msr)) {
@@ -313,6 +336,8 @@ bool hvm_wrmsr(struct vcpu *v, uint32_t msr, uint64_t value)
             return false;
         hvm_set(v, HVM_PAT, value);
         return true;
+    case MSR_DEBUGCTL:
+        return write_debugctl(v, value);
     default:
         if (is_hypercall_msr(v, msr))
             return hypercall_page(v, value);

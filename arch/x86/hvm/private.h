@@ -48,6 +48,11 @@ enum hvm_reg {
     HVM_DR6,
     HVM_DR7,
     HVM_PAT,
+    HVM_DEBUGCTL,
+    HVM_BRANCH_FROM, /* the last one, and the last exception's; as DEBUGCTL says */
+    HVM_BRANCH_TO,
+    HVM_EXCEPTION_FROM,
+    HVM_EXCEPTION_TO,
     HVM_STAR,
     HVM_LSTAR,
     HVM_CSTAR,
@@ -251,6 +256,7 @@ void hvm_paging(struct vcpu *v, struct guest_paging *p);
 
 /* --- tsc.c --- */
 extern uint64_t hvm_tsc_ratio_max;
+extern bool hvm_has_debugctl; /* msr.c */
 /* The guest's TSC of v runs with that of vCPU 0 from here on. */
 void hvm_join_tsc(struct vcpu *v);
 void hvm_set_tsc(struct vcpu *v, uint64_t tsc);

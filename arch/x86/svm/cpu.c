@@ -23,6 +23,7 @@
 #define VM_CR_SVMDIS     (1ull << 4)
 #define SVM_LEAF         0x8000000au
 #define SVM_NESTED_PAGES (1u << 0)
+#define SVM_LBR          (1u << 1)
 #define SVM_NRIPS        (1u << 3)
 #define SVM_TSC_RATIO    (1u << 4)
 #define SVM_VNMI         (1u << 25)
@@ -107,6 +108,7 @@ bool svm_available(void)
     if (l.b < 2 || !make_maps())
         return false;
     svm_nrips = l.d & SVM_NRIPS;
+    hvm_has_debugctl = l.d & SVM_LBR;
     svm_watch_cr4 = hidden_features();
     svm_vnmi = l.d & SVM_VNMI ? SVM_V_NMI_ON : 0;
     if (l.d & SVM_TSC_RATIO)

@@ -87,7 +87,7 @@ void svm_vcpu_reset(struct vcpu *v)
     c->rflags = EFLAGS_MBS;
     c->rip = 0xfff0;
     c->pat = PAT_RESET;
-    c->event = c->exit_int_info = c->shadow = 0;
+    c->event = c->exit_int_info = c->shadow = c->lbr_control = 0;
     c->vintr = SVM_V_MASKING | svm_vnmi;
     c->dr_read = c->dr_write = 0xffff;
     c->general1 &= ~(SVM_G1_IRET | SVM_G1_VINTR);
@@ -131,6 +131,16 @@ static uint64_t *place(struct vmcb *c, enum hvm_reg r, uint32_t *part)
     case HVM_PAT:
         *part = SVM_CLEAN_NESTED;
         return &c->pat;
+    case HVM_DEBUGCTL:
+        return &c->dbgctl;
+    case HVM_BRANCH_FROM:
+        return &c->branch_from;
+    case HVM_BRANCH_TO:
+        return &c->branch_to;
+    case HVM_EXCEPTION_FROM:
+        return &c->exception_from;
+    case HVM_EXCEPTION_TO:
+        return &c->exception_to;
     case HVM_STAR:
         return &c->star;
     case HVM_LSTAR:
@@ -165,6 +175,8 @@ void svm_set(struct vcpu *v, enum hvm_reg r, uint64_t value)
     uint64_t *at = place(vmcb_of(v), r, &part);
 
     *at = r == HVM_EFER ? value | EFER_SVME : value;
+    if (r == HVM_DEBUGCTL)
+        vmcb_of(v)->lbr_control = value != 0;
     svm_touch(v, part);
 }
 

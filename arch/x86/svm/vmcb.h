@@ -49,8 +49,8 @@ struct vmcb {
     uint64_t rax, star, lstar, cstar, sfmask, kernel_gs, sysenter_cs, sysenter_esp, sysenter_eip,
         cr2; /* 5f8 */
     uint8_t reserved9[0x668 - 0x648];
-    uint64_t pat, dbgctl; /* 668 */
-    uint8_t reserved10[0x1000 - 0x678];
+    uint64_t pat, dbgctl, branch_from, branch_to, exception_from, exception_to; /* 668 */
+    uint8_t reserved10[0x1000 - 0x698];
 };
 _Static_assert(sizeof(struct vmcb) == 4096 && offsetof(struct vmcb, iopm) == 0x40 &&
                    offsetof(struct vmcb, vintr) == 0x60 && offsetof(struct vmcb, event) == 0xa8 &&
