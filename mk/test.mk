@@ -23,7 +23,7 @@ HOST_PV := $(wildcard arch/x86/pv/mmu/*.c) $(HOST_P2M) arch/x86/guest/memory.c
 HOST_LIB_C := $(filter-out core/console/log.c,$(filter lib/% core/%,$(HV_C))) \
 	$(wildcard arch/x86/policy/*.c) $(wildcard arch/x86/boot/e820.c arch/x86/platform/acpi_parse.c arch/x86/platform/irq.c arch/x86/platform/storm.c arch/x86/platform/pirq.c arch/x86/pv/decode.c)
 # Of HVM guests: without the processor.
-HOST_HVM_C := $(wildcard arch/x86/emul/*.c arch/x86/hvm/dev/*.c arch/x86/hvm/narrow/*.c arch/x86/hvm/viridian/*.c) arch/x86/svm/exit.c
+HOST_HVM_C := $(wildcard arch/x86/emul/*.c arch/x86/hvm/dev/*.c arch/x86/hvm/narrow/*.c arch/x86/hvm/viridian/*.c) arch/x86/svm/exit.c arch/x86/svm/asid.c
 HOST_FAKE_C := $(wildcard test/fake/*.c)
 HOST_TESTS := $(if $(UNIT),$(UNIT:%=test/unit/test_%.c),$(sort $(wildcard test/unit/test_*.c)))
 HOST_BIN := $(HOST_TESTS:test/unit/%.c=$(H)/%)

@@ -1,4 +1,4 @@
-/* HVM guests: SVM exits decoded; any bytes may come. And what a VMCB is made as. */
+/* HVM guests: SVM exits decoded; any bytes may come. What a VMCB is made as, and who has which ASID. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -134,12 +134,78 @@ static void test_intercepts(void **state)
     assert_null(h.svm);
 }
 
+/* --- ASIDs --- */
+
+#define ASIDS 4u /* 0 is not a guest's */
+
+static struct x86_domain dom;
+static struct hvm_domain hvm;
+static struct guest {
+    struct x86_vcpu x;
+    struct hvm_vcpu h;
+    struct svm_vcpu s;
+    struct vmcb c;
+} guests[3];
+
+static struct vcpu *guest(unsigned n)
+{
+    struct guest *g = &guests[n];
+
+    dom.hvm = &hvm;
+    g->x.core.domain = &dom.core;
+    g->x.hvm = &g->h;
+    g->h.svm = &g->s;
+    g->s.vmcb = &g->c;
+    return &g->x.core;
+}
+
+/* As on the way in: true if the TLB is flushed. */
+static bool enter(unsigned n)
+{
+    asid_assign(guest(n));
+    return guests[n].c.tlb_control == SVM_TLB_ALL;
+}
+
+static void leave_behind(unsigned n)
+{
+    guests[n].s.generation = 0;
+}
+
+static void test_asids(void **state)
+{
+    asid_init(ASIDS);
+    assert_true(enter(0));
+    assert_false(enter(1) || enter(0) || enter(1));
+    assert_true(guests[0].c.asid == 1 && guests[1].c.asid == 2);
+    hvm.p2m_epoch += 1ull << 32; /* however often the p2m was flushed while it slept */
+    assert_false(enter(0));
+    assert_int_equal(guests[0].c.asid, 3);
+    /* The numbers are used up: a new generation, whose first flushes, and whose others are all new. */
+    leave_behind(0);
+    assert_true(enter(0) && guests[0].c.asid == 1);
+    assert_false(enter(0));
+    assert_true(!enter(1) && guests[1].c.asid == 2);
+}
+
+/* The one that was to flush is refused by the processor: nobody takes a number of the new generation without that flush. */
+static void test_asid_refused(void **state)
+{
+    asid_init(ASIDS);
+    do
+        leave_behind(2);
+    while (!enter(2));
+    asid_refused();
+    leave_behind(0);
+    assert_true(enter(0));
+    leave_behind(1);
+    assert_true(!enter(1) && guests[1].c.asid != guests[0].c.asid);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exits),
-        cmocka_unit_test(test_tasks),
-        cmocka_unit_test(test_intercepts),
+        cmocka_unit_test(test_exits), cmocka_unit_test(test_tasks),        cmocka_unit_test(test_intercepts),
+        cmocka_unit_test(test_asids), cmocka_unit_test(test_asid_refused),
     };
 
     return cmocka_run_group_tests(tests, fake_setup, NULL);

@@ -18,7 +18,7 @@
 
 static struct asid_cpu {
     uint64_t generation; /* counts from 1 on; none of a vCPU's: 0 */
-    uint32_t next;       /* 0: none was given out yet */
+    uint32_t next;       /* 0: who takes one has to flush first */
 } __attribute__((aligned(64))) cpus[MAX_CPUS];
 static uint32_t asid_count;
 
@@ -42,7 +42,7 @@ static bool take(struct asid_cpu *a, uint32_t *number)
     return flush;
 }
 
-static __attribute__((noinline)) void renew(struct vcpu *v, struct asid_cpu *a, uint32_t epoch)
+static __attribute__((noinline)) void renew(struct vcpu *v, struct asid_cpu *a, uint64_t epoch)
 {
     struct svm_vcpu *s = svm_vcpu(v);
 
@@ -57,7 +57,7 @@ void asid_assign(struct vcpu *v)
 {
     struct asid_cpu *a = &cpus[arch_cpu_id()];
     struct svm_vcpu *s = svm_vcpu(v);
-    uint32_t epoch = __atomic_load_n(&hvm_domain(v->domain)->p2m_epoch, __ATOMIC_SEQ_CST);
+    uint64_t epoch = __atomic_load_n(&hvm_domain(v->domain)->p2m_epoch, __ATOMIC_SEQ_CST);
 
     if (unlikely(__atomic_load_n(&s->generation, __ATOMIC_SEQ_CST) != a->generation ||
                  s->p2m_epoch != epoch)) {
@@ -66,4 +66,10 @@ void asid_assign(struct vcpu *v)
         s->renewed = false;
         s->vmcb->tlb_control = SVM_TLB_NOTHING;
     }
+}
+
+/* The processor looks at a guest's state before it looks at TLB_CONTROL (APM vol. 3 "VMRUN"). A guest can have a state that is refused. */
+void asid_refused(void)
+{
+    cpus[arch_cpu_id()].next = 0;
 }

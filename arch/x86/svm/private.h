@@ -11,7 +11,7 @@ struct svm_vcpu {
     unsigned cpu;        /* where it ran last: the processor there may have kept parts */
     uint32_t clean;      /* SVM_CLEAN_*: unchanged since it ran there */
     uint64_t generation; /* of the ASID: svm/asid.c */
-    uint32_t p2m_epoch;  /* struct hvm_domain's when the ASID was taken */
+    uint64_t p2m_epoch;  /* struct hvm_domain's when the ASID was taken */
     bool renewed;        /* the last entry was the first with it: it may have asked for a flush */
 };
 
@@ -50,6 +50,8 @@ uint64_t svm_host_pa(unsigned cpu); /* this CPU's own FS, GS, TR, LDTR and MSRs 
 void asid_init(uint32_t count);
 /* An ASID for v on this CPU, with which it meets no translation that it must not; tells the VMCB. Interrupts off. */
 void asid_assign(struct vcpu *v);
+/* VMRUN was refused here: the flush that it was to do is still due. */
+void asid_refused(void);
 
 /* --- exit.c --- */
 void svm_decode(const struct vmcb *c, bool nrips, struct hvm_exit *x);

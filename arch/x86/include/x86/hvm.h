@@ -47,7 +47,7 @@ struct hvm_domain {
     struct hvm_bus *bus;        /* [c] Krypton's own devices: hvm/dev/bus.h */
     struct hvm_ioreq *ioreq;    /* [appear once] device models: hvm/dev/ioreq.h */
     struct viridian *viridian;  /* [appears once, before it runs] hvm/viridian; NULL: no Hyper-V interface */
-    uint32_t p2m_epoch;         /* [a] counts flushes of the p2m: ASIDs of an older one are not used again */
+    uint64_t p2m_epoch;         /* [a] counts flushes of the p2m: ASIDs of an older one are not used again */
 };
 
 /* What is delivered to the guest when it is entered next. */
