@@ -91,7 +91,7 @@ def grub_starts(xl, args="", kernel="vmlinuz", initrd="initrd.img", how="linux")
     """What GRUB of linux.img starts next (tools/lab/hvm-image)."""
     at = grub_environment()
     text = f"# GRUB Environment Block\\nhow={how}\\nkernel={kernel}\\nargs={args}\\ninitrd={initrd}\\n"
-    text += "#" * (300 - len(text))
+    text += "#" * (500 - len(text))
     xl.run(f"printf '{text}' | dd of=/root/linux.img bs=1 seek={at} conv=notrunc 2>/dev/null")
 
 

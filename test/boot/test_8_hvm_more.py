@@ -69,6 +69,27 @@ def test_kdump(xl):
     assert xl.domid("hvm") > before and xl.guest("hvm", "hostname") == "hvm"
 
 
+def nmis(xl):
+    """Of each vCPU, as the guest's kernel counts them."""
+    return [int(n) for n in xl.guest("hvm", "grep NMI: /proc/interrupts").split()[1:3]]
+
+
+def test_nmi(xl):
+    """An NMI by the toolstack, to a vCPU that runs and to one that sleeps: that vCPU's own, counted once, and the guest lives on."""
+    linux(xl, vcpus=2)
+    xl.run("xl trigger hvm nmi")
+    xl.until("guest-run hvm 30 'grep NMI: /proc/interrupts'", r"NMI: +1 +0 ")
+    for _ in range(3):
+        xl.run("xl trigger hvm nmi 1")
+        time.sleep(1)
+    xl.guest("hvm", "while :; do :; done >/dev/null 2>&1 & echo $! >/tmp/busy; taskset -p 2 $!")
+    xl.run("xl trigger hvm nmi 1")
+    xl.until("guest-run hvm 30 'grep NMI: /proc/interrupts'", r"NMI: +1 +4 ")
+    xl.guest("hvm", "kill $(cat /tmp/busy)")
+    assert "NMI received for unknown reason" in xl.guest("hvm", "dmesg")
+    assert nmis(xl) == [1, 4]
+
+
 def test_ipxe(xl):
     """Loaded by GRUB as a 16-bit kernel; the text that it writes on the screen by the BIOS."""
     grub_starts(xl, "", "ipxe.lkrn", "", how="linux16")
