@@ -60,7 +60,7 @@ $(H)/test_p2m%: $(H)/obj/test/unit/test_p2m%.o $(H)/libfake.a $(H)/libmodel.a $(
 	@$(HOST_CC) $(HOST_CFLAGS) -o $@ $< -Wl,--whole-archive $(H)/libp2m.a -Wl,--no-whole-archive \
 	    -Wl,--start-group $(H)/libmodel.a $(H)/libfake.a $(H)/libkrypton.a -Wl,--end-group $(HOST_WRAP) -lcmocka -lpthread
 # The whole room of HVM guests, on a vendor of the test's own.
-$(H)/test_hvm: $(H)/obj/test/unit/test_hvm.o $(call host_obj,$(wildcard arch/x86/hvm/*.c))
+$(H)/test_hvm: $(H)/obj/test/unit/test_hvm.o $(call host_obj,$(wildcard arch/x86/hvm/*.c) arch/x86/guest/xstate.c)
 # Task switches alone, in a memory of the test's own.
 $(H)/test_hvm_task: $(H)/obj/test/unit/test_hvm_task.o $(call host_obj,arch/x86/hvm/task.c)
 $(H)/test_hvm: HOST_WRAP += -Wl,--wrap=ioreq_invalidate

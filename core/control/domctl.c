@@ -56,7 +56,8 @@ const struct hc_op domctl_ops[] = {
     ROW(sendtrigger, domctl_sendtrigger, .note = "NMI; POWER and SLEEP for HVM guests"),
     ROW(subscribe, domctl_subscribe),
     ROW(gethvmcontext, arch_domctl,
-        .note = "HEADER, CPU, LAPIC, LAPIC_REGS, MTRR; with emulated devices PIC to PMTIMER; EINVAL for PV "
+        .note = "HEADER, CPU, CPU_XSAVE, LAPIC, LAPIC_REGS, MTRR; with emulated devices PIC to PMTIMER; "
+                "EINVAL for PV "
                 "guests"),
     ROW(sethvmcontext, arch_domctl, .note = "the same"),
     ROW(set_address_size, arch_domctl, .note = "64; 32-bit PV guests: EOPNOTSUPP"),

@@ -1349,6 +1349,60 @@ static void test_context_round(void **state)
     assert_int_equal(size, again);
 }
 
+/* Where the record of v's extended state begins in a context; 0: nowhere. */
+static uint32_t xsave_at(const uint8_t *from, uint32_t size)
+{
+    struct hvm_save_descriptor head;
+
+    for (uint32_t at = 0; at + sizeof(head) <= size; at += (uint32_t)sizeof(head) + head.length) {
+        memcpy(&head, from + at, sizeof(head));
+        if (head.typecode == CPU_XSAVE_CODE && head.instance == v->id)
+            return at + (uint32_t)sizeof(head);
+    }
+    return 0;
+}
+
+/* XCR0 and AVX registers move with the guest: a kernel that has switched them on does not do it again. */
+static void test_context_xsave(void **state)
+{
+    struct hvm_hw_cpu_xsave *r;
+    static uint8_t copy[sizeof(buffer)];
+    struct start s = start_record();
+    uint8_t *fpu = x86_vcpu(v)->fpu;
+    const uint64_t present = 7;
+    uint32_t size, at;
+
+    assert_int_equal(put_context(&s, sizeof(s)), 0);
+    x86_vcpu(v)->xcr0 = 7;
+    memcpy(fpu + 512, &present, sizeof(present));
+    memset(fpu + 576, 0xab, 256);
+    memset(fpu + 160, 0xcd, 256);
+    size = get_context();
+    memcpy(copy, buffer, size);
+    at = xsave_at(copy, size);
+    r = (struct hvm_hw_cpu_xsave *)(copy + at);
+    assert_true(at && r->xcr0 == 7 && r->xcr0_accum == 7 && r->save_area.xsave_hdr.xstate_bv == 7);
+    assert_int_equal(copy[at + offsetof(struct hvm_hw_cpu_xsave, save_area) + 576 + 255], 0xab);
+    hvm_vcpu_reset(v);
+    assert_int_equal(put_context(copy, size), 0);
+    assert_int_equal(x86_vcpu(v)->xcr0, 7);
+    assert_true(!memcmp(fpu + 512, &present, 8) && fpu[576] == 0xab && fpu[831] == 0xab && fpu[160] == 0xcd);
+    /* What would fault, and a shorter one. */
+    r->xcr0 = 4;
+    assert_int_equal(put_context(copy, size), -EINVAL);
+    r->xcr0 = 0x207;
+    assert_int_equal(put_context(copy, size), -EINVAL);
+    r->xcr0 = 7;
+    r->save_area.xsave_hdr.xcomp_bv = 1ull << 63;
+    assert_int_equal(put_context(copy, size), -EINVAL);
+    r->save_area.xsave_hdr.xcomp_bv = 0;
+    r->xcr0_accum = r->xcr0 = r->save_area.xsave_hdr.xstate_bv = 3;
+    assert_int_equal(put_context(copy, size), -EINVAL);
+    s.cpu_d.typecode = CPU_XSAVE_CODE;
+    s.cpu_d.length = 8;
+    assert_int_equal(put_context(&s, sizeof(s)), -EINVAL);
+}
+
 static void test_context_hostile(void **state)
 {
     struct start s = start_record();
@@ -1576,6 +1630,7 @@ int main(void)
         TEST(test_context_start),
         TEST(test_context_shown),
         TEST(test_context_round),
+        TEST(test_context_xsave),
         TEST(test_context_hostile),
         TEST(test_params),
         TEST(test_viridian_param),

@@ -115,13 +115,13 @@ static long getvcpuextstate(struct domctl *c)
     if (r)
         return r;
     vcpu_pause(v);
-    size = pv_vcpu_xstate_size(v);
+    size = xstate_size(v);
     if (!ask && e->size != size)
         r = -EINVAL;
     else if (!ask && size && !(copy = mem_alloc(size)))
         r = -ENOMEM;
     else if (!ask && size)
-        pv_vcpu_xstate_get(v, copy);
+        xstate_get(v, copy);
     vcpu_unpause(v);
     if (!r && copy)
         r = guest_write(c->hc.caller, HANDLE(e->buffer), copy, size);
@@ -148,7 +148,9 @@ static long setvcpuextstate(struct domctl *c)
     r = guest_read(c->hc.caller, copy, HANDLE(e->buffer), e->size);
     if (!r) {
         vcpu_pause(v);
-        r = pv_vcpu_xstate_set(v, copy, e->size);
+        r = xstate_check(v, copy, e->size);
+        if (!r)
+            xstate_set(v, copy, e->size);
         vcpu_unpause(v);
     }
     mem_free(copy);

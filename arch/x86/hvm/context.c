@@ -2,7 +2,7 @@
  * HVM contexts (xen/hvm/save.h, xen/arch-x86/hvm/save.h): a domain's processors as a list of records, each behind a descriptor; HEADER
  * first, END last. domctl get/sethvmcontext and gethvmcontext_partial.
  *
- * Written: HEADER, and for each vCPU that was started CPU; for each vCPU LAPIC, LAPIC_REGS, MTRR; what the domain's board has (dev/board.c).
+ * Written: HEADER, and for each vCPU that was started CPU and CPU_XSAVE (XCR0 and what is behind the legacy region); for each vCPU LAPIC, LAPIC_REGS, MTRR; what the domain's board has (dev/board.c).
  * Records of devices that are not there are refused (EOPNOTSUPP), unknown ones too (EINVAL).
  *
  * Invariants
@@ -48,7 +48,7 @@ static void put(struct writer *w, uint16_t type, uint16_t instance, const void *
 
     if (w->at && w->used + sizeof(head) + length <= w->size) {
         memcpy(w->at + w->used, &head, sizeof(head));
-        if (length)
+        if (length && record)
             memcpy(w->at + w->used + sizeof(head), record, length);
     }
     w->used += sizeof(head) + length;
@@ -133,6 +133,7 @@ static void cpu_out(struct hvm_hw_cpu *c, struct vcpu *v)
     const struct x86_vcpu *x = x86_vcpu(v);
 
     memset(c, 0, sizeof(*c));
+    xstate_complete(x);
     memcpy(c->fpu_regs, x->fpu, sizeof(c->fpu_regs));
     general_out(c, &x->regs);
     segments_out(c, v);
@@ -212,12 +213,33 @@ static void put_viridian(struct writer *w, struct domain *d, union record *s)
     }
 }
 
+/* struct hvm_hw_cpu_xsave: a mask that nobody reads, then what xstate.c has. */
+#define XSAVE_HEAD offsetof(struct hvm_hw_cpu_xsave, xcr0)
+
+static bool has_cpu(const struct vcpu *v)
+{
+    return v->initialised && !(v->pause_flags & VPF_DOWN);
+}
+
+static void put_xsave(struct writer *w, struct vcpu *v)
+{
+    uint32_t length = (uint32_t)(XSAVE_HEAD + xstate_size(v));
+    uint64_t mask = policy_xcr0(x86_domain(v->domain)->policy);
+    size_t at = w->used + sizeof(struct hvm_save_descriptor);
+
+    put(w, CPU_XSAVE_CODE, (uint16_t)v->id, NULL, length);
+    if (!w->at || at + length > w->size)
+        return;
+    memcpy(w->at + at, &mask, sizeof(mask));
+    xstate_get(v, w->at + at + XSAVE_HEAD);
+}
+
 static void put_all(struct writer *w, struct domain *d, union record *s)
 {
     put_header(w, d);
     for_each_vcpu(d, v)
     {
-        if (!v->initialised || (v->pause_flags & VPF_DOWN))
+        if (!has_cpu(v))
             continue;
         cpu_out(&s->cpu, v);
         put(w, HVM_SAVE_CODE(CPU), (uint16_t)v->id, &s->cpu, sizeof(s->cpu));
@@ -235,6 +257,11 @@ static void put_all(struct writer *w, struct domain *d, union record *s)
     }
     put_board(w, d, &s->board);
     put_viridian(w, d, s);
+    for_each_vcpu(d, v)
+    {
+        if (has_cpu(v) && xstate_size(v))
+            put_xsave(w, v);
+    }
     put(w, HVM_SAVE_CODE(END), 0, NULL, 0);
 }
 
@@ -380,6 +407,10 @@ static int record_ok(struct domain *d, const struct hvm_save_descriptor *head, c
 
     if (head->typecode == HVM_SAVE_CODE(HEADER))
         return h->magic == HVM_FILE_MAGIC && h->version == HVM_FILE_VERSION ? 0 : -EINVAL;
+    if (head->typecode == CPU_XSAVE_CODE)
+        return v && head->length > XSAVE_HEAD
+                   ? xstate_check(v, (const uint8_t *)record + XSAVE_HEAD, head->length - XSAVE_HEAD)
+                   : -EINVAL;
     if (!length_of(head->typecode))
         return head->typecode > HVM_SAVE_CODE_MAX ? -EINVAL : -EOPNOTSUPP;
     if (hvm_board_length(head->typecode))
@@ -562,6 +593,9 @@ static int apply(struct domain *d, const struct hvm_save_descriptor *head, const
     switch (head->typecode) {
     case HVM_SAVE_CODE(CPU):
         start(v, record);
+        return 0;
+    case CPU_XSAVE_CODE:
+        xstate_set(v, (const uint8_t *)record + XSAVE_HEAD, head->length - XSAVE_HEAD);
         return 0;
     case HVM_SAVE_CODE(LAPIC):
         return vlapic_set_state(v, record);

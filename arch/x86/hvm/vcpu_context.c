@@ -46,6 +46,7 @@ void hvm_vcpu_context(struct vcpu *v, struct vcpu_guest_context *c)
     uint64_t gs = base(v, HVM_GS), other = hvm_get(v, HVM_KERNEL_GS); /* SWAPGS changes them over */
 
     memset(c, 0, sizeof(*c));
+    xstate_complete(x86_vcpu(v));
     memcpy(&c->fpu_ctxt, x86_vcpu(v)->fpu, sizeof(c->fpu_ctxt));
     c->flags =
         VGCF_i387_valid | (kernel ? VGCF_in_kernel : 0) | (v->pause_flags & VPF_DOWN ? 0 : VGCF_online);

@@ -1,6 +1,5 @@
 /*
- * The state of a PV vCPU as the toolstack reads it: the other direction of vcpu_context.c. And what is in neither: extended FPU state,
- * MSRs, traps that a debugger waits for.
+ * The state of a PV vCPU as the toolstack reads it: the other direction of vcpu_context.c. And what is in neither: MSRs, traps that a debugger waits for.
  *
  * The vCPU does not run and stays so meanwhile (the caller has paused it): everything is in struct x86_vcpu.
  * No locks.
@@ -14,40 +13,6 @@
 #include "x86/msr.h"
 #include "x86/policy.h"
 #include "../metal/asm.h"
-
-#define XSAVE_BV    512 /* XSTATE_BV in the area; SDM vol. 1 13.4.2 */
-#define FCW_DEFAULT 0x37f
-#define MXCSR       24
-#define MXCSR_MASK  0xffffu
-#define XSTATE_HEAD 16 /* XCR0 and the components that follow, before the area (xen/domctl.h: vcpuextstate) */
-
-/* A component in its initial state may not have been written by XSAVEOPT: puts that state there. */
-static void fpu_complete(const struct x86_vcpu *x)
-{
-    uint8_t *area = x->fpu;
-    const uint16_t fcw = FCW_DEFAULT;
-    uint64_t valid;
-
-    if (!cpu_features.xsave)
-        return;
-    memcpy(&valid, area + XSAVE_BV, sizeof(valid));
-    if (!(valid & 1)) {
-        memset(area, 0, 24);
-        memset(area + 32, 0, 128);
-        memcpy(area, &fcw, sizeof(fcw));
-    }
-    if (!(valid & 2))
-        memset(area + 160, 0, 256);
-    for (unsigned i = 2; i < 8; i++) {
-        struct cpuid_leaf l;
-
-        if (valid & 1ull << i || !(cpu_features.xcr0_mask & 1ull << i))
-            continue;
-        l = cpuid(0xd, i);
-        if (l.a + l.b <= cpu_features.xsave_size)
-            memset(area + l.b, 0, l.a);
-    }
-}
 
 static void get_registers(const struct x86_vcpu *x, struct cpu_user_regs *u)
 {
@@ -120,7 +85,7 @@ void pv_vcpu_get_context(struct vcpu *v, struct vcpu_guest_context *c)
     const struct pv_vcpu *pv = &x->pv;
 
     memset(c, 0, sizeof(*c));
-    fpu_complete(x);
+    xstate_complete(x);
     memcpy(&c->fpu_ctxt, x->fpu, sizeof(c->fpu_ctxt));
     c->flags = get_flags(x);
     get_registers(x, &c->user_regs);
@@ -134,72 +99,6 @@ void pv_vcpu_get_context(struct vcpu *v, struct vcpu_guest_context *c)
     c->fs_base = pv->fs_base;
     c->gs_base_kernel = pv->gs_base_kernel;
     c->gs_base_user = pv->gs_base_user;
-}
-
-/* --- extended FPU state --- */
-
-/* Components that may hold something: those that the guest has switched on, and those that are not as after a reset. */
-static uint64_t components(const struct x86_vcpu *x)
-{
-    uint64_t used;
-
-    memcpy(&used, (const char *)x->fpu + XSAVE_BV, sizeof(used));
-    return (used | x->xcr0) & policy_xcr0(x86_domain(x->core.domain)->policy);
-}
-
-size_t pv_vcpu_xstate_size(struct vcpu *v)
-{
-    const struct cpu_policy *p = x86_domain(v->domain)->policy;
-
-    if (!policy_xcr0(p))
-        return 0;
-    return XSTATE_HEAD + policy_xsave_size(p, components(x86_vcpu(v)));
-}
-
-void pv_vcpu_xstate_get(struct vcpu *v, void *to)
-{
-    const struct x86_vcpu *x = x86_vcpu(v);
-    uint64_t head[2] = {x->xcr0, components(x)};
-
-    fpu_complete(x);
-    memcpy(to, head, sizeof(head));
-    memcpy((char *)to + XSTATE_HEAD, x->fpu, pv_vcpu_xstate_size(v) - XSTATE_HEAD);
-}
-
-/* Header of the area (SDM vol. 1 13.4.2): components present, compact format, reserved. */
-static bool xstate_ok(const struct cpu_policy *p, const uint64_t head[2], const uint64_t header[8])
-{
-    uint64_t xcr0 = head[0], all = head[1];
-
-    if (!policy_xcr0_ok(xcr0, policy_xcr0(p)) || !policy_xcr0_ok(all | 3, policy_xcr0(p)) || xcr0 & ~all)
-        return false;
-    if (header[0] & ~all)
-        return false;
-    for (unsigned i = 1; i < 8; i++)
-        if (header[i])
-            return false;
-    return true;
-}
-
-/* What could fault when it is loaded is refused or made harmless: Krypton loads it. */
-int pv_vcpu_xstate_set(struct vcpu *v, const void *from, size_t size)
-{
-    const struct cpu_policy *p = x86_domain(v->domain)->policy;
-    struct x86_vcpu *x = x86_vcpu(v);
-    uint64_t head[2], header[8];
-
-    if (size < XSTATE_HEAD + XSAVE_BV + sizeof(header) || !policy_xcr0(p))
-        return -EINVAL;
-    memcpy(head, from, sizeof(head));
-    memcpy(header, (const char *)from + XSTATE_HEAD + XSAVE_BV, sizeof(header));
-    if (!xstate_ok(p, head, header) || size != XSTATE_HEAD + policy_xsave_size(p, head[1]) ||
-        size - XSTATE_HEAD > cpu_features.xsave_size)
-        return -EINVAL;
-    memset(x->fpu, 0, cpu_features.xsave_size);
-    memcpy(x->fpu, (const char *)from + XSTATE_HEAD, size - XSTATE_HEAD);
-    *(uint32_t *)((char *)x->fpu + MXCSR) &= MXCSR_MASK;
-    x->xcr0 = head[0];
-    return 0;
 }
 
 /* --- MSRs --- */

@@ -85,6 +85,15 @@ void fpu_load(struct x86_vcpu *x);
 /* XMM n of current x, for an instruction that is executed for it (one that the processor had let pass: x has not switched it off). */
 void fpu_vector(struct x86_vcpu *x, unsigned n, bool write, uint64_t value[2]);
 
+/* --- arch/x86/guest/xstate.c: the same as the interface has it: XCR0, components, area --- */
+/* XSAVEOPT leaves out what is in its initial state: puts that state there. */
+void xstate_complete(const struct x86_vcpu *x);
+size_t xstate_size(struct vcpu *v); /* 0: there is none */
+void xstate_get(struct vcpu *v, void *to);
+/* What could fault when it is loaded is refused (-EINVAL) or made harmless: Krypton loads it. */
+int must_check xstate_check(const struct vcpu *v, const void *from, size_t size);
+void xstate_set(struct vcpu *v, const void *from, size_t size); /* checked */
+
 /* --- arch/x86/guest/policy.c: CPUID and MSR policies (x86/policy.h) --- */
 struct cpu_policy;
 struct policy_host;

@@ -43,13 +43,6 @@ struct vcpu_guest_context;
 int must_check pv_vcpu_set_context(struct vcpu *v, const struct vcpu_guest_context *c);
 /* The other direction. v does not run. */
 void pv_vcpu_get_context(struct vcpu *v, struct vcpu_guest_context *c);
-/*
- * The extended FPU state of v, which does not run, as domctl has it: XCR0, the components that can hold something, then their standard
- * format area. _size: bytes of all three, 0 where there is no XSAVE. _get fills that many. _set: -EINVAL.
- */
-size_t pv_vcpu_xstate_size(struct vcpu *v);
-void pv_vcpu_xstate_get(struct vcpu *v, void *to);
-int must_check pv_vcpu_xstate_set(struct vcpu *v, const void *from, size_t size);
 /* MSRs of v that are its own and not 0. */
 #define PV_VCPU_MSRS 2
 unsigned pv_vcpu_msrs_get(struct vcpu *v, uint32_t index[PV_VCPU_MSRS], uint64_t value[PV_VCPU_MSRS]);
