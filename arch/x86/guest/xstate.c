@@ -63,11 +63,15 @@ size_t xstate_size(struct vcpu *v)
 void xstate_get(struct vcpu *v, void *to)
 {
     const struct x86_vcpu *x = x86_vcpu(v);
-    uint64_t head[2] = {x->xcr0, components(x)};
+    uint64_t head[2] = {x->xcr0, components(x)}, valid;
 
     xstate_complete(x);
     memcpy(to, head, sizeof(head));
     memcpy((char *)to + XSTATE_HEAD, x->fpu, xstate_size(v) - XSTATE_HEAD);
+    /* A processor may say more than the guest has: what it does not track. */
+    memcpy(&valid, (const char *)x->fpu + XSAVE_BV, sizeof(valid));
+    valid &= head[1];
+    memcpy((char *)to + XSTATE_HEAD + XSAVE_BV, &valid, sizeof(valid));
 }
 
 /* Header of the area (SDM vol. 1 13.4.2): components present, compact format, reserved. */
