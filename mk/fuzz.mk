@@ -9,7 +9,7 @@ FUZZ_WORLD := memory evtchn grant sched life hypercall mmu all p2m control platf
 FUZZ_PURE  := $(patsubst test/fuzz/pure_%.c,%,$(sort $(wildcard test/fuzz/pure_*.c)))
 FUZZ_NAMES := $(if $(FUZZ),$(FUZZ),$(FUZZ_WORLD) $(FUZZ_PURE))
 FUZZ_PV_C  := $(addprefix arch/x86/pv/,callback_ops.c segment.c vcpu_context.c vcpu_state.c debugreg.c hypercalls.c hypercall_page.c domain.c \
-	iret.c bounce.c kind.c) arch/x86/guest/domain.c arch/x86/guest/policy.c \
+	iret.c bounce.c kind.c) arch/x86/guest/domain.c arch/x86/guest/policy.c arch/x86/guest/xstate.c \
 	$(addprefix arch/x86/platform/,irq.c mca.c pcidev.c physdev.c pirq.c platform_op.c rights.c storm.c) \
 	$(addprefix arch/x86/control/,debug.c domctl.c paging.c policy.c rights.c sysctl.c vcpu.c) \
 	$(addprefix arch/x86/hvm/,params.c dm_op.c access.c) $(wildcard arch/x86/hvm/dev/*.c arch/x86/hvm/viridian/*.c)
