@@ -138,6 +138,15 @@ static void forget(mfn_t m, unsigned order)
     }
 }
 
+static bool take_there(unsigned order, mfn_t m, bool *clean)
+{
+    if (!mfn_valid(m) || !heap_carve(m, order, clean))
+        return false;
+    for (uint64_t i = 0; i < 1ull << order; i++)
+        mem_permit(arch_frame_va(MFN(m.n + i)), FRAME_SIZE);
+    return true;
+}
+
 bool frame_take(unsigned order, unsigned bits, unsigned flags, unsigned node, mfn_t *out)
 {
     bool clean;
@@ -148,7 +157,8 @@ bool frame_take(unsigned order, unsigned bits, unsigned flags, unsigned node, mf
         return false;
     if (flags & FA_BELOW_4G)
         bits = MIN(bits, 32u);
-    if (!heap_take(order, bits, node, flags & FA_EXACT_NODE, out, &clean))
+    if (!(flags & FA_PLACE && take_there(order, *out, &clean)) &&
+        !heap_take(order, bits, node, flags & FA_EXACT_NODE, out, &clean))
         return false;
     perf_count(frames_taken);
     arch_frame_settle(mfn_frame(*out), order);

@@ -266,19 +266,41 @@ static bool carve(struct node *nd, uint64_t n, unsigned order)
     return true;
 }
 
-bool heap_carve(mfn_t m)
+bool heap_carve(mfn_t m, unsigned order, bool *clean)
 {
     struct node *nd = &nodes[node_of(mfn_frame(m))];
+    uint8_t all = FRAME_F_CLEAN;
     bool done;
 
     spin_lock(&nd->lock);
-    done = carve(nd, m.n, 0);
+    done = carve(nd, m.n, order);
     if (done) {
-        nd->free--;
-        nd->free_zone[zone_of(m.n)]--;
+        nd->free -= 1ull << order;
+        nd->free_zone[zone_of(m.n)] -= 1ull << order;
+        for (uint64_t i = 0; i < 1ull << order; i++)
+            all &= frame_table[m.n + i].flags;
     }
     spin_unlock(&nd->lock);
+    *clean = all;
     return done;
+}
+
+mfn_t heap_largest(uint32_t nodes_wanted)
+{
+    mfn_t found = INVALID_MFN;
+
+    for (unsigned i = 0; i < HEAP_NODES && mfn_eq(found, INVALID_MFN); i++) {
+        struct node *nd = &nodes[i];
+
+        if (!(nodes_present & nodes_wanted & 1u << i))
+            continue;
+        spin_lock(&nd->lock);
+        for (unsigned z = ZONES - 1; z && mfn_eq(found, INVALID_MFN); z--)
+            if (nd->list[z][FRAME_MAX_ORDER])
+                found = MFN(nd->list[z][FRAME_MAX_ORDER]);
+        spin_unlock(&nd->lock);
+    }
+    return found;
 }
 
 bool heap_borrow(mfn_t m, unsigned order)

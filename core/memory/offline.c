@@ -26,9 +26,11 @@ static bool mark(struct frame *f, bool leaving)
 
 static enum frame_offline offline_free(struct frame *f)
 {
+    bool clean;
+
     if (!budget_take(1, 0))
         return FRAME_OFFLINE_BUSY;
-    if (!heap_carve(frame_mfn(f))) {
+    if (!heap_carve(frame_mfn(f), 0, &clean)) {
         budget_give(1);
         return FRAME_OFFLINE_BUSY;
     }

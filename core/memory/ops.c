@@ -98,6 +98,29 @@ static bool increase_one(struct reservation *a, uint64_t i)
     return false;
 }
 
+/*
+ * Where an extent of a translated domain would become part of a piece of the largest size: behind what is there of the piece, or at the start
+ * of a free block as large as that. The toolstack asks for such a piece first, which would take too long at once (MAX_ORDER_*), and
+ * then for its parts in order. INVALID_MFN: anywhere.
+ */
+static mfn_t best_place(const struct reservation *a, uint64_t gpfn)
+{
+    const uint64_t piece = 1ull << FRAME_MAX_ORDER;
+    const struct domain *d = a->d;
+    mfn_t before;
+
+    if (!d->ops->translated || a->r.extent_order < MAX_ORDER_OTHERS || a->bits != 64 || a->flags ||
+        gpfn & ((1ull << a->r.extent_order) - 1))
+        return INVALID_MFN;
+    if (!(gpfn & (piece - 1)))
+        return __atomic_load_n(&d->frames, __ATOMIC_RELAXED) + piece >
+                       __atomic_load_n(&d->max_frames, __ATOMIC_RELAXED)
+                   ? INVALID_MFN
+                   : heap_largest(frame_node_affinity(d));
+    before = arch_gfn_to_mfn(a->d, GFN(gpfn - 1));
+    return (before.n + 1 - gpfn) & (piece - 1) ? INVALID_MFN : MFN(before.n + 1);
+}
+
 static bool populate_one(struct reservation *a, uint64_t i)
 {
     unsigned order = a->r.extent_order;
@@ -108,7 +131,8 @@ static bool populate_one(struct reservation *a, uint64_t i)
         return false;
     if (a->r.mem_flags & XENMEMF_populate_on_demand)
         return a->caller->domain->privileged && !arch_pod_mark(a->d, GFN(gpfn), order);
-    if (frame_alloc_domain_node(a->d, order, a->bits, a->flags, a->node, &m))
+    m = best_place(a, gpfn);
+    if (frame_alloc_domain_node(a->d, order, a->bits, a->flags | FA_PLACE, a->node, &m))
         return false;
     if (arch_physmap_add(a->d, GFN(gpfn), m, order)) {
         give_back(a->d, m, order);

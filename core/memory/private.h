@@ -20,8 +20,10 @@ void heap_init(struct frame *table, uint64_t count);
 void heap_add_range(uint64_t n, uint64_t end, unsigned node);
 void heap_reserve_range(uint64_t n, uint64_t end);
 uint64_t heap_free_frames(void);
-/* Takes one free frame out of its block. False: it is not free. */
-bool must_check heap_carve(mfn_t m);
+/* Takes the 2^order free frames at m out of their block; *clean as above. False: they are not free, or not in one block. */
+bool must_check heap_carve(mfn_t m, unsigned order, bool *clean);
+/* The first frame of a free block of FRAME_MAX_ORDER on one of these nodes; INVALID_MFN: there is none. */
+mfn_t heap_largest(uint32_t nodes_wanted);
 /* Takes 2^order frames for a moment that still count as free, if all of them are in one free block. */
 bool must_check heap_borrow(mfn_t m, unsigned order);
 void heap_return(mfn_t m, unsigned order);

@@ -80,6 +80,7 @@ enum frame_alloc_flags {
     FA_EXACT_NODE = 4,
     FA_RESERVE = 8,   /* may use the emergency reserve */
     FA_NO_SCRUB = 16, /* contents may be anything (the caller overwrites all of it: boot only) */
+    FA_PLACE = 64,    /* *out says where, if that is free; else anywhere (32 is FA_NO_LIMIT) */
 };
 #define FRAME_MAX_ORDER 18 /* 1 GiB */
 /* 2^order contiguous aligned frames, no owner. Returns false when there is none. Any lock below RANK_HEAP may

@@ -494,6 +494,7 @@ static void check_neighbours(uint64_t base, unsigned ours)
 static unsigned free_in_every_order(uint64_t base, unsigned ours)
 {
     unsigned ways = !ours;
+    bool clean;
 
     check_neighbours(base, ours);
     for (unsigned order = 0; order <= 3; order++)
@@ -505,7 +506,7 @@ static unsigned free_in_every_order(uint64_t base, unsigned ours)
             frame_free(MFN(base + i), order);
             ways += free_in_every_order(base, ours & ~block);
             for (unsigned k = 0; k < 1u << order; k++)
-                assert_true(heap_carve(MFN(base + i + k)) && budget_take(1, 0));
+                assert_true(heap_carve(MFN(base + i + k), 0, &clean) && budget_take(1, 0));
         }
     return ways;
 }

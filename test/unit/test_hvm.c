@@ -251,6 +251,9 @@ int p2m_domain_init(struct domain *d)
 void p2m_domain_free(struct domain *d)
 {
 }
+void p2m_dump(struct domain *d)
+{
+}
 int p2m_domain_release(struct domain *d)
 {
     return 0;

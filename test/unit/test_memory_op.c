@@ -543,6 +543,32 @@ static void physmap_of_translated_domains(void **state)
     frame_free(m, 0);
 }
 
+/* Behind its neighbour, though the heap would give the smaller block in front of it. */
+static void pieces_grow(void **state)
+{
+    xen_pfn_t gpfn;
+    struct xen_memory_reservation r = res(&gpfn, 1, 9, 0, 5);
+    mfn_t m, odd = MFN(1);
+
+    guest->ops = &fake_translated_ops;
+    guest->max_frames = 2000;
+    assert_true(frame_alloc(11, 0, FRAME_ANY_NODE, &m));
+    frame_free(m, 11);
+    m.n += 512;
+    gpfn = m.n + 512;
+    assert_int_equal(frame_alloc_domain_node(guest, 9, 64, FA_PLACE, FRAME_ANY_NODE, &m), 0);
+    assert_int_equal(m.n + 512, gpfn);
+    assert_int_equal(arch_physmap_add(guest, GFN(m.n), m, 9), 0);
+    assert_int_equal(op(tools, XENMEM_populate_physmap, &r), 1);
+    assert_int_equal(arch_gfn_to_mfn(guest, GFN(m.n + 512)).n, m.n + 512);
+    consistent();
+    /* What is not free is had elsewhere. */
+    assert_int_equal(frame_alloc_domain_node(guest, 0, 64, FA_PLACE, FRAME_ANY_NODE, &m), 0);
+    assert_false(m.n == gpfn - 512);
+    assert_int_equal(frame_alloc_domain_node(guest, 0, 64, FA_PLACE, FRAME_ANY_NODE, &odd), 0);
+    consistent();
+}
+
 static void grant_frames_as_resource(void **state)
 {
     xen_pfn_t list[4] = {0};
@@ -636,6 +662,7 @@ int main(void)
         T(exchange_refuses),
         T(physmap_of_pv_is_refused),
         T(physmap_of_translated_domains),
+        T(pieces_grow),
         T(grant_frames_as_resource),
         T(noise),
     };

@@ -9,6 +9,7 @@
  */
 #include "private.h"
 #include "core/alloc.h"
+#include "core/console.h"
 #include "core/log.h"
 #include "core/sched.h"
 #include "arch/cpu.h"
@@ -48,6 +49,18 @@ static void flush(struct domain *d)
     tlb_flush_cpus(&x86_domain(d)->dirty_cpus, TLB_FLUSH_GUESTS, GVA(0));
 }
 
+static void dump_memory(void)
+{
+    struct domain *d = domain_get_from(DID(0)), *next;
+
+    for (; d; d = next) {
+        if (d->ops->translated)
+            p2m_dump(d);
+        next = domain_get_from(DID(d->id.v + 1));
+        domain_put(d);
+    }
+}
+
 void hvm_init(void)
 {
     struct p2m_machine m = {
@@ -66,6 +79,7 @@ void hvm_init(void)
     }
     hvm_ops = &svm_ops;
     p2m_machine_set(&m);
+    debug_key_register('D', "memory of translated domains", dump_memory);
     hvm_init_cpu();
 }
 

@@ -90,6 +90,17 @@ void p2m_room_check(struct domain *d)
     spin_unlock(&p->lock);
 }
 
+/* Entries of each level in and below a table. */
+static void count_leaves(const struct p2m *p, const uint64_t *t, unsigned level, unsigned *leaves)
+{
+    for (unsigned i = 0; i < ENTRIES; i++) {
+        if (entry_is_table(p, t[i], level))
+            count_leaves(p, entry_table(t[i]), level - 1, leaves);
+        else if (t[i])
+            leaves[level]++;
+    }
+}
+
 void p2m_dump(struct domain *d)
 {
     static const char *const names[P2M_TYPES] = {"",
@@ -103,12 +114,17 @@ void p2m_dump(struct domain *d)
                                                  "pod",
                                                  "logged",
                                                  "ram of a device model"};
+    unsigned leaves[LEVELS + 1] = {0};
     struct p2m *p = p2m_of(d);
 
     if (!p)
         return;
+    spin_lock(&p->lock);
+    count_leaves(p, p->root, LEVELS, leaves);
+    spin_unlock(&p->lock);
     console_printf("d%u p2m (%s): %llu of %llu frames of tables, highest %#llx\n", d->id.v, p->fmt->name,
                    (unsigned long long)p->used, (unsigned long long)p->pool, (unsigned long long)p->highest);
+    console_printf("  entries: %u of 1 GiB, %u of 2 MiB, %u of 4 KiB\n", leaves[3], leaves[2], leaves[1]);
     for (unsigned t = 1; t < P2M_TYPES; t++)
         if (p->count[t])
             console_printf("  %s: %llu frames\n", names[t], (unsigned long long)p->count[t]);
