@@ -31,7 +31,7 @@ hvm-image: dom0-image
 run: install-deps
 	@$(MAKE) --no-print-directory all
 	@tools/lab/dom0-image
-	@tools/lab/krypton-run --flavour $(FLAVOUR) $(RUN_ARGS)
+	@tools/lab/krypton-run --svm --flavour $(FLAVOUR) $(RUN_ARGS)
 
 iso: install-deps
 	@$(MAKE) --no-print-directory all
