@@ -127,10 +127,12 @@ static uint8_t callback_due(const struct vcpu *v)
     return __atomic_load_n(&hvm_domain(v->domain)->callback_vector, __ATOMIC_RELAXED);
 }
 
+/* With a board, everything is always looked for: under Bochs such a guest stops if it is not, and why is not known yet. */
 bool hvm_quiet(const struct vcpu *v)
 {
-    return !__atomic_load_n(&hvm_vcpu(v)->attention, __ATOMIC_ACQUIRE) && !callback_due(v) &&
-           !hvm_lines_ask(v);
+    const struct hvm_domain *d = hvm_domain(v->domain);
+
+    return !__atomic_load_n(&hvm_vcpu(v)->attention, __ATOMIC_ACQUIRE) && !callback_due(v) && !d->board;
 }
 
 static void watch_window(struct vcpu *v, bool on)

@@ -272,14 +272,6 @@ bool hvm_pic_pending(const struct vcpu *v)
            (vlapic_takes_extint(v) || (!v->id && ioapic_extint(b)));
 }
 
-bool hvm_lines_ask(const struct vcpu *v)
-{
-    const struct hvm_board *b = board_of(v->domain);
-
-    return b && (__atomic_load_n(&b->pic_output, __ATOMIC_RELAXED) ||
-                 __atomic_load_n(&b->lines.callback, __ATOMIC_RELAXED) != CALLBACK_NONE);
-}
-
 int hvm_pic_ack(struct vcpu *v)
 {
     struct hvm_board *b = board_of(v->domain);

@@ -31,8 +31,6 @@ void hvm_callback_follow(struct vcpu *v);
 
 /* --- the 8259s' output, which goes past the local APIC --- */
 bool hvm_pic_pending(const struct vcpu *v);
-/* A line may have to follow events, or the 8259s may have something: hvm_callback_due, hvm_pic_pending are to be asked. */
-bool hvm_lines_ask(const struct vcpu *v);
 /* The processor's acknowledge cycle: the vector, or -1. */
 int hvm_pic_ack(struct vcpu *v);
 

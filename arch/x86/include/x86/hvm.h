@@ -100,8 +100,8 @@ static inline struct hvm_vcpu *hvm_vcpu(const struct vcpu *v)
     return ((const struct x86_vcpu *)v)->hvm;
 }
 
-/* The next entry of v looks for all that may wait for it; else it only looks for what comes without a word: events by the callback vector,
- * lines of a board. After what is to be found was stored, before v is kicked. */
+/* The next entry of v looks for all that may wait for it; else it only looks for what comes without a word: events by the callback
+ * vector. Guests with a board are always looked at. After what is to be found was stored, before v is kicked. */
 static inline void hvm_attend(const struct vcpu *v)
 {
     __atomic_store_n(&hvm_vcpu(v)->attention, 1, __ATOMIC_RELEASE);
