@@ -70,21 +70,6 @@ static bool write_extent(struct reservation *a, uint64_t i, mfn_t m)
     return guest_write_at(a->caller, a->list, i, &n, sizeof(n)) == 0;
 }
 
-/* Undoes an allocation. A PV guest names frames by guessing, and a domain may be killed meanwhile: what has gone already may be another
- * domain's by now. */
-static void give_back(struct domain *d, mfn_t m, unsigned order)
-{
-    for (uint64_t i = 0; i < 1ull << order; i++) {
-        struct frame *f = mfn_frame(MFN(m.n + i));
-
-        if (!frame_get(f, d))
-            continue;
-        if (frame_clear_allocated(f))
-            frame_put(f);
-        frame_put(f);
-    }
-}
-
 static bool increase_one(struct reservation *a, uint64_t i)
 {
     unsigned order = a->r.extent_order;
@@ -94,7 +79,7 @@ static bool increase_one(struct reservation *a, uint64_t i)
         return false;
     if (!a->list.a || a->d->ops->translated || write_extent(a, i, m))
         return true;
-    give_back(a->d, m, order);
+    frame_give_back(a->d, m, order);
     return false;
 }
 
@@ -135,13 +120,13 @@ static bool populate_one(struct reservation *a, uint64_t i)
     if (frame_alloc_domain_node(a->d, order, a->bits, a->flags | FA_PLACE, a->node, &m))
         return false;
     if (arch_physmap_add(a->d, GFN(gpfn), m, order)) {
-        give_back(a->d, m, order);
+        frame_give_back(a->d, m, order);
         return false;
     }
     if (a->d->ops->translated || write_extent(a, i, m))
         return true;
     if (!arch_physmap_remove(a->d, GFN(gpfn), m, order))
-        give_back(a->d, m, order);
+        frame_give_back(a->d, m, order);
     return false;
 }
 

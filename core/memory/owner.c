@@ -411,6 +411,19 @@ static struct frame *release_next(struct domain *d)
     return f;
 }
 
+void frame_give_back(struct domain *d, mfn_t m, unsigned order)
+{
+    for (uint64_t i = 0; i < 1ull << order; i++) {
+        struct frame *f = mfn_frame(MFN(m.n + i));
+
+        if (!frame_get(f, d))
+            continue;
+        if (frame_clear_allocated(f))
+            frame_put(f);
+        frame_put(f);
+    }
+}
+
 int frame_domain_release(struct domain *d, unsigned budget_frames)
 {
     BUG_ON(!domain_is_dying(d));

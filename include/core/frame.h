@@ -131,6 +131,9 @@ void frame_ref(struct frame *f);
 void frame_put(struct frame *f);
 /* Clears ALLOCATED; true if this call cleared it: the caller then owes one frame_put(). */
 bool must_check frame_clear_allocated(struct frame *f);
+/* Undoes an allocation of 2^order frames to d. Only what is still d's: a PV guest names frames by guessing, and a domain may be killed
+ * meanwhile, so that some may be another domain's by now. Takes and drops references. */
+void frame_give_back(struct domain *d, mfn_t m, unsigned order);
 
 /*
  * Releases up to `budget` of d's listed frames and d's claim; 0 when the list is empty, -EAGAIN when there is

@@ -72,7 +72,6 @@ _Static_assert(sizeof(struct vmcb) == 4096 && offsetof(struct vmcb, iopm) == 0x4
 #define SVM_G1_CPUID         (1u << 18)
 #define SVM_G1_RSM           (1u << 19)
 #define SVM_G1_IRET          (1u << 20)
-#define SVM_CR8_WRITE        (1u << 8) /* in cr_write */
 #define SVM_G1_INVD          (1u << 22)
 #define SVM_G1_HLT           (1u << 24)
 #define SVM_G1_INVLPGA       (1u << 26)
@@ -99,6 +98,9 @@ _Static_assert(sizeof(struct vmcb) == 4096 && offsetof(struct vmcb, iopm) == 0x4
 /* general3: instructions that no guest of ours has: INVLPGB (two bits), MCOMMIT, TLBSYNC. INVPCID, bit 2, is a guest's own: it reaches
  * translations of its ASID only. */
 #define SVM_G3_HIDDEN        0x1bu
+
+/* cr_write */
+#define SVM_CR8_WRITE        (1u << 8) /* in cr_write */
 
 /* vintr */
 #define SVM_V_TPR            0xffull

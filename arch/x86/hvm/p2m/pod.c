@@ -66,19 +66,6 @@ static bool pop_small(struct p2m *p, mfn_t *m)
     return true;
 }
 
-static void give_back(struct domain *d, mfn_t m, unsigned order)
-{
-    for (uint64_t i = 0; i < 1ull << order; i++) {
-        struct frame *f = mfn_frame(MFN(m.n + i));
-
-        if (!frame_get(f, d)) /* the domain dies: its frames went by its list */
-            continue;
-        if (frame_clear_allocated(f))
-            frame_put(f);
-        frame_put(f);
-    }
-}
-
 bool pod_keep(struct p2m *p, mfn_t m)
 {
     bool keep;
@@ -316,7 +303,7 @@ static void shrink(struct p2m *p, uint64_t surplus)
     }
     spin_unlock(&p->lock);
     if (have)
-        give_back(p->d, m, order);
+        frame_give_back(p->d, m, order);
 }
 
 /* -EAGAIN: preempted. */
