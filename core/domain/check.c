@@ -61,11 +61,8 @@ static void dump_vcpu(struct vcpu *v)
 
 void domain_dump(void)
 {
-    struct domain *d;
-    did_t id = DID(0);
-
-    while ((d = domain_get_from(id))) {
-        id = DID(d->id.v + 1);
+    for_each_held_domain(d)
+    {
         console_printf("d%u: %s%s%s refs %u pauses %u (%u by tools) dying %u step %u shutdown %s code %u\n",
                        d->id.v, d->ops->name, d->privileged ? " privileged" : "",
                        d->hardware ? " hardware" : "", d->refs - 1, d->pause_count, d->controller_pauses,
@@ -81,6 +78,5 @@ void domain_dump(void)
         {
             dump_vcpu(v);
         }
-        domain_put(d);
     }
 }

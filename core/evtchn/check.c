@@ -143,11 +143,8 @@ static void dump_domain(const struct domain *d)
 
 void evtchn_dump(void)
 {
-    struct domain *d = domain_get_from(DID(0)), *next;
-
-    for (; d; d = next) {
+    for_each_held_domain(d)
+    {
         dump_domain(d);
-        next = domain_get_from(DID(d->id.v + 1));
-        domain_put(d);
     }
 }

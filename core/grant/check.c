@@ -72,16 +72,14 @@ static uint64_t pins_of(const struct grant_table *t)
 
 static uint64_t handles_on(const struct domain *granter)
 {
-    struct domain *u = domain_get_from(DID(0)), *next;
     uint64_t sum = 0;
 
-    for (; u; u = next) {
+    for_each_held_domain(u)
+    {
         const struct track *k;
 
         for (uint32_t h = 0; u->grant && (k = grant_track(u->grant, h)); h++)
             sum += k->state != TRACK_FREE && k->granter == granter;
-        next = domain_get_from(DID(u->id.v + 1));
-        domain_put(u);
     }
     return sum;
 }
@@ -152,11 +150,8 @@ void grant_dump_domain(const struct domain *d)
 
 void grant_dump(void)
 {
-    struct domain *d = domain_get_from(DID(0)), *next;
-
-    for (; d; d = next) {
+    for_each_held_domain(d)
+    {
         grant_dump_domain(d);
-        next = domain_get_from(DID(d->id.v + 1));
-        domain_put(d);
     }
 }

@@ -153,6 +153,16 @@ void domain_ref(struct domain *d);
 void domain_put(struct domain *d);
 /* First domain with id >= the given one, reference taken; NULL at the end. */
 struct domain *domain_get_from(did_t id);
+/* The one behind d, whose reference goes; the same otherwise. Ids end below DOMID_FIRST_RESERVED: there is always a next number. */
+static inline struct domain *domain_get_next(struct domain *d)
+{
+    struct domain *next = domain_get_from(DID(d->id.v + 1));
+
+    domain_put(d);
+    return next;
+}
+/* Each domain in turn, held while its turn lasts: who leaves the loop early owes a domain_put(). */
+#define for_each_held_domain(d) for (struct domain *d = domain_get_from(DID(0)); d; d = domain_get_next(d))
 static inline struct vcpu *domain_vcpu(const struct domain *d,
                                        unsigned id) /* NULL when there is none; id is masked */
 {

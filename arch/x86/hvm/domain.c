@@ -51,13 +51,10 @@ static void flush(struct domain *d)
 
 static void dump_memory(void)
 {
-    struct domain *d = domain_get_from(DID(0)), *next;
-
-    for (; d; d = next) {
+    for_each_held_domain(d)
+    {
         if (d->ops->translated)
             p2m_dump(d);
-        next = domain_get_from(DID(d->id.v + 1));
-        domain_put(d);
     }
 }
 

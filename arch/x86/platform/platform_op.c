@@ -50,10 +50,9 @@ static long set_time(uint64_t sec, uint32_t nsec, uint64_t system_time)
     if (nsec >= BILLION)
         return -EINVAL;
     arch_wallclock_set(sec, nsec, system_time);
-    for (struct domain *d = domain_get_from(DID(0)), *next; d; d = next) {
+    for_each_held_domain(d)
+    {
         arch_wallclock_publish(d);
-        next = d->id.v == 0xffff ? NULL : domain_get_from(DID(d->id.v + 1));
-        domain_put(d);
     }
     return 0;
 }

@@ -129,14 +129,10 @@ static void tally_vcpu(struct tally *t, struct vcpu *v)
 /* Whoever was preempted in one of d's tables: also a privileged domain that works for it. */
 static void tally_all_pending(struct tally *t)
 {
-    uint32_t id = 0;
-    struct domain *d;
-
-    while (id <= UINT16_MAX && (d = domain_get_from(DID(id)))) {
+    for_each_held_domain(d)
+    {
         for_each_vcpu(d, v) tally_pending(t, &pv_vcpu(v)->pending);
         tally_pending(t, &x86_domain(d)->release_pending);
-        id = d->id.v + 1u;
-        domain_put(d);
     }
 }
 
