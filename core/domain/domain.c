@@ -176,12 +176,13 @@ static struct domain *domain_alloc(did_t id, unsigned max_vcpus)
 
     if (!d)
         return NULL;
+    d->id = id;
     d->vcpu = mem_alloc_array(max_vcpus ? max_vcpus : 1, sizeof(*d->vcpu));
-    if (!d->vcpu) {
+    if (!d->vcpu || frame_domain_init(d)) {
+        mem_free(d->vcpu);
         arch_domain_free(d);
         return NULL;
     }
-    d->id = id;
     d->refs = 1;
     d->max_vcpus = max_vcpus;
     d->shutdown_code = SHUTDOWN_CODE_NONE;

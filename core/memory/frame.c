@@ -169,7 +169,7 @@ bool frame_take(unsigned order, unsigned bits, unsigned flags, unsigned node, mf
 
 bool frame_alloc_bits(unsigned order, unsigned bits, unsigned flags, unsigned node, mfn_t *out)
 {
-    if (order > FRAME_MAX_ORDER || !budget_take(1ull << order, flags & FA_RESERVE ? 0 : budget_reserve() / 4))
+    if (order > FRAME_MAX_ORDER || !budget_take(1ull << order, 0))
         return false;
     if (frame_take(order, bits, flags, node, out)) {
         forget(*out, order);

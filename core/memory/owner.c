@@ -47,21 +47,20 @@ static struct domain *owner_of(const struct frame *f)
     return *slot;
 }
 
-/* The reserve covers all chunks there can be, so this cannot fail on a machine that came this far. */
-static struct domain **owner_slot_make(uint16_t id)
+/* Chunks are never freed: ids are used again, and 64 frames hold all there are. */
+int frame_domain_init(const struct domain *d)
 {
     struct domain **none = NULL, **chunk;
-    mfn_t m;
 
-    if (owner_slot(id))
-        return owner_slot(id);
-    if (!frame_alloc(0, FA_ZERO | FA_RESERVE, FRAME_ANY_NODE, &m))
-        panic("no memory for the table of frame owners");
-    chunk = arch_frame_va(m);
-    if (!__atomic_compare_exchange_n(&owner_table[id / CHUNK], &none, chunk, false, __ATOMIC_ACQ_REL,
-                                     __ATOMIC_ACQUIRE))
-        frame_free(m, 0);
-    return owner_slot(id);
+    if (owner_slot(d->id.v))
+        return 0;
+    chunk = frame_alloc_va(0);
+    if (!chunk)
+        return -ENOMEM;
+    if (!__atomic_compare_exchange_n(&owner_table[(d->id.v & 0x7fff) / CHUNK], &none, chunk, false,
+                                     __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        frame_free_va(chunk, 0);
+    return 0;
 }
 
 /* Before the first frame is charged; page_lock held. */
@@ -71,8 +70,8 @@ static void owner_enter(struct domain *d)
 
     if (d->frames + d->special_frames)
         return;
-    slot = owner_slot_make(d->id.v);
-    BUG_ON(*slot);
+    slot = owner_slot(d->id.v);
+    BUG_ON(!slot || *slot);
     domain_ref(d);
     __atomic_store_n(slot, d, __ATOMIC_RELEASE);
 }
@@ -270,7 +269,7 @@ int frame_alloc_domain_node(struct domain *d, unsigned order, unsigned bits, uns
 
     if (order > FRAME_MAX_ORDER || charge(d, n, flags, true, &claimed))
         return -ENOMEM;
-    if (!budget_take(n - claimed, flags & FA_RESERVE ? 0 : budget_reserve()) && n > claimed)
+    if (!budget_take(n - claimed, budget_reserve()) && n > claimed)
         goto fail_charge;
     if (node == FRAME_ANY_NODE)
         node = home_node(d);

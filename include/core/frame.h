@@ -78,7 +78,6 @@ enum frame_alloc_flags {
     FA_ZERO = 1,     /* contents are zero */
     FA_BELOW_4G = 2, /* the whole block below 4 GiB */
     FA_EXACT_NODE = 4,
-    FA_RESERVE = 8,   /* may use the emergency reserve */
     FA_NO_SCRUB = 16, /* contents may be anything (the caller overwrites all of it: boot only) */
     FA_PLACE = 64,    /* *out says where, if that is free; else anywhere (32 is FA_NO_LIMIT) */
 };
@@ -95,6 +94,8 @@ void frame_free_va(void *va, unsigned order);
 
 /* --- a domain's memory
  * ------------------------------------------------------------------------------------------ */
+/* Before any frame is charged to d or shared with it, with its id set: room in the table of owners. 0 or -ENOMEM. Nothing to undo. */
+int must_check frame_domain_init(const struct domain *d);
 /*
  * Allocates 2^order frames for d: zeroed, counted against d->max_frames (-ENOMEM beyond it unless MEMF-like
  * flag FA_NO_LIMIT), ALLOCATED with one reference each, on d's list. bits as above. 0 or -ENOMEM.

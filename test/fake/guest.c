@@ -149,6 +149,7 @@ struct domain *fake_domain(uint16_t id, uint64_t max_frames)
     d->shared_info_mfn = INVALID_MFN;
     spin_init(&d->lock, RANK_DOMAIN);
     spin_init(&d->page_lock, RANK_PAGE_ALLOC);
+    BUG_ON(frame_domain_init(d));
     return d;
 }
 

@@ -177,7 +177,7 @@ static void op_block(struct step *s)
 {
     unsigned i = in_below(s->in, HELD), bits = in_u8(s->in) & 7 ? 64 : 12 + in_below(s->in, 14);
     uint8_t order = in_u8(s->in) & 3 ? (uint8_t)in_below(s->in, 4) : (uint8_t)in_below(s->in, 20);
-    unsigned flags = in_u8(s->in) & (FA_ZERO | FA_BELOW_4G | FA_EXACT_NODE | FA_RESERVE);
+    unsigned flags = in_u8(s->in) & (FA_ZERO | FA_BELOW_4G | FA_EXACT_NODE);
     bool zero = flags & FA_ZERO;
 
     if (block[i].held) {

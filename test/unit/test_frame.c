@@ -47,7 +47,7 @@ static void alloc_and_free_all(void **state)
     unsigned n = 0;
     uint64_t before = free_now();
 
-    while (n < 4096 && frame_alloc(0, FA_RESERVE, FRAME_ANY_NODE, &m[n]))
+    while (n < 4096 && frame_alloc(0, 0, FRAME_ANY_NODE, &m[n]))
         n++;
     assert_int_equal(n, 4096);
     assert_int_equal(free_now(), 0);
@@ -60,9 +60,31 @@ static void alloc_and_free_all(void **state)
         frame_free(m[i], 0);
     frame_room_check();
     assert_int_equal(free_now(), before);
-    assert_true(frame_alloc(11, FA_RESERVE, FRAME_ANY_NODE, &m[0]));
+    assert_true(frame_alloc(11, 0, FRAME_ANY_NODE, &m[0]));
     assert_int_equal(m[0].n % 2048, 0);
     frame_free(m[0], 11);
+}
+
+/* Domains whose numbers nobody had yet need a frame for the table of owners. */
+static void a_domain_without_room_in_the_table_of_owners(void **state)
+{
+    struct domain d = {.id = DID(5 * 512)};
+    mfn_t m[4096];
+    unsigned n = 0;
+
+    while (n < 4096 && frame_alloc(0, 0, FRAME_ANY_NODE, &m[n]))
+        n++;
+    assert_int_equal(frame_domain_init(&d), -ENOMEM);
+    frame_free(m[--n], 0);
+    assert_int_equal(frame_domain_init(&d), 0);
+    assert_int_equal(free_now(), 0);
+    d.id = DID(5 * 512 + 511); /* the same frame of the table */
+    assert_int_equal(frame_domain_init(&d), 0);
+    d.id = DID(6 * 512);
+    assert_int_equal(frame_domain_init(&d), -ENOMEM);
+    while (n--)
+        frame_free(m[n], 0);
+    frame_room_check();
 }
 
 static void orders_are_aligned_and_zero(void **state)
@@ -516,8 +538,7 @@ static void every_order_of_merging(void **state)
     uint64_t before = free_now();
     mfn_t m;
 
-    assert_true(
-        frame_alloc(4, FA_RESERVE, FRAME_ANY_NODE, &m)); /* the upper half keeps the lower one apart */
+    assert_true(frame_alloc(4, 0, FRAME_ANY_NODE, &m)); /* the upper half keeps the lower one apart */
     assert_true(free_in_every_order(m.n, (1u << NEAR) - 1) > 40320); /* 8! of single frames alone */
     frame_room_check();
     frame_free(m, 4);
@@ -725,6 +746,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, fake_setup, fake_teardown)
     const struct CMUnitTest tests[] = {
+        T(a_domain_without_room_in_the_table_of_owners),
         T(alloc_and_free_all),
         T(orders_are_aligned_and_zero),
         T(too_much),
