@@ -337,19 +337,24 @@ struct walk_cache *walk_cache_alloc(void)
 void walk_cache_free(struct walk_cache *c)
 {
 }
+static uint64_t device_at = ~0ull; /* from here on a device's memory, at the same guest-physical addresses */
 enum copy_result guest_linear_in(struct vcpu *v, const struct guest_paging *p, void *to, uint64_t va,
                                  size_t n, unsigned access, struct copy_fault *fault)
 {
+    *fault = (struct copy_fault){.address = va, .gpa = va};
+    if (va >= device_at)
+        return COPY_NO_RAM;
     memcpy(to, code, MIN(n, sizeof(code)));
     return COPY_OK;
 }
-static unsigned all_ones; /* elements written */
+static unsigned all_ones;          /* elements written */
+static uint64_t read_only = ~0ull; /* an address that the guest's tables do not let be written */
 enum copy_result guest_linear_out(struct vcpu *v, const struct guest_paging *p, uint64_t va, const void *from,
                                   size_t n, unsigned access, struct copy_fault *fault)
 {
     *fault = (struct copy_fault){.address = va, .error = 2};
     all_ones += !memcmp(from, &(uint64_t){~0ull}, n);
-    return va == 0x666 ? COPY_FAULT : COPY_OK;
+    return va == 0x666 || va == read_only ? COPY_FAULT : COPY_OK;
 }
 bool hvm_copy_in(struct vcpu *v, void *to, gva_t from, size_t n)
 {
@@ -749,6 +754,27 @@ static void test_apic_page(void **state)
     x.memory.walk = true;
     leave(v, x);
     assert_true(d->crashed);
+}
+
+/* Flags are those of the last round, also when it leaves them as the first one found them. */
+static void test_flags_after_rounds(void **state)
+{
+    struct guest_regs *r = vcpu_regs(v);
+
+    sixty_four(v);
+    memcpy(code, "\xf2\xae\x90", 3); /* repne scas (%rdi), %al */
+    vlapic_mmio_write(v, APIC_TPR, 0x55);
+    soft(v)->tpr = 5;
+    device_at = APIC_PAGE;
+    soft(v)->reg[HVM_RFLAGS] = 0x46; /* equal */
+    r->rax = 0;
+    r->rcx = 10;
+    r->rdi = APIC_PAGE + APIC_TPR;
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_MEMORY, .memory = {.gpa = APIC_PAGE + APIC_TPR}});
+    device_at = ~0ull;
+    assert_true(r->rcx == 8 && r->rdi == APIC_PAGE + APIC_TPR + 2);
+    assert_int_equal(f_get(v, HVM_RIP), 0x1002);
+    assert_int_equal(f_get(v, HVM_RFLAGS), 0x46);
 }
 
 static void test_cr4(void **state)
@@ -1618,6 +1644,7 @@ int main(void)
         TEST(test_io_address_width),
         TEST(test_io_nobody),
         TEST(test_apic_page),
+        TEST(test_flags_after_rounds),
         TEST(test_cr4),
         TEST(test_breakpoints),
         TEST(test_interrupts),

@@ -114,8 +114,8 @@ static void registers_out(struct mmio *m)
             *reg_place(vcpu_regs(m->v), n) = m->e.reg[n];
     if (m->rsp != m->e.reg[4])
         hvm_set(m->v, HVM_RSP, m->e.reg[4]);
-    if ((m->rflags ^ m->e.rflags) & FLAGS_ARITH)
-        hvm_set(m->v, HVM_RFLAGS, (m->rflags & ~FLAGS_ARITH) | (m->e.rflags & FLAGS_ARITH));
+    /* An earlier round may have changed what this one puts back. */
+    hvm_set(m->v, HVM_RFLAGS, (m->rflags & ~FLAGS_ARITH) | (m->e.rflags & FLAGS_ARITH));
 }
 
 /* At most eight bytes at a guest-physical address, in pieces that a device can take. */
