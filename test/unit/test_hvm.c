@@ -777,6 +777,29 @@ static void test_flags_after_rounds(void **state)
     assert_int_equal(f_get(v, HVM_RFLAGS), 0x46);
 }
 
+/*
+ * What the processor found to be allowed was a read. Another vCPU has made a write of the instruction meanwhile: that is for the guest's own
+ * tables to allow, which keep this page of the device from being written.
+ */
+static void test_a_read_does_not_become_a_write(void **state)
+{
+    struct hvm_exit x = {.kind = HVM_EXIT_MEMORY, .memory.gpa = APIC_PAGE + APIC_TPR};
+
+    sixty_four(v);
+    soft(v)->seg[HVM_SS].attr = 3 << 5;
+    vlapic_mmio_write(v, APIC_TPR, 0x55);
+    soft(v)->tpr = 5;
+    memcpy(code, "\x89\x08", 2); /* mov %ecx, (%rax) */
+    vcpu_regs(v)->rcx = 0x77;
+    vcpu_regs(v)->rax = read_only = 0x5000 + APIC_TPR;
+    leave(v, x);
+    assert_int_equal(vlapic_mmio_read(v, APIC_TPR), 0x55);
+    assert_true(hvm_vcpu(v)->event.valid && hvm_vcpu(v)->event.vector == 14);
+    assert_int_equal(f_get(v, HVM_CR2), read_only);
+    assert_int_equal(f_get(v, HVM_RIP), 0x1000);
+    read_only = ~0ull;
+}
+
 static void test_cr4(void **state)
 {
     struct hvm_exit x = {.kind = HVM_EXIT_CONTROL, .control.number = 4};
@@ -1645,6 +1668,7 @@ int main(void)
         TEST(test_io_nobody),
         TEST(test_apic_page),
         TEST(test_flags_after_rounds),
+        TEST(test_a_read_does_not_become_a_write),
         TEST(test_cr4),
         TEST(test_breakpoints),
         TEST(test_interrupts),

@@ -184,8 +184,8 @@ static enum emul_result move(struct mmio *m, enum emul_seg s, uint64_t offset, u
 {
     uint64_t linear = hvm_linear(m->v, (enum hvm_seg)s, offset);
 
-    /* The processor has translated this address, and said where it ends. */
-    if (operand && m->device && same_place(linear, m->x->memory.gpa) &&
+    /* The processor has translated this address for such an access, and said where it ends. */
+    if (operand && m->device && write == m->x->memory.write && same_place(linear, m->x->memory.gpa) &&
         (linear & (FRAME_SIZE - 1)) + n <= FRAME_SIZE)
         return device_move(m->v, m->x->memory.gpa, buf, n, write);
     while (n) {
