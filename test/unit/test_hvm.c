@@ -8,6 +8,7 @@
 #include "core/guest.h"
 #include "core/sched.h"
 #include "core/work.h"
+#include "arch/x86/hvm/dev/ioreq_private.h"
 #include "arch/x86/hvm/dev/vlapic.h"
 #include "arch/x86/hvm/private.h"
 #include "arch/x86/hvm/dev/tsc.h"
@@ -798,6 +799,52 @@ static void test_a_read_does_not_become_a_write(void **state)
     assert_int_equal(f_get(v, HVM_CR2), read_only);
     assert_int_equal(f_get(v, HVM_RIP), 0x1000);
     read_only = ~0ull;
+}
+
+/*
+ * A copy from two pages of a device model's device whose first element could not be moved together with others. When it has gone, element by
+ * element, to the same place in the second page, the page that the processor named is not the one that it is in.
+ */
+static void test_many_from_the_second_page(void **state)
+{
+    struct guest_regs *r = vcpu_regs(v);
+    const uint64_t at = 0x10000000;
+    struct shared_iopage *page;
+    struct ioreq *q;
+    uint64_t moved = 0;
+    uint16_t id;
+    mfn_t m;
+
+    fake_run_as(tool);
+    assert_int_equal(ioreq_create(d, DID(1), HVM_IOREQSRV_BUFIOREQ_OFF, &id), 0);
+    assert_int_equal(hvm_resource_frame(d, id, XENMEM_resource_ioreq_server_frame_ioreq(0), &m), 0);
+    assert_int_equal(ioreq_range(d, id, XEN_DMOP_IO_RANGE_MEMORY, at, at + 2 * FRAME_SIZE - 1, true), 0);
+    assert_int_equal(ioreq_set_state(d, id, true), 0);
+    page = arch_frame_va(m);
+    q = &page->vcpu_ioreq[v->id];
+    fake_run_as(v);
+    sixty_four(v);
+    memcpy(code, "\xf3\x48\xa5", 3); /* rep movsq */
+    device_at = at;
+    r->rcx = 2 * FRAME_SIZE / 8;
+    r->rsi = at;
+    r->rdi = 0x20000;
+    leave(v, (struct hvm_exit){.kind = HVM_EXIT_MEMORY, .memory.gpa = at});
+    while (hvm_access_pending(v)) {
+        assert_int_equal(q->state, STATE_IOREQ_READY);
+        assert_int_equal(q->addr, at + moved);
+        moved += (uint64_t)q->count * q->size;
+        q->state = STATE_IORESP_READY;
+        plain_memory = moved > 8; /* from the second element on */
+        hvm_access_go_on(v);
+    }
+    assert_int_equal(r->rsi, at + moved);
+    assert_true(moved >= FRAME_SIZE);
+    device_at = ~0ull;
+    plain_memory = false;
+    fake_run_as(tool);
+    assert_int_equal(ioreq_destroy(d, id), 0);
+    fake_run_as(v);
 }
 
 static void test_cr4(void **state)
@@ -1669,6 +1716,7 @@ int main(void)
         TEST(test_apic_page),
         TEST(test_flags_after_rounds),
         TEST(test_a_read_does_not_become_a_write),
+        TEST(test_many_from_the_second_page),
         TEST(test_cr4),
         TEST(test_breakpoints),
         TEST(test_interrupts),

@@ -91,6 +91,7 @@ void hvm_access_begin(struct vcpu *v, const struct hvm_exit *x)
 
     hvm_access_commit(v);
     w->code_bytes = 0;
+    w->rounds = false;
     if (x->kind == HVM_EXIT_IO || x->kind == HVM_EXIT_MEMORY)
         w->exit = *x;
 }

@@ -224,10 +224,11 @@ static bool mmio_vector(struct emul *e, unsigned n, bool write, uint64_t value[2
 static void mmio_round(struct emul *e)
 {
     registers_out(mmio_of(e));
+    hvm_waiting(mmio_of(e)->v)->rounds = true;
     hvm_access_commit(mmio_of(e)->v);
 }
 
-/* One side is the device at x->memory.gpa, the other, of MOVS, RAM in one page. */
+/* One side is the device at x->memory.gpa, where the first round is, the other, of MOVS, RAM in one page. */
 static enum emul_result mmio_many(struct emul *e, bool store, enum emul_seg source, uint64_t from,
                                   uint64_t to, unsigned bytes, bool down, uint64_t value, uint64_t *count)
 {
@@ -245,7 +246,7 @@ static enum emul_result mmio_many(struct emul *e, bool store, enum emul_seg sour
 
     *count = 0;
     most = MIN(most, down ? at / bytes + 1 : (FRAME_SIZE - at) / bytes);
-    if (!m->device || !same_place(linear, gpa) || at & (bytes - 1) || most < 2 ||
+    if (!m->device || hvm_waiting(m->v)->rounds || !same_place(linear, gpa) || at & (bytes - 1) || most < 2 ||
         hvm_bus_near(m->v->domain, HVM_MEMORY, gpa & ~(FRAME_SIZE - 1), gpa | (FRAME_SIZE - 1)))
         return EMUL_DONE;
     a.count = (uint32_t)most;
