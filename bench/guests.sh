@@ -1,6 +1,7 @@
 #!/bin/sh
 # Run by the control domain's init in bench's ramdisk (bench/run guests): makes guests with the stock toolstack and marks the
-# moments between which the plugin's counts are taken. KEY: the debug key that shows the hypervisor's free memory. bench.only=PART: one part alone.
+# moments between which the plugin's counts are taken. bench.key: the debug key that shows the hypervisor's free memory; bench.only=PART: one
+# part alone; bench.vcpus: of the guest of hvm_exits.
 #
 #   10 + 10 n (n = 0..2): create a 64 MiB guest, +1 created, +2 destroy, +3 destroyed, +4 three seconds later
 #   40-41 create of the 2nd of many guests, 42-43 of the last
@@ -11,11 +12,13 @@
 #   200-215 bench/dom0_ops.c in a guest; 300-308 test/guest/pair_main.c
 key=m
 many=80
+vcpus=2
 only="cycles beyond crowd pair linux_guests"
 for a in $(cat /proc/cmdline); do
     case $a in
     bench.key=*) key=${a#*=} ;;
     bench.many=*) many=${a#*=} ;;
+    bench.vcpus=*) vcpus=${a#*=} ;;
     bench.only=*) only=${a#*=} ;;
     esac
 done
@@ -184,11 +187,11 @@ pvh() {
 
 # The machine that bench/exits/exits.c measures, populated on demand so that there is memory for a first touch; and Linux by BIOS and GRUB.
 hvm_exits() {
-    cat >/tmp/exits.cfg <<'END'
+    cat >/tmp/exits.cfg <<END
 name="exits"
 type="hvm"
 tsc_mode="native"
-vcpus=2
+vcpus=$vcpus
 memory=48
 maxmem=64
 boot="c"
