@@ -2,7 +2,7 @@
  * Control registers that a guest writes without leaving, but for
  *   CR4   where the processor has features that no guest is shown: a bit that a guest could set there would give it state that nobody
  *         switches (protection keys, shadow stacks);
- *   CR8   while an interrupt waits for a lower priority.
+ *   CR8   while an interrupt waits.
  */
 #include "private.h"
 #include "dev/vlapic.h"

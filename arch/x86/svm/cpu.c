@@ -330,10 +330,12 @@ static void watch_window(struct vcpu *v, bool on)
     svm_touch(v, SVM_CLEAN_VINTR);
 }
 
+/* While the window is watched, too: QEMU's processor ends QEMU when CR8 is written while a virtual interrupt waits. */
 static void watch_tpr(struct vcpu *v, bool on)
 {
     struct vmcb *c = vmcb_of(v);
 
+    on |= (c->vintr & SVM_V_IRQ) != 0;
     if (((c->cr_write & SVM_CR8_WRITE) != 0) == on)
         return;
     c->cr_write ^= SVM_CR8_WRITE;
