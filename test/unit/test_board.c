@@ -788,6 +788,71 @@ static uint64_t random64(uint64_t *s)
     return *s;
 }
 
+/* --- what the way into a guest looks for --- */
+
+static bool waits(const struct vcpu *v)
+{
+    return vlapic_pending(v) >= 0 || hvm_pic_pending(v) || hvm_callback_high(v);
+}
+
+/* Each vCPU was entered, and took nothing: as hvm_deliver leaves it. */
+static void entered(void)
+{
+    for (unsigned i = 0; i < VCPUS; i++) {
+        hvm[i].attention = 0;
+        hvm_callback_follow(list[i]);
+        if (waits(list[i]) || vlapic_any(list[i]))
+            hvm_attend(list[i]);
+    }
+}
+
+static void announced(void)
+{
+    for (unsigned i = 0; i < VCPUS; i++)
+        assert_true(hvm[i].attention || !waits(list[i]));
+}
+
+/* An interrupt of the 8259s that came before anybody took any: whoever opens a way for it says so, there is no other edge. */
+static void test_opened_late(void **state)
+{
+    pics_on();
+    vlapic_mmio_write(list[0], APIC_LVT_LINT0, 0x10700);
+    hvm_isa_irq(d, 4, true);
+    entered();
+    assert_false(hvm[0].attention);
+    vlapic_mmio_write(list[0], APIC_LVT_LINT0, 0x700);
+    assert_true(hvm[0].attention && waits(list[0]));
+    vlapic_mmio_write(list[0], APIC_LVT_LINT0, 0x10700);
+    entered();
+    ioapic_write(0x10, 0x700); /* by pin 0 of the I/O APIC */
+    assert_true(hvm[0].attention && waits(list[0]));
+    ioapic_write(0x10, 0x10700);
+    entered();
+    assert_false(hvm[0].attention);
+    assert_true(vlapic_wrmsr(list[0], 0x1b, 0xfee00100)); /* no local APIC */
+    assert_true(hvm[0].attention && waits(list[0]));
+    assert_int_equal(intr(), 0x24);
+    assert_true(vlapic_wrmsr(list[0], 0x1b, 0xfee00900));
+    /* events by a line: seen at both ends */
+    assert_int_equal(hvm_callback_intx(d, 3, 0), 0);
+    info[0].evtchn_upcall_pending = 1;
+    entered();
+    assert_true(hvm[0].attention);
+    info[0].evtchn_upcall_pending = 0;
+    entered();
+    assert_false(hvm[0].attention || hvm_callback_high(list[0]));
+}
+
+static void random_apic(uint64_t x)
+{
+    static const uint16_t regs[] = {APIC_LVT_LINT0, APIC_LVT_LINT0, APIC_SVR, APIC_TPR};
+    static const uint32_t values[] = {0x700, 0x10700, 0x1ff, 0xff, 0x40, 0};
+
+    vlapic_mmio_write(list[x & 1], regs[x >> 1 & 3], values[(x >> 3) % 6]);
+    if (x >> 16 & 1)
+        (void)vlapic_wrmsr(list[x & 1], 0x1b, 0xfee00000 | (x & 1 ? 0 : 0x100) | (x >> 6 & 0x800));
+}
+
 static void random_step(uint64_t *s)
 {
     static const uint16_t ports[] = {0x20, 0x21, 0xa0, 0xa1, 0x4d0, 0x4d1,  0x40,   0x41,
@@ -797,7 +862,7 @@ static void random_step(uint64_t *s)
     uint64_t x = random64(s), value = random64(s);
     unsigned bytes = 1u << (x >> 8 & 3);
 
-    switch (x % 8) {
+    switch (x % 9) {
     case 0:
     case 1:
         out(ports[(x >> 16) % ARRAY_SIZE(ports)], bytes & 3 ? bytes & 3 : 4, (uint32_t)value);
@@ -819,6 +884,9 @@ static void random_step(uint64_t *s)
         (void)(x >> 17 & 1 ? hvm_callback_gsi(d, (x >> 18) % 48)
                            : hvm_callback_intx(d, x >> 18 & 31, x >> 23 & 3));
         hvm_callback_follow(list[0]);
+        break;
+    case 7:
+        random_apic(x >> 8);
         break;
     default:
         run(value % (5 * MS));
@@ -847,8 +915,14 @@ static void test_random(void **state)
     pics_on();
     for (unsigned i = 0; i < 60000; i++) {
         random_step(&s);
-        if (i % 64 == 0)
+        announced();
+        if (i % 5 == 0)
+            entered();
+        if (i % 64 == 0) {
             random_record(&s);
+            hvm_attend(list[0]); /* as behind any pause (load()) */
+            hvm_attend(list[1]);
+        }
         if (i % 16 == 0)
             hvm_board_check(d);
     }
@@ -859,13 +933,13 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_pic),          T(test_pic_modes), T(test_ioapic),
-        T(test_level),        T(test_links),     T(test_messages),
-        T(test_callback),     T(test_pit),       T(test_pit_counts),
-        T(test_rtc_time),     T(test_pm),        T(test_hpet),
-        T(test_hpet_and_rtc), T(test_records),   T(test_rtc_interrupts),
-        T(test_random),       T(test_rtc_never), T(test_hpet_far),
-        T(test_hpet_loaded),
+        T(test_pic),          T(test_pic_modes),   T(test_ioapic),
+        T(test_level),        T(test_links),       T(test_messages),
+        T(test_callback),     T(test_pit),         T(test_pit_counts),
+        T(test_rtc_time),     T(test_pm),          T(test_hpet),
+        T(test_hpet_and_rtc), T(test_records),     T(test_rtc_interrupts),
+        T(test_random),       T(test_rtc_never),   T(test_hpet_far),
+        T(test_hpet_loaded),  T(test_opened_late),
     };
 
     return cmocka_run_group_tests(tests, group_setup, fake_teardown);

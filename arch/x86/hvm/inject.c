@@ -6,7 +6,7 @@
  *     callback vector, then the 8259s, then the local APIC.
  *  2. An interrupt that was acknowledged and not delivered (the guest was left meanwhile) is delivered at the next entry.
  *  3. While something waits that the guest does not take now, its vendor's room tells when it does (watch_window).
- *  4. While an interrupt waits for the guest to lower its priority, a write of CR8 leaves it.
+ *  4. While an interrupt waits for the guest to lower its priority, a write of CR8 leaves it. (SVM: while any waits.)
  *  5. While something is to be delivered, or the window is watched, or the guest's priority is another than the processor has, hvm_deliver
  *     runs at the next entry: hvm_quiet is false.
  * Locks: none; h->event is the vCPU's own.
@@ -127,12 +127,13 @@ static uint8_t callback_due(const struct vcpu *v)
     return __atomic_load_n(&hvm_domain(v->domain)->callback_vector, __ATOMIC_RELAXED);
 }
 
-/* With a board, everything is always looked for: under Bochs such a guest stops if it is not, and why is not known yet. */
+/* Events come without a word. */
 bool hvm_quiet(const struct vcpu *v)
 {
-    const struct hvm_domain *d = hvm_domain(v->domain);
-
-    return !__atomic_load_n(&hvm_vcpu(v)->attention, __ATOMIC_ACQUIRE) && !callback_due(v) && !d->board;
+    if (__atomic_load_n(&hvm_vcpu(v)->attention, __ATOMIC_ACQUIRE))
+        return false;
+    return likely(!__atomic_load_n(&v->info->evtchn_upcall_pending, __ATOMIC_ACQUIRE)) ||
+           !(callback_due(v) || hvm_callback_due(v));
 }
 
 static void watch_window(struct vcpu *v, bool on)
@@ -268,7 +269,8 @@ void hvm_deliver(struct vcpu *v)
     }
     hvm_ops->set_tpr(v, vlapic_tpr(v));
     hvm_ops->watch_tpr(v, vlapic_held_by_tpr(v));
-    if (vlapic_any(v) || h->lazy_eoi || asked_due(h) || __atomic_load_n(&h->nmi_pending, __ATOMIC_RELAXED))
+    if (vlapic_any(v) || h->lazy_eoi || asked_due(h) || __atomic_load_n(&h->nmi_pending, __ATOMIC_RELAXED) ||
+        hvm_callback_high(v))
         hvm_attend(v);
 }
 

@@ -189,6 +189,8 @@ static void callback_level(struct hvm_board *b, bool level)
 
     if (level == l->callback_high)
         return;
+    if (level)
+        hvm_attend(domain_vcpu(b->d, 0)); /* which lowers it (hvm_callback_follow) */
     __atomic_store_n(&l->callback_high, level, __ATOMIC_RELAXED);
     if (l->callback == CALLBACK_GSI)
         line(b, l->callback_line, level);
@@ -240,6 +242,13 @@ int hvm_callback_intx(struct domain *d, unsigned dev, unsigned intx)
 void hvm_callback_none(struct domain *d)
 {
     (void)callback_set(d, CALLBACK_NONE, 0);
+}
+
+bool hvm_callback_high(const struct vcpu *v)
+{
+    const struct hvm_board *b = board_of(v->domain);
+
+    return b && !v->id && __atomic_load_n(&b->lines.callback_high, __ATOMIC_RELAXED);
 }
 
 bool hvm_callback_due(const struct vcpu *v)

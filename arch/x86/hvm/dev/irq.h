@@ -27,6 +27,7 @@ int hvm_callback_intx(struct domain *d, unsigned dev, unsigned intx);
 void hvm_callback_none(struct domain *d);
 /* The line follows vCPU 0's pending events: on v's way in. True from _due: it has to. */
 bool hvm_callback_due(const struct vcpu *v);
+bool hvm_callback_high(const struct vcpu *v);
 void hvm_callback_follow(struct vcpu *v);
 
 /* --- the 8259s' output, which goes past the local APIC --- */

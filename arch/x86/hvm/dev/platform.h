@@ -134,6 +134,8 @@ void lines_recount(struct hvm_board *b);
 void pic_reset(struct hvm_board *b);
 void pic_line(struct hvm_board *b, unsigned irq, bool level);
 int pic_ack(struct hvm_board *b);
+/* Wakes the processors that take the 8259s' interrupt, if one waits. */
+void pic_tell(struct hvm_board *b);
 void pic_loaded(struct hvm_board *b);
 
 /* --- vioapic.c --- */

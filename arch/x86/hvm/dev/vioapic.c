@@ -110,6 +110,8 @@ static void write_entry(struct hvm_board *b, unsigned pin, bool high, uint32_t v
     if (!e->fields.trig_mode)
         e->fields.remote_irr = 0;
     level(b, pin);
+    if (!pin)
+        pic_tell(b); /* it may have been opened for them */
 }
 
 static void write_register(struct hvm_board *b, uint32_t value)

@@ -463,6 +463,7 @@ static void write_lvt(struct vcpu *v, uint32_t offset, uint32_t value)
     if (offset == APIC_LVT_TIMER)
         vlapic_timer_mode(v, value);
     reg_set(l, offset, value);
+    hvm_attend(v); /* the 8259s' interrupt may have waited for LINT0 to be opened */
 }
 
 /* Software disable masks every LVT entry for good. */
@@ -594,6 +595,7 @@ static bool write_base(struct vcpu *v, uint64_t value)
     if (now && !mode)
         vlapic_init_reset(v);
     l->base = value;
+    hvm_attend(v); /* off, it takes the 8259s' interrupts */
     return true;
 }
 

@@ -47,7 +47,7 @@ static unsigned due(const struct hvm_hw_vpic *p)
     return next != NONE && next < rank(p, busy) ? input_at(p, next) : NONE;
 }
 
-static void tell_processors(struct hvm_board *b)
+void pic_tell(struct hvm_board *b)
 {
     for_each_vcpu(b->d, v)
     {
@@ -66,7 +66,7 @@ static void update(struct hvm_board *b)
     master->int_output = due(master) != NONE;
     __atomic_store_n(&b->pic_output, master->int_output, __ATOMIC_RELAXED);
     if (master->int_output && !was)
-        tell_processors(b);
+        pic_tell(b);
 }
 
 void pic_line(struct hvm_board *b, unsigned irq, bool level)

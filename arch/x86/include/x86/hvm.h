@@ -101,7 +101,7 @@ static inline struct hvm_vcpu *hvm_vcpu(const struct vcpu *v)
 }
 
 /* The next entry of v looks for all that may wait for it; else it only looks for what comes without a word: events by the callback
- * vector. Guests with a board are always looked at. After what is to be found was stored, before v is kicked. */
+ * vector or a line. After what is to be found was stored, before v is kicked. */
 static inline void hvm_attend(const struct vcpu *v)
 {
     __atomic_store_n(&hvm_vcpu(v)->attention, 1, __ATOMIC_RELEASE);
