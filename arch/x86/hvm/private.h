@@ -235,7 +235,7 @@ struct hvm_waiting {
     struct hvm_io io; /* first: struct hvm_vcpu.io */
     struct hvm_exit exit;
     uint8_t code[15], code_bytes;
-    bool rounds; /* of a repeated one, some are done: its device's memory is not where the exit says any more */
+    bool rounds; /* of a repeated one, some are done: the exit's address is behind them */
 };
 static inline struct hvm_waiting *hvm_waiting(const struct vcpu *v)
 {
