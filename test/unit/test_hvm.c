@@ -847,6 +847,27 @@ static void test_many_from_the_second_page(void **state)
     fake_run_as(v);
 }
 
+/* A process that has a device's page mapped does not end its guest by a jump there. */
+static void test_code_in_a_device(void **state)
+{
+    struct hvm_exit x = {.kind = HVM_EXIT_MEMORY, .memory = {.gpa = 0x123456000, .fetch = true}};
+
+    sixty_four(v);
+    soft(v)->seg[HVM_SS].attr = 3 << 5;
+    leave(v, x);
+    assert_false(d->crashed);
+    assert_true(hvm_vcpu(v)->event.valid && hvm_vcpu(v)->event.vector == 13);
+    hvm_vcpu(v)->event.valid = false;
+    x.memory.walk = true; /* not the process's doing */
+    leave(v, x);
+    assert_true(d->crashed);
+    d->crashed = 0;
+    x.memory.walk = false;
+    soft(v)->seg[HVM_SS].attr = 0;
+    leave(v, x);
+    assert_true(d->crashed);
+}
+
 static void test_cr4(void **state)
 {
     struct hvm_exit x = {.kind = HVM_EXIT_CONTROL, .control.number = 4};
@@ -1717,6 +1738,7 @@ int main(void)
         TEST(test_flags_after_rounds),
         TEST(test_a_read_does_not_become_a_write),
         TEST(test_many_from_the_second_page),
+        TEST(test_code_in_a_device),
         TEST(test_cr4),
         TEST(test_breakpoints),
         TEST(test_interrupts),

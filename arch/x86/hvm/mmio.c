@@ -309,7 +309,11 @@ static enum hvm_verdict access(struct vcpu *v, const struct hvm_exit *x, enum p2
 
 static enum hvm_verdict hole(struct vcpu *v, const struct hvm_exit *x, enum p2m_verdict verdict)
 {
-    if (x->memory.walk || x->memory.fetch || hvm_vcpu(v)->event.valid) {
+    bool event = hvm_vcpu(v)->event.valid;
+
+    if (x->memory.fetch && !x->memory.walk && !event && hvm_walk_user(v))
+        return HVM_GP; /* a process jumps into a device that it has mapped: its end, not its guest's */
+    if (x->memory.walk || x->memory.fetch || event) {
         domain_crash(v->domain, "vCPU %u: %s at %lx, where there is no memory", v->id,
                      x->memory.fetch  ? "code"
                      : x->memory.walk ? "page tables"
