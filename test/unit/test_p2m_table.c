@@ -604,6 +604,23 @@ static void dirty_memory(void **state)
     assert_int_equal(look(82).type, P2M_RAM);
 }
 
+/* What is asked for is a part of a large entry: a screen is looked at in pieces. It is clean afterwards, the rest stays dirty. */
+static void dirty_parts_of_large_entries(void **state)
+{
+    mfn_t m = ram(9);
+
+    assert_int_equal(p2m_set(guest, GFN(512), m, 9, P2M_RAM), 0);
+    assert_int_equal(read_bits(520, 256, false), 256);
+    assert_int_equal(look(520).order, 9); /* only looked at */
+    assert_int_equal(read_bits(520, 256, true), 256);
+    assert_int_equal(read_bits(520, 256, true), 0);
+    assert_int_equal(read_bits(512, 512, false), 256);
+    assert_int_equal(p2m_fault(guest, 600ull << 12, P2M_ACC_WRITE), P2M_RETRY);
+    assert_int_equal(read_bits(520, 256, true), 1);
+    assert_int_equal(read_bits(512, 512, true), 256);
+    assert_int_equal(read_bits(512, 512, true), 0);
+}
+
 /* No table to split a large entry into: all of it counts as written. */
 static void dirty_without_memory(void **state)
 {
@@ -822,6 +839,7 @@ int main(void)
         BOTH(a_write_during_the_sweep),
         BOTH(pod_without_memory),
         BOTH(dirty_memory),
+        BOTH(dirty_parts_of_large_entries),
         BOTH(dirty_without_memory),
         BOTH(random_operations),
         BOTH(random_everything),

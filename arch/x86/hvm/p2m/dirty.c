@@ -59,12 +59,15 @@ static bool read_entry(struct p2m *p, uint64_t gfn, uint64_t end, uint64_t first
     enum p2m_type t = entry_type(p2m_walk(p, gfn, &level));
     uint64_t size = 1ull << level_order(level);
 
+    /* What is larger than what was asked for is divided; where there is no memory for a table, it stays dirty. */
+    while (clean && t == P2M_RAM && (gfn & (size - 1) || end - gfn < size) &&
+           p2m_slot(p, gfn, level - 1, false))
+        size = 1ull << level_order(--level);
     *next = MIN(end, (gfn & ~(size - 1)) + size);
     if (t != P2M_RAM)
         return false;
     for (uint64_t g = gfn; bits && g < *next; g++)
         bits[(g - first) / 8] |= (uint8_t)(1u << ((g - first) % 8));
-    /* A large entry of which only a part was asked for stays dirty. */
     if (!clean || *next - gfn < size)
         return false;
     retype(p, p2m_slot(p, gfn, level, false), level, P2M_LOGGED);
