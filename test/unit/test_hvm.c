@@ -324,12 +324,14 @@ bool p2m_log_read_some(struct domain *d, gfn_t g, unsigned n, uint8_t *bits, boo
 void p2m_flush(struct domain *d)
 {
 }
-static bool plain_memory; /* page 5, wherever the guest looks */
+static uint64_t read_only = ~0ull; /* an address that the guest's tables do not let be written */
+static bool plain_memory;          /* page 5, wherever the guest looks */
 enum walk_result guest_walk(struct vcpu *v, const struct guest_paging *p, uint64_t va, unsigned access,
                             uint64_t *gpa, uint32_t *error)
 {
-    *gpa = 0x5000 | (va & (FRAME_SIZE - 1));
-    return plain_memory ? WALK_OK : WALK_FAULT;
+    *gpa = (plain_memory ? 0x5000 : 0x9000) | (va & (FRAME_SIZE - 1));
+    *error = access | WALK_PRESENT;
+    return access & WALK_WRITE && va == read_only ? WALK_FAULT : WALK_OK;
 }
 struct walk_cache *walk_cache_alloc(void)
 {
@@ -348,8 +350,7 @@ enum copy_result guest_linear_in(struct vcpu *v, const struct guest_paging *p, v
     memcpy(to, code, MIN(n, sizeof(code)));
     return COPY_OK;
 }
-static unsigned all_ones;          /* elements written */
-static uint64_t read_only = ~0ull; /* an address that the guest's tables do not let be written */
+static unsigned all_ones; /* elements written */
 enum copy_result guest_linear_out(struct vcpu *v, const struct guest_paging *p, uint64_t va, const void *from,
                                   size_t n, unsigned access, struct copy_fault *fault)
 {
@@ -718,6 +719,53 @@ static void test_io_nobody(void **state)
     assert_true(r->rcx == 0 && r->rdi == 0x10000 + 80);
     assert_int_equal(all_ones, 20);
     plain_memory = false;
+    fake_run_as(tool);
+    assert_int_equal(ioreq_destroy(d, id), 0);
+    fake_run_as(v);
+}
+
+/* What a device gives is gone from it: a page that cannot be written is found out before it is asked. */
+static void test_ins_to_a_page_that_is_not_there(void **state)
+{
+    struct guest_regs *r = vcpu_regs(v);
+    struct hvm_exit x = {
+        .kind = HVM_EXIT_IO,
+        .length = 2,
+        .io = {.port = 0x300, .bytes = 4, .in = true, .string = true, .rep = true, .address_bytes = 8}};
+    const uint64_t places[] = {0x10ffc, 0x11000};
+    struct shared_iopage *page;
+    uint16_t id;
+    mfn_t m;
+
+    fake_run_as(tool);
+    assert_int_equal(ioreq_create(d, DID(1), HVM_IOREQSRV_BUFIOREQ_OFF, &id), 0);
+    assert_int_equal(hvm_resource_frame(d, id, XENMEM_resource_ioreq_server_frame_ioreq(0), &m), 0);
+    assert_int_equal(ioreq_range(d, id, XEN_DMOP_IO_RANGE_PORT, 0x300, 0x303, true), 0);
+    assert_int_equal(ioreq_set_state(d, id, true), 0);
+    page = arch_frame_va(m);
+    fake_run_as(v);
+    sixty_four(v);
+    for (unsigned i = 0; i < ARRAY_SIZE(places); i++) { /* all of it, its end */
+        hvm_vcpu(v)->event.valid = false;
+        read_only = places[i];
+        r->rcx = 2;
+        r->rdi = i ? 0x10ffe : 0x10ffc;
+        leave(v, x);
+        assert_int_equal(page->vcpu_ioreq[v->id].state, STATE_IOREQ_NONE);
+        assert_false(hvm_access_pending(v));
+        assert_true(hvm_vcpu(v)->event.valid && hvm_vcpu(v)->event.vector == 14);
+        assert_int_equal(f_get(v, HVM_CR2), places[i]);
+        assert_int_equal(r->rcx, 2);
+    }
+    read_only = ~0ull;
+    leave(v, x);
+    assert_int_equal(page->vcpu_ioreq[v->id].state, STATE_IOREQ_READY);
+    page->vcpu_ioreq[v->id].state = STATE_IORESP_READY;
+    hvm_access_go_on(v); /* the second one is asked for */
+    assert_int_equal(r->rcx, 1);
+    page->vcpu_ioreq[v->id].state = STATE_IORESP_READY;
+    hvm_access_go_on(v);
+    assert_int_equal(r->rcx, 0);
     fake_run_as(tool);
     assert_int_equal(ioreq_destroy(d, id), 0);
     fake_run_as(v);
@@ -1734,6 +1782,7 @@ int main(void)
         TEST(test_io),
         TEST(test_io_address_width),
         TEST(test_io_nobody),
+        TEST(test_ins_to_a_page_that_is_not_there),
         TEST(test_apic_page),
         TEST(test_flags_after_rounds),
         TEST(test_a_read_does_not_become_a_write),

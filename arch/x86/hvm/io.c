@@ -79,14 +79,30 @@ static enum hvm_verdict memory(struct vcpu *v, const struct hvm_exit *x, enum hv
     return HVM_NEXT;
 }
 
+/* As the processor does: INS asks its port only when there is room for what it gives. */
+static enum hvm_verdict room(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg s, uint64_t offset)
+{
+    uint64_t first = hvm_linear(v, s, offset), last = (first + x->io.bytes - 1) & ~(FRAME_SIZE - 1), gpa;
+    struct guest_paging p;
+    uint32_t error;
+
+    hvm_paging(v, &p);
+    for (uint64_t at = first;; at = last) {
+        if (guest_walk(v, &p, at, WALK_WRITE | hvm_walk_user(v), &gpa, &error) == WALK_FAULT) {
+            hvm_page_fault(v, at, error);
+            return HVM_RESUME;
+        }
+        if (at >= last)
+            return HVM_NEXT;
+    }
+}
+
 static enum hvm_verdict element(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg s, uint64_t offset)
 {
     struct hvm_access a = {
         .space = HVM_PORT, .address = x->io.port, .bytes = x->io.bytes, .write = !x->io.in};
-    enum hvm_verdict verdict = HVM_NEXT;
+    enum hvm_verdict verdict = x->io.in ? room(v, x, s, offset) : memory(v, x, s, offset, &a.value);
 
-    if (!x->io.in)
-        verdict = memory(v, x, s, offset, &a.value);
     if (verdict == HVM_NEXT && !hvm_access(v, &a))
         verdict = HVM_RESUME;
     if (verdict == HVM_NEXT && x->io.in)
