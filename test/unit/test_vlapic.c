@@ -187,6 +187,13 @@ static void test_x2apic(void **state)
     assert_false(vlapic_wrmsr(list[0], 0x80e, 1)); /* DFR: not there */
     assert_false(vlapic_wrmsr(list[0], 0x808, 1ull << 32));
     assert_false(vlapic_wrmsr(list[0], 0x830, 1u << 20));
+    assert_true(vlapic_wrmsr(list[0], 0x835,
+                             0x15700)); /* LINT0 with what only the processor sets: as if it were not */
+    assert_true(vlapic_rdmsr(list[0], 0x835, &value));
+    assert_int_equal(value, 0x10700);
+    assert_true(vlapic_wrmsr(list[0], 0x832, 0x110ee));
+    assert_false(vlapic_wrmsr(list[0], 0x832, 0x140ee)); /* the timer has no line */
+    assert_false(vlapic_wrmsr(list[0], 0x835, 1u << 17));
     for (uint32_t msr = 0x800; msr < 0x900; msr++) { /* none of them may hurt */
         (void)vlapic_rdmsr(list[0], msr, &value);
         (void)vlapic_wrmsr(list[0], msr, ~0ull);

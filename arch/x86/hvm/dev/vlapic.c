@@ -25,6 +25,8 @@
 #define SVR_BITS        0x3ffu
 #define DFR_FLAT        0xffffffffu
 #define LVT_MASKED      (1u << 16)
+#define LVT_PENDING     (1u << 12) /* delivery status: read only */
+#define LVT_REMOTE_IRR  (1u << 14) /* of a line: read only */
 #define FIRST_VECTOR    16u
 #define ESR_SEND_VECTOR (1u << 5)
 #define ESR_GET_VECTOR  (1u << 6)
@@ -453,6 +455,14 @@ static uint32_t lvt_bits(uint32_t offset)
     }
 }
 
+/* What a guest may write as it likes, to no effect: Linux sets both of LINT0's when it gives the APIC up for another kernel. */
+static uint32_t lvt_status(uint32_t offset)
+{
+    bool line = offset == APIC_LVT_LINT0 || offset == APIC_LVT_LINT1;
+
+    return LVT_PENDING | (line ? LVT_REMOTE_IRR : 0);
+}
+
 static void write_lvt(struct vcpu *v, uint32_t offset, uint32_t value)
 {
     struct vlapic *l = vlapic_of(v);
@@ -629,7 +639,7 @@ static bool x2_reserved(uint32_t offset, uint32_t value)
     case APIC_TIMER_INITIAL:
         return false;
     default:
-        return value & ~(lvt_bits(offset) | 0x1000u);
+        return value & ~(lvt_bits(offset) | lvt_status(offset));
     }
 }
 
