@@ -64,6 +64,8 @@ $(H)/test_hvm: $(H)/obj/test/unit/test_hvm.o $(call host_obj,$(wildcard arch/x86
 # Task switches alone, in a memory of the test's own.
 $(H)/test_hvm_task: $(H)/obj/test/unit/test_hvm_task.o $(call host_obj,arch/x86/hvm/task.c)
 $(H)/test_hvm: HOST_WRAP += -Wl,--wrap=ioreq_invalidate
+# The FPU state's switch, on this machine's processor.
+$(H)/test_fpu: $(H)/obj/test/unit/test_fpu.o $(call host_obj,arch/x86/guest/fpu.c)
 # Exits and VMCBs, without the processor's part.
 $(H)/test_hvm_decode: $(H)/obj/test/unit/test_hvm_decode.o $(call host_obj,arch/x86/svm/state.c)
 # Device models on real memory: what an exit asks of the processor is the test's own.

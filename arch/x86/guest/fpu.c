@@ -4,6 +4,7 @@
  * Invariants
  *  1. Outside of guests' turns XCR0 is the full mask and CR0.TS is clear.
  *  2. x->fpu always holds what XRSTOR or FXRSTOR loads without a fault.
+ *  3. No vCPU finds the addresses of another one's last x87 instruction and operand.
  */
 #include "x86/guest.h"
 #include "arch/cpu.h"
@@ -50,6 +51,8 @@ void fpu_load(struct x86_vcpu *x)
 {
     uint64_t mask = cpu_features.xcr0_mask;
 
+    if (unlikely(cpu_features.x87_pointers_stay))
+        hw_x87_forget();
     if (!cpu_features.xsave) {
         hw_fxrstor(x->fpu);
         return;

@@ -92,6 +92,8 @@ static void detect_leaf7(struct cpu_features *f)
         f->arch_caps = false;
 }
 
+#define RESTORES_POINTERS 2 /* AMD APM vol. 3 app. E, 0x80000008 EBX: RstrFpErrPtrs */
+
 static void detect_extended(struct cpu_features *f)
 {
     struct cpuid_leaf l = cpuid(0x80000001, 0);
@@ -105,10 +107,12 @@ static void detect_extended(struct cpu_features *f)
         f->tsc_invariant = bit(cpuid(0x80000007, 0).d, 8);
     f->phys_bits = 36;
     f->virt_bits = 48;
+    f->x87_pointers_stay = f->amd;
     if (f->max_ext_leaf >= 0x80000008) {
         l = cpuid(0x80000008, 0);
         f->phys_bits = (uint8_t)MIN(l.a & 0xff, 52u);
         f->virt_bits = (uint8_t)(l.a >> 8);
+        f->x87_pointers_stay &= !bit(l.b, RESTORES_POINTERS);
         f->ibpb |= bit(l.b, 12);
         f->ibrs |= bit(l.b, 14);
         f->stibp |= bit(l.b, 15);

@@ -170,6 +170,13 @@ static inline void hw_xrstor(const void *area, uint64_t mask)
                      : "r"(area), "a"((uint32_t)mask), "d"((uint32_t)(mask >> 32))
                      : "memory");
 }
+/* The x87 unit's last instruction and operand are these here; what its registers hold is lost. Faults with no state of theirs. */
+static inline void hw_x87_forget(void)
+{
+    static const int32_t zero;
+
+    __asm__ volatile("fnclex\n\tffree %%st(7)\n\tfildl %0" : : "m"(zero));
+}
 static inline void hw_fxsave(void *area)
 {
     __asm__ volatile("fxsave64 (%0)" : : "r"(area) : "memory");

@@ -16,9 +16,10 @@ struct cpu_features {
         xsaveopt, xsavec, xsaves, avx, avx512, gbpages, mwait, pat, mce, mca, ibpb, ibrs, stibp, ssbd,
         md_clear, arch_caps, nrips, svm, vmx, syscall32_amd, hypervisor, rdrand, erms, invpcid, rtm,
         ibrs_always, auto_ibrs, cpuid_fault; /* CPUID outside of ring 0 faults when asked to */
-    uint64_t arch_capabilities;              /* MSR 0x10a when arch_caps */
-    uint64_t xcr0_mask;                      /* what we enable */
-    uint32_t xsave_size;                     /* for xcr0_mask */
+    bool x87_pointers_stay;     /* over FXRSTOR and XRSTOR, but for those of a pending exception */
+    uint64_t arch_capabilities; /* MSR 0x10a when arch_caps */
+    uint64_t xcr0_mask;         /* what we enable */
+    uint32_t xsave_size;        /* for xcr0_mask */
 };
 extern struct cpu_features cpu_features;
 #define x86_fpu_size cpu_features.xsave_size
