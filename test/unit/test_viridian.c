@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "fake.h"
+#include "core/perf.h"
 #include "arch/x86/hvm/dev/vlapic_private.h"
 #include "arch/x86/hvm/viridian/viridian.h"
 #include "core/sched.h"
@@ -493,6 +494,26 @@ static void test_timer_periodic(void **state)
     assert_int_equal(rd(0x400000b0) & 1, 1);
 }
 
+/* Ticks that the vCPU does not take are not made at full speed: interrupts, messages, and those of a source that is masked. */
+static void test_timer_of_nobody(void **state)
+{
+    const uint64_t config[] = {1 << 12 | 0x91 << 4 | 3, 2 << 16 | 3, 5 << 16 | 3};
+    uint32_t *fired = &arch_perf()[PERF_timers_fired], before;
+
+    synic_on();
+    for (unsigned i = 0; i < ARRAY_SIZE(config); i++) {
+        wr(0x400000b1, 1);
+        wr(0x400000b0, config[i]);
+        before = *fired;
+        for (unsigned k = 0; k < 1000; k++) {
+            later(MS / 10);
+            TYPE(1, 5) = 0; /* another vCPU makes room, but nobody is called */
+        }
+        assert_in_range(*fired - before, 50, 110);
+        wr(0x400000b0, 0);
+    }
+}
+
 /* A clock that jumps: lazy ticks are lost, others are made up for at twice the speed. */
 static void test_timer_late(void **state)
 {
@@ -749,13 +770,28 @@ static void test_every_value(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BARE(test_groups),       BARE(test_base_alone),     TEST(test_all_leaves),
-        TEST(test_call_page),    TEST(test_time),           TEST(test_apic_msrs),
-        TEST(test_synic_msrs),   TEST(test_timer_message),  TEST(test_message_without_listener),
-        TEST(test_timer_direct), TEST(test_timer_periodic), TEST(test_timer_late),
-        TEST(test_assist),       TEST(test_assist_moves),   TEST(test_auto_eoi),
-        TEST(test_ipi),          TEST(test_flush),          TEST(test_bad_calls),
-        TEST(test_crash),        TEST(test_save),           TEST(test_every_value),
+        BARE(test_groups),
+        BARE(test_base_alone),
+        TEST(test_all_leaves),
+        TEST(test_call_page),
+        TEST(test_time),
+        TEST(test_apic_msrs),
+        TEST(test_synic_msrs),
+        TEST(test_timer_message),
+        TEST(test_message_without_listener),
+        TEST(test_timer_direct),
+        TEST(test_timer_periodic),
+        TEST(test_timer_of_nobody),
+        TEST(test_timer_late),
+        TEST(test_assist),
+        TEST(test_assist_moves),
+        TEST(test_auto_eoi),
+        TEST(test_ipi),
+        TEST(test_flush),
+        TEST(test_bad_calls),
+        TEST(test_crash),
+        TEST(test_save),
+        TEST(test_every_value),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "fake.h"
+#include "core/perf.h"
 #include "arch/x86/hvm/dev/vlapic.h"
 #include "arch/x86/hvm/dev/vlapic_private.h"
 #include "core/sched.h"
@@ -273,6 +274,35 @@ static void test_timer_periodic(void **state)
     assert_true(apic[0].timer.deadline >= fake_now + 50000);
 }
 
+/* Ticks that a vCPU does not take: whether it is down, deaf or has forgotten them, Krypton does not work for them at full speed. */
+static void test_timer_of_nobody(void **state)
+{
+    const uint32_t lvt[] = {0xe0, 1u << 16 | 0xe0, 0x05};
+    uint32_t *fired = &arch_perf()[PERF_timers_fired], before;
+    struct vcpu *v = list[0];
+
+    vlapic_mmio_write(v, APIC_TIMER_DIVIDE, 0xb);
+    for (unsigned i = 0; i < ARRAY_SIZE(lvt); i++) {
+        vlapic_mmio_write(v, APIC_LVT_TIMER, 1u << 17 | lvt[i]);
+        vlapic_mmio_write(v, APIC_TIMER_INITIAL, 1);
+        before = *fired;
+        fake_run_until(fake_now + 100000000);
+        assert_in_range(*fired - before, 50, 110);
+    }
+    /* As soon as it takes them they come as before. */
+    vlapic_mmio_write(v, APIC_LVT_TIMER, 1u << 17 | 0xe0);
+    fake_run_until(fake_now + 2000000);
+    before = *fired;
+    for (unsigned i = 0; i < 1000; i++) {
+        if (vlapic_pending(v) == 0xe0) {
+            vlapic_ack(v, 0xe0);
+            vlapic_mmio_write(v, APIC_EOI, 0);
+        }
+        fake_run_until(fake_now + 10000);
+    }
+    assert_in_range(*fired - before, 180, 201);
+}
+
 static void test_timer_masked(void **state)
 {
     struct vcpu *v = list[0];
@@ -380,9 +410,9 @@ int main(void)
         TEST(test_ipi_physical),   TEST(test_ipi_logical),
         TEST(test_x2apic),         TEST(test_base),
         TEST(test_init_startup),   TEST(test_timer_one_shot),
-        TEST(test_timer_periodic), TEST(test_timer_masked),
-        TEST(test_timer_deadline), TEST(test_state),
-        TEST(test_random),
+        TEST(test_timer_periodic), TEST(test_timer_of_nobody),
+        TEST(test_timer_masked),   TEST(test_timer_deadline),
+        TEST(test_state),          TEST(test_random),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

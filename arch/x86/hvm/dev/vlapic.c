@@ -162,6 +162,14 @@ void vlapic_set_irq(struct vcpu *v, uint8_t vector)
     accept(v, vector, false);
 }
 
+bool vlapic_is_news(const struct vcpu *v, uint8_t vector)
+{
+    const struct vlapic *l = vlapic_of(v);
+
+    return vector >= FIRST_VECTOR && l->base & APIC_BASE_ON &&
+           !vector_is_set(reg_at_const(l, APIC_IRR), vector);
+}
+
 static uint32_t in_service_class(const struct vlapic *l)
 {
     int isr = vector_highest(reg_at_const(l, APIC_ISR));

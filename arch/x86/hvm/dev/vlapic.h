@@ -75,6 +75,10 @@ bool vlapic_owns_msr(uint32_t msr);
 
 /* An edge-triggered interrupt for v; interrupt-safe. */
 void vlapic_set_irq(struct vcpu *v, uint8_t vector);
+/* It would change something: the last one of this vector was taken. */
+bool vlapic_is_news(const struct vcpu *v, uint8_t vector);
+/* Between periodic ticks that are no news, at least: a guest's timers are not worked for at a speed that it has no use for. */
+#define UNHEARD_NS 1000000u
 /* What an I/O APIC or a device sends (SDM vol. 3 11.11); interrupt-safe. */
 struct vlapic_message {
     uint8_t dest, mode, vector;

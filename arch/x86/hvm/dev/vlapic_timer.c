@@ -4,7 +4,8 @@
  * Invariants
  *  1. started is not 0 exactly when a count runs (one-shot, periodic); then `timer` is armed for its end.
  *  2. deadline is not 0 exactly when TSC-deadline mode waits for it.
- *  3. A period is at least PERIOD_MIN_NS of ours, however short the guest asked: its clock then loses ticks, Krypton no time.
+ *  3. A period is at least PERIOD_MIN_NS of ours, and UNHEARD_NS while the guest does not take its ticks, however short it asked: its clock
+ *     then loses ticks, Krypton no time.
  * Locks: none; the function runs while the vCPU may, and only reads what it wrote.
  */
 #include "tsc.h"
@@ -61,14 +62,17 @@ static void arm_deadline(struct vcpu *v)
     timer_set(&l->timer, arch_time_ns() + left);
 }
 
-/* The end of the period that now is in. */
-static void arm_period(struct vlapic *l, uint64_t now)
+/* The end of the period that now is in; later if nobody has heard of the last one. */
+static void arm_period(struct vcpu *v, uint64_t now)
 {
+    struct vlapic *l = vlapic_of(v);
+    uint32_t lvt = reg_get(l, APIC_LVT_TIMER);
+    bool heard = !(lvt & LVT_MASKED) && vlapic_is_news(v, (uint8_t)lvt);
     uint64_t period = MAX(count_ns(l, reg_get(l, APIC_TIMER_INITIAL)), (uint64_t)PERIOD_MIN_NS);
 
     if (now - l->started >= period)
         l->started = now - (now - l->started) % period;
-    timer_set(&l->timer, l->started + period);
+    timer_set(&l->timer, MAX(l->started + period, heard ? 0 : now + UNHEARD_NS));
 }
 
 static void fire(void *data)
@@ -86,7 +90,7 @@ static void fire(void *data)
     } else if (!__atomic_load_n(&l->started, __ATOMIC_RELAXED)) {
         return;
     } else if (mode_of(l) == MODE_PERIODIC) {
-        arm_period(l, now);
+        arm_period(v, now);
     } else {
         __atomic_store_n(&l->started, 0, __ATOMIC_RELAXED);
     }

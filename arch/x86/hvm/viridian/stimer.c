@@ -8,7 +8,8 @@
  * Invariants
  *  1. due is not 0 exactly while the configuration says enabled and the count is not 0; then `timer` is armed for it, or its function
  *     is about to run.
- *  2. A period is at least PERIOD_MIN of ours, however short the guest asked; at most CATCH_UP periods are made up for.
+ *  2. A period is at least PERIOD_MIN of ours, however short the guest asked, and UNHEARD_NS while the vCPU does not take its ticks; at
+ *     most CATCH_UP periods are made up for.
  * Locks: the vCPU's (RANK_VIRIDIAN).
  */
 #include "private.h"
@@ -80,12 +81,24 @@ static uint64_t next_period(struct stimer *t, uint64_t now)
     return now + period / 2;
 }
 
+/* Does the vCPU hear of its end? */
+static bool is_heard(const struct stimer *t)
+{
+    uint64_t source = viridian_vcpu(t->v)->sint[SINT_OF(t->config)];
+
+    if (t->config & DIRECT)
+        return vlapic_is_news(t->v, VECTOR(t->config));
+    return !t->waits && !(source & (SINT_MASKED | SINT_POLLING)) && vlapic_is_news(t->v, (uint8_t)source);
+}
+
 /* Lock held. True: a message was written. */
 static bool expire(struct stimer *t, uint64_t now)
 {
     t->waits_due = t->due;
     if (t->config & PERIODIC) {
-        arm(t, now, next_period(t, now));
+        uint64_t next = next_period(t, now);
+
+        arm(t, now, is_heard(t) ? next : MAX(next, now + UNHEARD_NS / 100));
     } else {
         t->due = 0;
         t->config &= ~ENABLED;
