@@ -523,14 +523,22 @@ static void refused(void **state)
         {"\x0f\x6f\x00", 3},
         {"\xc5\xfa\x6f\x00", 4},
         {"\x66\x0f\xc3\x00", 4},
+    };
+    static const struct {
+        const char *code;
+        unsigned n;
+    } cut[] = {
         {"\x8b", 1},
         {"\x8b\x80\x00\x00", 4},
+        {"\x0f", 1},
         {"", 0},
         {"\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x66\x89", 15},
     };
 
     for (unsigned i = 0; i < sizeof(no) / sizeof(no[0]); i++)
         (void)run(64, no[i].code, no[i].n, EMUL_UNKNOWN);
+    for (unsigned i = 0; i < sizeof(cut) / sizeof(cut[0]); i++)
+        (void)run(64, cut[i].code, cut[i].n, EMUL_CUT);
     (void)run(32, "\x63\x00", 2, EMUL_UNKNOWN); /* ARPL */
 }
 

@@ -895,6 +895,31 @@ static void test_many_from_the_second_page(void **state)
     fake_run_as(v);
 }
 
+/*
+ * An instruction goes on in a page that has gone since the processor read it: that is a page fault when the processor reads it again, and no
+ * unknown instruction. One that ends before that page is what it is.
+ */
+static void test_the_rest_of_the_instruction_has_gone(void **state)
+{
+    struct hvm_exit x = {.kind = HVM_EXIT_MEMORY, .memory = {.gpa = 0x123456000, .write = true}};
+
+    sixty_four(v);
+    soft(v)->reg[HVM_RIP] = 0x1ffe;
+    device_at = 0x2000;
+    memcpy(code, "\x89\x88", 2); /* mov %ecx, and four bytes more (%rax) */
+    leave(v, x);
+    assert_false(hvm_vcpu(v)->event.valid);
+    assert_int_equal(f_get(v, HVM_RIP), 0x1ffe);
+    memcpy(code, "\xff\x10", 2);
+    leave(v, x);
+    device_at = ~0ull;
+    assert_true(hvm_vcpu(v)->event.valid && hvm_vcpu(v)->event.vector == 6);
+    hvm_vcpu(v)->event.valid = false;
+    memset(code, 0x66, 15); /* no instruction is so long */
+    leave(v, x);
+    assert_true(hvm_vcpu(v)->event.valid && hvm_vcpu(v)->event.vector == 6);
+}
+
 /* A process that has a device's page mapped does not end its guest by a jump there. */
 static void test_code_in_a_device(void **state)
 {
@@ -1788,6 +1813,7 @@ int main(void)
         TEST(test_a_read_does_not_become_a_write),
         TEST(test_many_from_the_second_page),
         TEST(test_code_in_a_device),
+        TEST(test_the_rest_of_the_instruction_has_gone),
         TEST(test_cr4),
         TEST(test_breakpoints),
         TEST(test_interrupts),

@@ -259,6 +259,7 @@ static bool read_rest(const struct emul *e, struct cursor *c, struct insn *i, co
         i->offset += e->rip + i->length;
     i->offset &= bytes_mask(i->address_bytes);
     i->seg = (uint8_t)(i->segment >= 0 ? i->segment : stack ? EMUL_SS : EMUL_DS);
+    i->cut = c->short_of;
     return !c->short_of && i->bytes && (!i->lock || r->flags & LOCK);
 }
 
@@ -313,6 +314,7 @@ bool emul_decode(const struct emul *e, struct insn *i)
     r = two_bytes ? find_row(two, ARRAY_SIZE(two), op) : alu_row(op);
     if (!r && !two_bytes)
         r = find_row(one, ARRAY_SIZE(one), op);
+    i->cut = c.short_of;
     if (!r || c.short_of)
         return false;
     i->action = r->action;

@@ -53,13 +53,14 @@ struct insn {
     uint8_t address_bytes; /* 2, 4, 8 */
     uint8_t repeat;        /* 0, 0xf2, 0xf3 */
     uint8_t length;
-    bool operand16, lock;
+    bool operand16, lock, cut;
     int8_t segment;  /* from a prefix; -1 */
     uint8_t seg;     /* of the operand */
     uint64_t offset; /* of the operand, within address_bytes */
     uint64_t constant;
 };
 
+/* False: not known, or i->cut: not all of it is there. */
 bool emul_decode(const struct emul *e, struct insn *i);
 
 static inline uint64_t sign_extend(uint64_t v, unsigned bytes)

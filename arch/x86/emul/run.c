@@ -457,7 +457,7 @@ enum emul_result emul_run(struct emul *e, unsigned rounds)
     enum emul_result r;
 
     if (!emul_decode(e, &w.i) || (w.i.lock && !lock_ok(&w.i)))
-        return EMUL_UNKNOWN;
+        return w.i.cut ? EMUL_CUT : EMUL_UNKNOWN;
     r = execute(&w, rounds);
     if (r)
         return r;

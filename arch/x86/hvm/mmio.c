@@ -284,6 +284,7 @@ static unsigned stack_bytes(const struct vcpu *v, unsigned bits)
 static enum hvm_verdict access(struct vcpu *v, const struct hvm_exit *x, enum p2m_verdict verdict)
 {
     struct mmio m = {.e = {.ops = &ops}, .v = v, .x = x, .device = verdict == P2M_IS_MMIO};
+    enum emul_result r;
 
     m.e.bits = (uint8_t)hvm_code_bits(v);
     m.e.stack_bytes = (uint8_t)stack_bytes(v, m.e.bits);
@@ -291,12 +292,16 @@ static enum hvm_verdict access(struct vcpu *v, const struct hvm_exit *x, enum p2
     if (!m.e.code_bytes)
         return HVM_RESUME; /* the code has gone meanwhile: the processor finds that out */
     registers_in(&m);
-    switch (emul_run(&m.e, ROUNDS)) {
+    r = emul_run(&m.e, ROUNDS);
+    switch (r) {
     case EMUL_DONE:
         registers_out(&m);
         hvm_advance(v, (unsigned)(m.e.rip - m.rip));
         break;
+    case EMUL_CUT:
     case EMUL_UNKNOWN:
+        if (r == EMUL_CUT && m.e.code_bytes < EMUL_INSN_MAX)
+            break; /* the rest of the code has gone meanwhile */
         not_known(&m);
         return HVM_UD;
     case EMUL_PART: /* written back after each round */

@@ -17,7 +17,8 @@ enum emul_result {
     EMUL_PART,    /* a repeated one: some of its rounds are done, the next time goes on */
     EMUL_WAIT,    /* a function said so: nothing of this round has happened to registers */
     EMUL_FAULT,   /* the same; the guest has an exception */
-    EMUL_UNKNOWN, /* another instruction, or not all of it is there */
+    EMUL_UNKNOWN, /* another instruction */
+    EMUL_CUT,     /* not all of it is in `code` */
 };
 
 struct emul;
