@@ -35,12 +35,13 @@ def over(xl):
     assert "BUG" not in xl.dmesg()
 
 
-# In 32-bit mode QEMU's processor ends control_registers by a walk of page tables that are not the guest's.
-BOTH = ["mode_switches", "every_msr", "every_port", "memory_holes", "svm_instructions", "descriptors", "apic_storm"]
+# With 32-bit guests QEMU's processor sometimes walks page tables that are not the guest's here (docs/hardware-guests.md).
+ONLY_64 = ["page_goes_while_used", "arguments_go_while_read"]
+BOTH = ["mode_switches", "control_registers", "every_msr", "every_port", "memory_holes", "svm_instructions", "descriptors", "apic_storm",
+        "code_changes_while_emulated"]
 
 
-@pytest.mark.parametrize("attack,bits", [(a, b) for a in BOTH for b in BITS] + [
-    ("control_registers", 64), ("page_goes_while_used", 64), ("arguments_go_while_read", 64)])
+@pytest.mark.parametrize("attack,bits", [(a, b) for a in BOTH for b in BITS] + [(a, 64) for a in ONLY_64])
 def test_sees_traps_only(xl, attack, bits):
     start(xl, attack, bits)
     xl.wait("hostile", f"hostile: {attack} [PF]A|FAIL framework", 120)

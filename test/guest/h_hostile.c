@@ -1,7 +1,7 @@
 /*
- * Attacks of a PVH guest on Krypton, one a domain (attack=NAME): whatever state of the processor it can make, every MSR and port, memory
+ * Attacks of a PVH or HVM guest on Krypton (attack=NAME,...): whatever state of the processor it can make, every MSR and port, memory
  * that is not there, descriptors that are none, and memory that changes under everybody's feet. Each ends by itself and says so, or dies
- * with a reason in Krypton's log (test/boot/test_8_hostile.py says which). A trap is an answer as good as any.
+ * with a reason in Krypton's log (test/boot/test_8_hostile.py and test_8_hvm_hostile.py say which). A trap is an answer as good as any.
  */
 #include "hvm.h"
 
@@ -10,10 +10,16 @@
 
 #ifdef __x86_64__
 #define STR_AX "rax"
+#define STR_DX "rdx"
+#define STR_SI "rsi"
+#define STR_DI "rdi"
 #define STR_SP "rsp"
 #define B      "(%%rbx)"
 #else
 #define STR_AX "eax"
+#define STR_DX "edx"
+#define STR_SI "esi"
+#define STR_DI "edi"
 #define STR_SP "esp"
 #define B      "(%%ebx)"
 #endif
@@ -30,13 +36,9 @@ static uint64_t next_random(void)
     return state ^= state << 17;
 }
 
-static uint64_t started;
-
 static bool time_left(unsigned ms)
 {
-    if (!started)
-        started = time_ns();
-    return time_ns() - started < ms * 1000000ull;
+    return time_ns() - attack_began < ms * 1000000ull;
 }
 
 /* --- control registers, EFER, debug registers, XCR0 --- */
@@ -63,7 +65,11 @@ static unsigned long cr4_now(void)
     return v;
 }
 
-/* Keeps what this code needs: protection, paging, PAE. Not CR8: QEMU 10 aborts when it is written while a virtual interrupt waits. */
+/*
+ * Keeps what this code needs: protection, paging, PAE. Not CR8: QEMU 10 aborts when it is written while a virtual interrupt waits. Not NW
+ * without CD either, for which a processor raises #GP: QEMU takes it, refuses to enter such a guest after its next exit, and says so
+ * by an exit code of 32 bits only, with its own state in the guest's place.
+ */
 HOSTILE(control_registers)
 {
     unsigned long cr0 = cr0_now(), cr4 = cr4_now();
@@ -72,7 +78,11 @@ HOSTILE(control_registers)
     while (time_left(4000)) {
         uint64_t r = next_random();
 
-        if (!WRITE_REGISTER("%cr0", (cr0 & 0x80000001) | (r & (r & 1 ? 0xe005003e : ~0ull))))
+        uint64_t v = (cr0 & 0x80000001) | (r & (r & 1 ? 0xe005003e : ~0ull));
+
+        if (v & BIT(29))
+            v |= BIT(30);
+        if (!WRITE_REGISTER("%cr0", v))
             taken++;
         WRITE_REGISTER("%cr0", cr0);
         if (!WRITE_REGISTER("%cr4", (cr4 & 0x20) | (1ul << r % 32) | (r & 2 ? 1ul << (r >> 8) % 32 : 0)))
@@ -172,6 +182,70 @@ HOSTILE(every_port)
     }
 }
 
+static char port_buffer[64];
+
+static void one_access(uint32_t port)
+{
+    uint64_t r = next_random();
+    uint32_t v = r & 1 ? (uint32_t)(r >> 32) : 1u << (r >> 32) % 32;
+    unsigned long at = (unsigned long)port_buffer, n = 1 + (r >> 8) % 16;
+
+    switch (r >> 1 & 7) {
+    case 0:
+        __asm__ volatile("inb %w1, %b0" : "+a"(v) : "d"(port));
+        break;
+    case 1:
+        __asm__ volatile("inw %w1, %w0" : "+a"(v) : "d"(port));
+        break;
+    case 2:
+        __asm__ volatile("inl %w1, %0" : "+a"(v) : "d"(port));
+        break;
+    case 3:
+        __asm__ volatile("rep insl" : "+D"(at), "+c"(n) : "d"(port) : "memory");
+        break;
+    case 4:
+        __asm__ volatile("rep outsw" : "+S"(at), "+c"(n) : "d"(port) : "memory");
+        break;
+    case 5:
+        __asm__ volatile("outw %w0, %w1" ::"a"(v), "d"(port));
+        break;
+    case 6:
+        __asm__ volatile("outl %0, %w1" ::"a"(v), "d"(port));
+        break;
+    default:
+        __asm__ volatile("outb %b0, %w1" ::"a"(v), "d"(port));
+    }
+}
+
+/* The device model's: whatever its devices can be told, in any order, DMA to any place too. Not what ends or resets the machine. */
+HOSTILE(device_ports)
+{
+    static const struct {
+        uint16_t first, count;
+    } range[] = {{0, 0x100},     {0x170, 8},     {0x1f0, 8},     {0x1ce, 4},      {0x370, 8},
+                 {0x3b0, 0x30},  {0x3f0, 0x10},  {0x4d0, 2},     {0x510, 12},     {0xae00, 0x20},
+                 {0xaf00, 0x20}, {0xb000, 0x40}, {0xb100, 0x40}, {0xc000, 0x200}, {0xcfc, 4}};
+    unsigned accesses = 0;
+
+    while (time_left(10000)) {
+        unsigned i = (unsigned)(next_random() % ARRAY_SIZE(range));
+        uint32_t port = range[i].first + (uint32_t)(next_random() % range[i].count);
+
+        if ((port >= 0x61 && port <= 0x64) || (port >= 0x8f && port <= 0x92) ||
+            (port >= 0xb001 && port <= 0xb005))
+            continue;
+        if (range[i].first == 0xcfc) {
+            uint32_t where = 1u << 31 | (next_random() & 0x3ffc);
+
+            __asm__ volatile("outl %0, %w1" ::"a"(where), "d"(0xcf8));
+        }
+        one_access(port);
+        accesses++;
+    }
+    print("  %u accesses\n", accesses);
+    CHECK(accesses > 500);
+}
+
 /* --- memory that is not there --- */
 
 #define AT_HOLE(insn)                                                                                        \
@@ -238,6 +312,8 @@ HOSTILE(device_holes)
     while (time_left(8000)) {
         unsigned long at =
             place[next_random() % ARRAY_SIZE(place)] + (next_random() & (rounds & 1 ? 0xfff : 0x3f8));
+        if (at >= 0xfee00200 && at < 0xfee00400) /* an INIT of its own making would be this vCPU's end */
+            at = 0xfee00000 + (at & 0x1ff);
         uint32_t value = next_random() & 1 ? (uint32_t)next_random() : 1u << next_random() % 32;
 
         TRAPS("mov %1, %%eax; mov %%eax, " B, "b"(at), "m"(value));
@@ -371,6 +447,8 @@ HOSTILE(apic_storm)
     while (time_left(4000)) {
         uint32_t reg = (uint32_t)(next_random() % 0x40) * 16, v = (uint32_t)next_random();
 
+        if ((v & 0xf0) == 0x10) /* exceptions' vectors, of which some come with an error code */
+            v |= 0x20;
         if (reg == 0x300)
             v = (v & 0xff) | 0x40000 | (v >> 8 & 1 ? 0x80000 : 0); /* fixed, to itself */
         (void)*(volatile uint32_t *)(0xfee00000ul + reg);
@@ -404,10 +482,13 @@ static volatile unsigned at_work;
 
 static void start_workers(void (*fn)(void *), void *arg)
 {
+    uint64_t end = time_ns() + 10000000000ull;
+
     stop = false;
+    at_work = 0;
     for (unsigned i = 1; i <= WORKERS && vcpu_exists(i); i++)
         CHECK_EQ(vcpu_run(i, fn, arg), 0);
-    for (unsigned i = 0; i < 100 && !at_work; i++)
+    while (!at_work && time_ns() < end)
         HC2(sched_op, SCHEDOP_yield, NULL);
     CHECK(at_work);
 }
@@ -488,33 +569,42 @@ HOSTILE(arguments_go_while_read)
     CHECK(rounds > 20);
 }
 
-/* Code over two pages that is rewritten while its accesses to a hole are emulated; and the second page comes and goes. */
+/*
+ * An instruction over two pages that is rewritten while its accesses to a hole, or to the device model's VGA memory, are emulated. Whatever its
+ * bytes make together, it names no memory of ours but the page at 0x1000, and no register that matters.
+ */
 static char *code;
+
+#define CODE_HOLE 0x70001000ul
 
 static void rewrite(void *arg)
 {
-    static const uint8_t forms[][8] = {{0x8b, 0x04, 0x25, 0, 0x10, 0, 0x80,
-                                        0x90}, /* mov hole, %eax, in 64-bit mode; +1: with a base in 32 */
-                                       {0x89, 0x04, 0x25, 0, 0x10, 0, 0x80, 0x90},
-                                       {0xc7, 0x04, 0x25, 0, 0x10, 0, 0x80, 0x01},
-                                       {0xf0, 0x0f, 0xb1, 0x0c, 0x25, 0, 0x10, 0x80},
-                                       {0x66, 0x67, 0xf2, 0x2e, 0x48, 0x8b, 0x03, 0x90}};
-    unsigned n = 0;
+    static const uint8_t byte[8][8] = {
+        {0x90, 0x66, 0xf0, 0xf3, 0x2e, 0x90, 0x90, 0x90}, /* a prefix, or none */
+        {0x8b, 0x89, 0x01, 0xc7, 0x87, 0xa5, 0x8a, 0x31}, /* behind a5, MOVS, others begin */
+        {0x04, 0x14, 0x04, 0x14, 0x04, 0x14, 0x04, 0x14}, /* EAX or EDX, and an address */
+        {0x25, 0x25, 0x25, 0x25, 0x25, 0x25, 0x25, 0x25},
+        {0x00, 0x01, 0x00, 0x02, 0x00, 0x00, 0x00, 0x04}, /* which begins the second page */
+        {0x10, 0x12, 0x10, 0x12, 0x10, 0x12, 0x10, 0x12},
+        {0x00, 0x0a, 0x00, 0x0a, 0x00, 0x0a, 0x00, 0x0a},
+        {0x70, 0x00, 0x70, 0x00, 0x70, 0x00, 0x70, 0x00},
+    };
 
     at_work++;
     while (!stop) {
-        const uint8_t *f = forms[n++ % ARRAY_SIZE(forms)];
+        uint64_t r = next_random();
 
         for (unsigned i = 0; i < 8; i++)
-            ((volatile uint8_t *)code)[PAGE - 3 + i] = f[i];
+            ((volatile uint8_t *)code)[PAGE - 4 + i] = byte[i][r >> 8 * i & 7];
     }
 }
 
 unsigned long kept_sp;
+void *code_entry;
 #ifdef __x86_64__
-#define CLOBBERED "rax", "rcx", "rdx", "rsi", "rdi"
+#define CLOBBERED "rdx", "rsi", "rdi"
 #else
-#define CLOBBERED "eax", "ecx", "edx", "esi", "edi"
+#define CLOBBERED "edx", "esi", "edi"
 #endif
 
 static void anywhere(struct trap_frame *f)
@@ -534,15 +624,19 @@ HOSTILE(code_changes_while_emulated)
     start_workers(rewrite, NULL);
     trap_hook = anywhere;
     while (time_left(5000)) {
-        void *at = code + PAGE - 8;
+        unsigned long a = CODE_HOLE, c = CODE_HOLE, count = 3;
 
+        code_entry = code + PAGE - 8;
         last_trap.happened = false;
-        __asm__ volatile("mov %%" STR_SP ", kept_sp; " SET_RESUME
-                         "call *%0; 1: mov kept_sp, %%" STR_SP ::"r"(at)
+        __asm__ volatile("mov %%" STR_SP ", kept_sp; mov %2, %%" STR_DI "; mov %2, %%" STR_SI
+                         "; mov %0, %%" STR_DX "; " SET_RESUME "call *code_entry; 1: mov kept_sp, %%" STR_SP
+                         : "+a"(a), "+c"(count)
+                         : "b"(c)
                          : "memory", "cc", CLOBBERED);
         n += !last_trap.happened;
     }
     trap_hook = NULL;
     end_workers();
     print("  %u times through\n", n);
+    CHECK(n > 20);
 }

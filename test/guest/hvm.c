@@ -7,6 +7,8 @@
 #include <xen/arch-x86/hvm/start_info.h>
 
 #define EVENT_VECTOR 0x30u
+#define LAPIC(reg)   (*(volatile uint32_t *)(0xfee00000ul + (reg)))
+#define AP_PAGE      8u
 #define XEN_LEAVES   0x40000000u /* or, beside another interface's, some steps of 0x100 further */
 
 bool hardware_domain;
@@ -14,7 +16,8 @@ domid_t own_id;
 
 extern struct hvm_start_info *boot_info;
 extern uint32_t by_multiboot;
-extern char hypercall_page[], trap_entries[], vcpu_start[], _end[], table_l4[];
+extern char hypercall_page[], trap_entries[], vcpu_start[], _end[], table_l4[], ap_page[], ap_page_end[];
+extern volatile uint64_t ap_start[4];
 extern uint64_t table_l1_scratch[];
 extern uint64_t idt[512];
 extern const struct test tests_start[], tests_end[];
@@ -24,6 +27,7 @@ long hypercall_raw(const void *entry, unsigned long a, unsigned long b, unsigned
 void guest_trap(struct trap_frame *f);
 void hvm_main(void);
 
+uint64_t attack_began;
 static char *next_page;
 static struct xencons_interface *ring;
 static uint32_t ring_port;
@@ -158,11 +162,33 @@ long hvm_param_set(unsigned index, uint64_t value)
 
 /* --- vCPUs ---- */
 
+/* INIT and STARTUP, for one that firmware has started before: VCPUOP_initialise is for those that never ran. */
+static long vcpu_start_up(unsigned long n, void (*loop)(void *), unsigned long stack)
+{
+    uint64_t end = time_ns() + 10000000000ull;
+
+    memcpy(pfn_va(AP_PAGE), ap_page, (size_t)(ap_page_end - ap_page));
+    ap_start[0] = stack;
+    ap_start[1] = (unsigned long)loop;
+    ap_start[2] = n;
+    ap_start[3] = 0;
+    LAPIC(0x310) = (uint32_t)n << 25; /* the toolstack's numbers: twice the vCPU's */
+    LAPIC(0x300) = 0x4500;
+    LAPIC(0x310) = (uint32_t)n << 25;
+    LAPIC(0x300) = 0x4600 | AP_PAGE;
+    while (!ap_start[3])
+        if (time_ns() > end)
+            return -1;
+    return 0;
+}
+
 long vcpu_initialise(unsigned long n, void (*loop)(void *))
 {
     static struct vcpu_hvm_context c;
     unsigned long stack = (unsigned long)page_alloc() + PAGE;
 
+    if (by_multiboot)
+        return vcpu_start_up(n, loop, stack);
     memset(&c, 0, sizeof(c));
 #ifdef __i386__
     c.mode = VCPU_HVM_MODE_32B;
@@ -229,16 +255,30 @@ static void keep_command_line(void)
         command_line[i] = s[i];
 }
 
+static void attack(const struct hostile *h)
+{
+    test_begin();
+    attack_began = time_ns();
+    print("hostile: %s begins\n", h->name);
+    h->fn();
+    print("hostile: %s %s\n", h->name, test_failed ? "FAIL" : "PASS");
+}
+
+/* attack=NAME[,NAME...]: one after the other, in one domain. */
 static void attacks(void)
 {
-    for (const struct hostile *h = attacks_start; h < attacks_end; h++) {
-        if (!asked_for(command_line, "attack=", h->name, false))
-            continue;
-        print("hostile: %s begins\n", h->name);
-        h->fn();
-        print("hostile: %s %s\n", h->name, test_failed ? "FAIL" : "PASS");
-        guest_shutdown(SHUTDOWN_poweroff);
+    const char *name = strstr(command_line, "attack="), *end;
+
+    if (!name)
+        return;
+    for (name += strlen("attack="); *name && *name != ' '; name = *end == ',' ? end + 1 : end) {
+        for (end = name; *end && *end != ' ' && *end != ','; end++)
+            ;
+        for (const struct hostile *h = attacks_start; h < attacks_end; h++)
+            if (strlen(h->name) == (size_t)(end - name) && !strncmp(h->name, name, strlen(h->name)))
+                attack(h);
     }
+    guest_shutdown(SHUTDOWN_poweroff);
 }
 
 static void all_tests(void)
@@ -283,10 +323,31 @@ static void hypercall_page_on(void)
     __asm__ volatile("wrmsr" ::"c"(r[1]), "a"((unsigned long)hypercall_page), "d"(0) : "memory");
 }
 
+static void outb(uint16_t port, uint8_t v)
+{
+    __asm__ volatile("outb %0, %1" ::"a"(v), "d"(port));
+}
+
+/* The BIOS left its interrupts on, at vectors that are exceptions'. */
+static void legacy_interrupts_off(void)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        uint16_t base = i ? 0xa0 : 0x20;
+
+        outb(base, 0x11);
+        outb(base + 1, 0x20 + 8 * i);
+        outb(base + 1, i ? 2 : 4);
+        outb(base + 1, 1);
+        outb(base + 1, 0xff);
+    }
+}
+
 void hvm_main(void)
 {
     uint64_t pfn, port;
 
+    if (by_multiboot)
+        legacy_interrupts_off();
     gates();
     keep_command_line();
     next_page = (char *)(((unsigned long)_end + PAGE - 1) & ~(PAGE - 1));

@@ -2,7 +2,7 @@
  * Of the test guest as a PVH kernel (hvm.c), beside guest.h: what such a guest has and a PV guest has not.
  *
  *   TEST(...)              runs in order, as in a PV guest
- *   HOSTILE(name) { ... }  one of those that `attack=name` on the command line runs, alone; h_hostile.c, h_bench.c
+ *   HOSTILE(name) { ... }  one of those that `attack=name,...` on the command line runs, and nothing else; h_hostile.c, h_bench.c
  */
 #ifndef GUEST_HVM_H
 #define GUEST_HVM_H
@@ -28,6 +28,7 @@ struct hostile {
     static const struct hostile h_##id                                                                       \
         __attribute__((used, section("attacks"), aligned(8))) = {#id, hostile_##id};                         \
     static void hostile_##id(void)
+extern uint64_t attack_began; /* time_ns() */
 
 static inline bool rdmsr_ok(uint32_t msr, uint64_t *value)
 {

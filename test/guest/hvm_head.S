@@ -56,6 +56,48 @@ start:
     call hvm_main
 2:  jmp 2b
 
+/* A further vCPU from STARTUP on, at the start of a page below 1 MiB that this was copied to; ap_start says where it goes from here. */
+.globl ap_page, ap_page_end, ap_start
+.code16
+ap_page:
+    cli
+    mov %cs, %ax
+    mov %ax, %ds
+    lgdtl ap_gdt_pointer - ap_page
+    mov $0x11, %eax          /* ET, PE */
+    mov %eax, %cr0
+    ljmpl $0x08, $ap_protected
+ap_gdt_pointer:
+    .word gdt_end - gdt - 1
+    .long gdt
+ap_page_end:
+.code32
+ap_protected:
+    mov $0x18, %eax
+    mov %eax, %ds
+    mov %eax, %es
+    mov %eax, %ss
+    mov $0x620, %eax
+    mov %eax, %cr4
+    mov $table_l4, %eax
+    mov %eax, %cr3
+#ifdef __x86_64__
+    mov $0xc0000080, %ecx
+    rdmsr
+    or $0x901, %eax
+    wrmsr
+#endif
+    mov $0x80010031, %eax
+    mov %eax, %cr0
+    mov ap_start, %esp
+    mov ap_start + 8, %edi
+    mov ap_start + 16, %esi
+    movl $1, ap_start + 24
+    ljmp $0x10, $vcpu_start
+#ifdef __x86_64__
+.code64
+#endif
+
 /* A further vCPU, in its final mode already: arguments as vcpu_initialise gives them: di = function, si = argument. */
 .globl vcpu_start
 vcpu_start:
@@ -154,6 +196,8 @@ hypercall_raw:
 by_multiboot:
     .long 0
 .balign 8
+ap_start:                    /* stack, function, argument, set when it is under way */
+    .quad 0, 0, 0, 0
 gdt:
     .quad 0
     .quad 0x00cf9b000000ffff /* 08: 32-bit code */
