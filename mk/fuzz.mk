@@ -12,7 +12,7 @@ FUZZ_PV_C  := $(addprefix arch/x86/pv/,callback_ops.c segment.c vcpu_context.c v
 	iret.c bounce.c kind.c) arch/x86/guest/domain.c arch/x86/guest/policy.c arch/x86/guest/xstate.c \
 	$(addprefix arch/x86/platform/,irq.c mca.c pcidev.c physdev.c pirq.c platform_op.c rights.c storm.c) \
 	$(addprefix arch/x86/control/,debug.c domctl.c paging.c policy.c rights.c sysctl.c vcpu.c) \
-	$(addprefix arch/x86/hvm/,params.c dm_op.c access.c) $(wildcard arch/x86/hvm/dev/*.c arch/x86/hvm/viridian/*.c)
+	$(addprefix arch/x86/hvm/,params.c dm_op.c access.c sleep.c) $(wildcard arch/x86/hvm/dev/*.c arch/x86/hvm/viridian/*.c)
 FUZZ_STATE := $(call host_obj,$(filter-out test/fuzz/fuzz_% test/fuzz/pure_% test/fuzz/mark_% test/fuzz/entry.c test/fuzz/snapshot.c \
 	test/fuzz/replay.c,$(wildcard test/fuzz/*.c)) $(wildcard test/model/*.c) $(FUZZ_PV_C) $(HOST_PV) $(HOST_FAKE_C) \
 	$(filter-out arch/x86/platform/%,$(HOST_LIB_C)))

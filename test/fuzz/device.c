@@ -25,7 +25,14 @@ static void segment(const struct vcpu *v, enum hvm_seg s, struct hvm_segment *ou
 {
     *out = (struct hvm_segment){0};
 }
-static const struct hvm_ops vendor = {.cpl = cpl, .get_segment = segment};
+static void set_segment(struct vcpu *v, enum hvm_seg s, const struct hvm_segment *in)
+{
+}
+static void set(struct vcpu *v, enum hvm_reg r, uint64_t value)
+{
+}
+static const struct hvm_ops vendor = {
+    .cpl = cpl, .get_segment = segment, .set_segment = set_segment, .set = set};
 const struct hvm_ops *hvm_ops = &vendor;
 
 bool hvm_is_64(const struct vcpu *v)
@@ -37,6 +44,19 @@ void hvm_paging(struct vcpu *v, struct guest_paging *p)
     *p = (struct guest_paging){0};
 }
 void hvm_latch_layout(struct vcpu *v)
+{
+}
+void hvm_vcpu_reset(struct vcpu *v)
+{
+    BUG_ON(v->running || !v->domain->pause_count);
+    hvm_access_forget(v);
+    vlapic_reset(v);
+    viridian_vcpu_reset(v);
+}
+void hvm_set_tsc(struct vcpu *v, uint64_t tsc)
+{
+}
+void hvm_join_tsc(struct vcpu *v)
 {
 }
 static void wake(struct vcpu *v)

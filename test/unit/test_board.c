@@ -778,6 +778,132 @@ static void test_records(void **state)
     assert_int_equal(hvm_board_record_ok(d, HVM_SAVE_CODE(PCI_LINK), 0, &r), -EINVAL);
 }
 
+/* --- suspended to RAM --- */
+
+static void compare(uint16_t type, const union hvm_board_record *fresh)
+{
+    union hvm_board_record r;
+
+    assert_true(hvm_board_get(d, type, 0, &r));
+    assert_memory_equal(&r, fresh, hvm_board_length(type));
+}
+
+/* All devices at work, with lines high; then their power goes. */
+static void test_devices_without_power_do_nothing_and_know_nothing(void **state)
+{
+    static const uint16_t types[] = {HVM_SAVE_CODE(PIC), HVM_SAVE_CODE(IOAPIC), HVM_SAVE_CODE(HPET),
+                                     HVM_SAVE_CODE(PIT)};
+    union hvm_board_record fresh[ARRAY_SIZE(types)];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(types); i++)
+        assert_true(hvm_board_get(d, types[i], 0, &fresh[i]));
+    pics_on();
+    pin(21, 0x8081, 0);
+    pin(2, 0x91, 0);
+    store(HPET + 0x10, 4, 1);
+    store(HPET + 0x140, 8, 21 << 9 | 6);
+    store(HPET + 0x148, 8, 100);
+    out(0x43, 1, 0x34);
+    out(0x40, 1, 0);
+    out(0x40, 1, 0x10);
+    cmos_set(11, 0x72);
+    out(0xb002, 2, 0x101);
+    assert_int_equal(hvm_power_button(d), 0);
+    run(100 * MS);
+    assert_true(b->lines.count[21] == 1 && b->lines.count[9] == 1 && b->lines.count[8] == 1);
+    assert_true(local(0) >= 0 && intr() >= 0);
+    hvm_board_power_lost(d);
+    hvm_board_check(d);
+    for (unsigned i = 0; i < ARRAY_SIZE(types); i++)
+        compare(types[i], &fresh[i]);
+    assert_true(!b->lines.count[21] && !b->lines.count[9] && !b->lines.count[8]);
+    vlapic_reset(list[0]);
+    run(1300ull * NS_PER_S);
+    assert_true(local(0) == -1 && intr() == -1);
+    assert_int_equal(in(0xb002, 2), 0);
+    assert_int_equal(in(0xb000, 2) & ~1u, 0); /* the timer's top bit alone has changed */
+    hd.board = NULL;                          /* PVH */
+    hvm_board_power_lost(d);
+    hvm_board_woken(d);
+    hd.board = b;
+}
+
+static void test_the_clock_goes_on_by_its_battery(void **state)
+{
+    uint8_t day;
+
+    cmos_set(11, 0x06);
+    cmos_set(0, 10);
+    cmos_set(2, 20);
+    cmos_set(4, 5);
+    cmos_set(5, 6);
+    cmos_set(3, 30);
+    day = cmos(7);
+    cmos_set(11, 0x7e); /* all interrupts and the square wave, binary */
+    run(2 * NS_PER_S);
+    hvm_board_power_lost(d);
+    run(3600 * NS_PER_S);
+    hvm_board_power_lost(d); /* and at the way out, once more */
+    hvm_board_woken(d);
+    assert_int_equal(cmos(11), 0x06);
+    assert_int_equal(cmos(12), 0);
+    assert_true(cmos(4) == 6 && cmos(2) == 20 && cmos(0) == 12 && cmos(7) == day);
+    assert_true(cmos(5) == 6 && cmos(3) == 30);
+    /* An hour that is being set is not lost either. */
+    cmos_set(11, 0x86);
+    cmos_set(4, 22);
+    hvm_board_power_lost(d);
+    run(10 * NS_PER_S);
+    assert_int_equal(cmos(4), 22);
+    cmos_set(11, 0x06);
+    assert_int_equal(cmos(4), 22);
+}
+
+/* A device model says what has changed only: what it holds high is high for who looks later. */
+static void test_wires_of_device_models_outlive_a_sleep(void **state)
+{
+    pics_on();
+    assert_int_equal(hvm_pci_intx(d, 0, 3, 1, true), 0);
+    assert_int_equal(hvm_pci_link_route(d, 0, 11), 0);
+    assert_int_equal(hvm_isa_irq(d, 4, true), 0);
+    info[0].evtchn_upcall_pending = 1;
+    assert_int_equal(hvm_callback_intx(d, 2, 0), 0);
+    hvm_board_power_lost(d);
+    hvm_board_check(d);
+    vlapic_reset(list[0]);
+    vlapic_mmio_write(list[0], APIC_SVR, 0x1ff);
+    assert_int_equal(intr(), -1);
+    pin(16 + 13, 0x8081, 0); /* device 3, INTB */
+    assert_int_equal(local(0), 0x81);
+    pin(16 + 8, 0x8092, 0); /* device 2, INTA: the guest's events */
+    assert_int_equal(local(0), 0x92);
+    info[0].evtchn_upcall_pending = 0;
+    pics_on();
+    assert_int_equal(intr(), -1); /* edges of before */
+    out(0x4d1, 1, 0x08);
+    assert_int_equal(intr(), 0x2b);
+    hvm_isa_irq(d, 4, false);
+    hvm_isa_irq(d, 4, true);
+    hvm_pci_intx(d, 0, 3, 1, false);
+    assert_int_equal(b->lines.count[11], 0);
+    assert_int_equal(b->lines.count[16 + 13], 0);
+}
+
+static void test_waking_is_told_and_interrupts_nobody(void **state)
+{
+    pics_on();
+    out(0xb002, 2, 0x8000);
+    hvm_board_power_lost(d);
+    hvm_board_woken(d);
+    pics_on();
+    assert_int_equal(in(0xb000, 2), 0x8000);
+    out(0xb002, 2, 0xfffe);
+    run(10 * MS);
+    assert_int_equal(intr(), -1);
+    out(0xb000, 2, 0x8000);
+    assert_int_equal(in(0xb000, 2), 0);
+}
+
 /* --- what no driver writes --- */
 
 static uint64_t random64(uint64_t *s)
@@ -923,6 +1049,14 @@ static void test_random(void **state)
             hvm_attend(list[0]); /* as behind any pause (load()) */
             hvm_attend(list[1]);
         }
+        if (i % 4096 == 4000) {
+            hvm_board_power_lost(d);
+            if (random64(&s) & 1)
+                hvm_board_woken(d);
+            hvm_board_check(d);
+            hvm_attend(list[0]);
+            hvm_attend(list[1]);
+        }
         if (i % 16 == 0)
             hvm_board_check(d);
     }
@@ -933,13 +1067,30 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_pic),          T(test_pic_modes),   T(test_ioapic),
-        T(test_level),        T(test_links),       T(test_messages),
-        T(test_callback),     T(test_pit),         T(test_pit_counts),
-        T(test_rtc_time),     T(test_pm),          T(test_hpet),
-        T(test_hpet_and_rtc), T(test_records),     T(test_rtc_interrupts),
-        T(test_random),       T(test_rtc_never),   T(test_hpet_far),
-        T(test_hpet_loaded),  T(test_opened_late),
+        T(test_pic),
+        T(test_pic_modes),
+        T(test_ioapic),
+        T(test_level),
+        T(test_links),
+        T(test_messages),
+        T(test_callback),
+        T(test_pit),
+        T(test_pit_counts),
+        T(test_rtc_time),
+        T(test_pm),
+        T(test_hpet),
+        T(test_hpet_and_rtc),
+        T(test_records),
+        T(test_rtc_interrupts),
+        T(test_random),
+        T(test_rtc_never),
+        T(test_hpet_far),
+        T(test_hpet_loaded),
+        T(test_opened_late),
+        T(test_devices_without_power_do_nothing_and_know_nothing),
+        T(test_the_clock_goes_on_by_its_battery),
+        T(test_wires_of_device_models_outlive_a_sleep),
+        T(test_waking_is_told_and_interrupts_nobody),
     };
 
     return cmocka_run_group_tests(tests, group_setup, fake_teardown);

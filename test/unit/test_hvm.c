@@ -10,6 +10,7 @@
 #include "core/work.h"
 #include "arch/x86/hvm/dev/ioreq_private.h"
 #include "arch/x86/hvm/dev/vlapic.h"
+#include "arch/x86/hvm/dev/vlapic_private.h"
 #include "arch/x86/hvm/private.h"
 #include "arch/x86/hvm/dev/tsc.h"
 #include "arch/x86/hvm/viridian/viridian.h"
@@ -49,12 +50,13 @@ static void f_reset(struct vcpu *v)
     memset(soft(v), 0, sizeof(*soft(v)));
     soft(v)->reg[HVM_RFLAGS] = 2;
     soft(v)->reg[HVM_PAT] = 0x0007040600070406ull;
+    soft(v)->seg[HVM_CS] = (struct hvm_segment){.sel = 0xf000, .base = 0xffff0000};
 }
 static int f_init(struct vcpu *v)
 {
-    static struct svm_vcpu states[2];
+    static struct svm_vcpu states[4][2];
 
-    hvm_vcpu(v)->svm = &states[v->id];
+    hvm_vcpu(v)->svm = &states[v->domain->id.v][v->id];
     f_reset(v);
     return 0;
 }
@@ -423,6 +425,7 @@ static struct domain *domain_new(uint16_t id, const struct guest_ops *ops, unsig
 {
     struct domain_config c = {.ops = ops,
                               .privileged = id == 1,
+                              .arch_flags = id == 3 ? XEN_X86_EMU_ALL : 0,
                               .max_vcpus = vcpus,
                               .max_evtchn_port = 100,
                               .max_grant_frames = 4,
@@ -1694,6 +1697,244 @@ static void test_params(void **state)
             (void)set_param(i & 1 ? v : tool, 2, i, 1ull << bit);
 }
 
+/* --- suspend to RAM --- */
+
+/* A guest with a board, on both of its vCPUs; unpaused. */
+static struct domain *sleeper;
+static struct vcpu *sleeper_new(void)
+{
+    sleeper = domain_new(3, &hvm_guest_ops, 2);
+    fake_run_as(tool);
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, HVM_S3), -EINVAL); /* it never ran */
+    for_each_vcpu(sleeper, w)
+    {
+        sixty_four(w);
+        soft(w)->reg[HVM_RFLAGS] = 0x202;
+        vlapic_mmio_write(w, APIC_SVR, 0x1ff);
+        w->initialised = true;
+        w->pause_flags = 0;
+        x86_vcpu(w)->regs.rbx = 0x1234;
+        hvm_set_tsc(w, 1ull << 40);
+    }
+    assert_int_equal(domain_controller_unpause(sleeper), 0);
+    assert_int_equal(sleeper->pause_count, 0);
+    return sleeper->vcpu[0];
+}
+
+static uint64_t s_state(struct vcpu *caller, uint16_t id)
+{
+    uint64_t value = 77;
+
+    assert_int_equal(param(caller, HVMOP_get_param, id, HVM_PARAM_ACPI_S_STATE, &value), 0);
+    return value;
+}
+
+static void in_s3(void)
+{
+    struct vcpu *first = sleeper->vcpu[0], *other = sleeper->vcpu[1];
+
+    assert_int_equal(s_state(tool, 3), HVM_S3);
+    assert_true(first->initialised && !other->initialised);
+    assert_int_equal(first->pause_flags & ~(uint32_t)VPF_DEVICE, 0);
+    assert_int_equal(other->pause_flags & ~(uint32_t)VPF_DEVICE, VPF_DOWN);
+    for_each_vcpu(sleeper, w)
+    {
+        assert_true(soft(w)->seg[HVM_CS].sel == 0xf000 && soft(w)->seg[HVM_CS].base == 0xf0000);
+        assert_int_equal(f_get(w, HVM_RIP), 0xfff0);
+        assert_int_equal(f_get(w, HVM_RFLAGS), 2);
+        assert_true(!f_get(w, HVM_EFER) && !f_get(w, HVM_CR0) && !x86_vcpu(w)->regs.rbx);
+        assert_int_equal(vlapic_mmio_read(w, APIC_SVR), 0xff);
+        assert_false(vcpu_runnable(w));
+        assert_false(hvm_vcpu(w)->sipi_wait || hvm_vcpu(w)->event.valid);
+    }
+}
+
+static void test_a_guest_sleeps_when_its_device_model_says_so(void **state)
+{
+    struct vcpu *first = sleeper_new(), *other = sleeper->vcpu[1];
+    struct hvm_access status = {.space = HVM_PORT, .address = 0x1f40, .bytes = 2};
+
+    first->pause_flags = VPF_BLOCKED;
+    assert_int_equal(s_state(tool, 3), 0);
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, 0), 0); /* it is awake */
+    assert_int_equal(sleeper->pause_count, 0);
+    assert_int_equal(f_get(first, HVM_RIP), 0x1000);
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, HVM_S3), 0);
+    in_s3();
+    assert_int_equal(sleeper->pause_count, 1);
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, HVM_S3), 0); /* it sleeps */
+    assert_int_equal(sleeper->pause_count, 1);
+    in_s3();
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, 0), 0);
+    assert_int_equal(sleeper->pause_count, 0);
+    assert_true(vcpu_runnable(first) && !vcpu_runnable(other));
+    assert_int_equal(s_state(tool, 3), 0);
+    assert_true(f_get(first, HVM_RIP) == 0xfff0 && soft(first)->seg[HVM_CS].base == 0xf0000);
+    assert_true(hvm_bus_access(first, &status) && status.value == 0x8000);
+    /* Counters begin at 0 and together. */
+    assert_true(hvm_tsc(first) < 1ull << 20);
+    assert_int_equal(x86_vcpu(first)->tsc_offset, x86_vcpu(other)->tsc_offset);
+    /* The firmware wakes the other processor. */
+    vlapic_mmio_write(first, APIC_ICR, 3u << 18 | 5u << 8 | 1u << 14);
+    vlapic_mmio_write(first, APIC_ICR, 3u << 18 | 6u << 8 | 0x12);
+    assert_true(vcpu_runnable(other) && other->initialised);
+    assert_int_equal(soft(other)->seg[HVM_CS].base, 0x12000);
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, HVM_S3), 0); /* and again */
+    in_s3();
+    fake_domain_end(sleeper);
+}
+
+/* The request that asked for it is still with the device model. */
+static void test_a_request_under_way_outlives_the_sleep(void **state)
+{
+    struct vcpu *first = sleeper_new();
+
+    for_each_vcpu(sleeper, w)
+    {
+        hvm_vcpu(w)->io->sent = true;
+        hvm_vcpu(w)->io->serial = 7;
+        hvm_vcpu(w)->io->count = 3;
+        w->pause_flags = VPF_DEVICE;
+    }
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, HVM_S3), 0);
+    in_s3();
+    for_each_vcpu(sleeper, w)
+    {
+        assert_true(w->pause_flags & VPF_DEVICE);
+        assert_true(hvm_access_pending(w) && hvm_vcpu(w)->io->telling && hvm_vcpu(w)->io->serial == 7);
+        assert_true(!hvm_vcpu(w)->io->count && !hvm_quiet(w));
+    }
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, 0), 0);
+    assert_false(vcpu_runnable(first)); /* not before its answer */
+    vcpu_device_done(first);
+    assert_true(vcpu_runnable(first) && hvm_access_pending(first));
+    hvm_vcpu(first)->io->sent = false;
+    fake_domain_end(sleeper);
+}
+
+/* Who has no business with it: the guest, another guest; and what is none of its states. PVH guests have no firmware. */
+static void test_who_may_put_a_guest_to_sleep(void **state)
+{
+    struct vcpu *first = sleeper_new();
+    static const uint64_t none[] = {1, 2, 4, 5, 3ull | 1ull << 32, ~0ull};
+    uint32_t pauses = d->pause_count;
+
+    fake_run_as(first);
+    assert_int_equal(set_param(first, DOMID_SELF, HVM_PARAM_ACPI_S_STATE, HVM_S3), -EPERM);
+    assert_int_equal(set_param(first, 3, HVM_PARAM_ACPI_S_STATE, 0), -EPERM);
+    assert_int_equal(s_state(first, DOMID_SELF), 0);
+    assert_int_equal(set_param(v, 3, HVM_PARAM_ACPI_S_STATE, HVM_S3), -EPERM);
+    fake_run_as(tool);
+    for (unsigned i = 0; i < ARRAY_SIZE(none); i++)
+        assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, none[i]), -EINVAL);
+    v->initialised = true;
+    assert_int_equal(set_param(tool, 2, HVM_PARAM_ACPI_S_STATE, HVM_S3), -EOPNOTSUPP);
+    assert_int_equal(set_param(tool, 2, HVM_PARAM_ACPI_S_STATE, 0), 0);
+    assert_true(sleeper->pause_count == 0 && d->pause_count == pauses);
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, HVM_S3), 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(none); i++)
+        assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, none[i]), -EINVAL);
+    in_s3();
+    fake_domain_end(sleeper);
+}
+
+/* All that can be sent to a sleeping machine, its vCPUs' wake-ups included. */
+static void test_nothing_that_comes_wakes_or_outlives_a_sleep(void **state)
+{
+    struct vcpu *first = sleeper_new(), *other = sleeper->vcpu[1];
+    struct hvm_event asked = {.valid = true, .type = HVM_EVENT_EXCEPTION, .vector = 6};
+
+    hvm_vcpu(first)->upcall_vector = 0xf3;
+    hvm_exception(first, 13, true, 0);
+    assert_int_equal(hvm_ask_event(first, &asked, 0), 0);
+    assert_int_equal(hvm_vcpu_nmi(other), 0);
+    vlapic_set_irq(first, 0x41);
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, HVM_S3), 0);
+    in_s3();
+    assert_false(hvm_interrupt_pending(first) || hvm_interrupt_pending(other));
+    assert_false(vlapic_any(first));
+    /* While it sleeps. */
+    assert_int_equal(hvm_vcpu_nmi(first), 0);
+    assert_int_equal(hvm_ask_event(first, &asked, 0), 0);
+    vlapic_set_irq(first, 0x41);
+    vlapic_signal_init(other);
+    vlapic_signal_startup(other, 0x12);
+    vlapic_signal_init(first);
+    assert_int_equal(domain_controller_pause(sleeper), 0);
+    assert_int_equal(domain_controller_unpause(sleeper), 0);
+    assert_int_equal(domain_controller_unpause(sleeper), -EINVAL);
+    vcpu_wake(first);
+    fake_run_until(fake_now + 1000000000);
+    assert_false(vcpu_runnable(first) || vcpu_runnable(other));
+    first->info->evtchn_upcall_pending = 1;
+    hvm_event_kick(first);
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, 0), 0);
+    assert_true(vcpu_runnable(first) && !vcpu_runnable(other) && !other->initialised);
+    assert_false(hvm_vcpu(first)->nmi_pending || hvm_vcpu(first)->init_pending);
+    assert_int_equal(hvm_vcpu(first)->asked.state, HVM_ASKED_NONE);
+    /* Of all that only the event channel's: when the kernel has its local APIC again. */
+    vlapic_mmio_write(first, APIC_SVR, 0x1ff);
+    assert_int_equal(vlapic_pending(first), 0xf3);
+    vlapic_ack(first, 0xf3);
+    assert_false(vlapic_any(first));
+    first->info->evtchn_upcall_pending = 0;
+    fake_domain_end(sleeper);
+}
+
+/* The toolstack's pause, a shutdown and the end, each of a guest that sleeps. */
+static void test_a_sleeping_guest_is_paused_shut_down_and_destroyed(void **state)
+{
+    struct vcpu *first = sleeper_new();
+
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, HVM_S3), 0);
+    assert_int_equal(domain_controller_pause(sleeper), 0);
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, 0), 0);
+    assert_false(vcpu_runnable(first));
+    assert_int_equal(domain_controller_unpause(sleeper), 0);
+    assert_true(vcpu_runnable(first));
+    domain_shutdown(sleeper, SHUTDOWN_suspend);
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, HVM_S3),
+                     0); /* between the two it was asked for */
+    assert_int_equal(domain_resume(sleeper), 0);
+    in_s3();
+    domain_ref(sleeper);
+    fake_domain_kill(sleeper);
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, 0), -EINVAL);
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, HVM_S3), -EINVAL);
+    assert_false(vcpu_runnable(first));
+    domain_put(sleeper);
+    fake_domain_end(sleeper);
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, 0), -ESRCH);
+}
+
+/* What is saved of a sleeping guest is one processor at its reset vector. */
+static void test_a_sleeping_guest_can_be_saved(void **state)
+{
+    struct hvm_hw_cpu cpu = {0};
+    unsigned cpus = 0;
+    uint32_t size;
+
+    sleeper_new();
+    assert_int_equal(set_param(tool, 3, HVM_PARAM_ACPI_S_STATE, HVM_S3), 0);
+    d = sleeper;
+    size = get_context();
+    d = v->domain;
+    for (uint32_t at = 0; at < size;) {
+        struct hvm_save_descriptor h;
+
+        memcpy(&h, buffer + at, sizeof(h));
+        if (h.typecode == HVM_SAVE_CODE(CPU)) {
+            memcpy(&cpu, buffer + at + sizeof(h), sizeof(cpu));
+            cpus++;
+        }
+        at += (uint32_t)sizeof(h) + h.length;
+    }
+    assert_int_equal(cpus, 1);
+    assert_true(cpu.cs_base == 0xf0000 && cpu.rip == 0xfff0 && !cpu.msr_efer);
+    fake_run_as(tool);
+    fake_domain_end(sleeper);
+}
+
 /* --- the Hyper-V interface: what of it is in the files of hvm/; the rest is test_viridian's --- */
 
 static void test_viridian_param(void **state)
@@ -1832,6 +2073,12 @@ int main(void)
         TEST(test_context_xsave),
         TEST(test_context_hostile),
         TEST(test_params),
+        TEST(test_a_guest_sleeps_when_its_device_model_says_so),
+        TEST(test_a_request_under_way_outlives_the_sleep),
+        TEST(test_who_may_put_a_guest_to_sleep),
+        TEST(test_nothing_that_comes_wakes_or_outlives_a_sleep),
+        TEST(test_a_sleeping_guest_is_paused_shut_down_and_destroyed),
+        TEST(test_a_sleeping_guest_can_be_saved),
         TEST(test_viridian_param),
         TEST(test_viridian_leaves),
         TEST(test_viridian_msrs_and_calls),

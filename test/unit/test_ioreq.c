@@ -555,6 +555,99 @@ static void it_rewrites_the_request(void **state)
     assert_false(hvm_access_pending(d->vcpu[1]));
 }
 
+/* --- the instruction is given up (suspended to RAM) --- */
+
+/* v is reset; then the answer comes and is for nobody, and what v asks next is its first request. */
+static void forgets(void)
+{
+    unsigned before = handled;
+
+    hvm_access_forget(v);
+    assert_int_equal(hvm_vcpu(v)->io->count, 0);
+    fake_run_as(v);
+    assert_true(hvm_access_pending(v));
+    hvm_access_go_on(v);
+    if (hvm_access_pending(v)) { /* nothing but the answer lets it in */
+        assert_true(sleeps(v));
+        hvm_access_forget(v); /* once more, on the way out of the sleep */
+        assert_true(sleeps(v) && hvm_access_pending(v));
+        answer(0, 0x5555);
+        hvm_access_go_on(v);
+    }
+    assert_false(hvm_access_pending(v) || sleeps(v));
+    assert_int_equal(handled, before);
+    fake_run_as(sched_idle_vcpu(0));
+    assert_int_equal(access(IN(0x104, 2), 0x1234), 0x1234);
+    assert_false(d->crashed);
+}
+
+static void a_forgotten_request_is_answered_for_nobody(void **state)
+{
+    struct ioreq *r;
+    long id = start_server();
+
+    r = &sync->vcpu_ioreq[0];
+    begin_access(OUT(0x104, 2, 0x2400)); /* the write that asks for the sleep */
+    forgets();
+    begin_access(IN(0x104, 2));
+    answer(0, 7); /* not yet looked at */
+    forgets();
+    begin_access(IN(0x104, 2));
+    r->state = STATE_IOREQ_INPROCESS;
+    hvm_access_forget(v);
+    fake_run_as(v);
+    hvm_access_go_on(v);
+    assert_true(hvm_access_pending(v));
+    r->state = STATE_IORESP_READY;
+    vcpu_device_done(v);
+    fake_run_as(sched_idle_vcpu(0));
+    forgets();
+    /* Its server goes meanwhile. */
+    begin_access(IN(0x104, 2));
+    hvm_access_forget(v);
+    assert_int_equal(server_destroy(id), 0);
+    fake_run_as(v);
+    hvm_access_go_on(v);
+    assert_false(hvm_access_pending(v) || sleeps(v));
+    fake_run_as(sched_idle_vcpu(0));
+    /* The device model makes nonsense of it: that ends the guest, as ever. */
+    start_server();
+    begin_access(IN(0x104, 2));
+    hvm_access_forget(v);
+    sync->vcpu_ioreq[0].state = 9;
+    fake_run_as(v);
+    hvm_access_go_on(v);
+    assert_false(hvm_access_pending(v));
+    assert_int_equal(handled, 3); /* of the accesses in between */
+    assert_true(d->crashed);
+    fake_run_as(sched_idle_vcpu(0));
+}
+
+/* Half of an instruction is done: the next one does not find its answers. What servers are to hear of the memory they still hear. */
+static void an_instruction_given_up_leaves_no_answers(void **state)
+{
+    struct hvm_exit x = {.kind = HVM_EXIT_IO};
+    struct hvm_access a = IN(0x104, 2);
+
+    start_server();
+    begin_access(a);
+    answer(0, 0x1111);
+    fake_run_as(v);
+    hvm_access_go_on(v);
+    assert_int_equal(hvm_vcpu(v)->io->count, 1);
+    ioreq_invalidate(v, hvm_vcpu(v)->io);
+    hvm_access_forget(v);
+    hvm_access_go_on(v);
+    assert_int_equal(sync->vcpu_ioreq[0].type, IOREQ_TYPE_INVALIDATE);
+    answer(0, 0);
+    hvm_access_go_on(v);
+    assert_false(hvm_access_pending(v));
+    assert_int_equal(handled, 1);
+    hvm_access_begin(v, &x);
+    assert_false(hvm_access(v, &a)); /* asked anew */
+    fake_run_as(sched_idle_vcpu(0));
+}
+
 /* --- servers --- */
 
 static void servers(void **state)
@@ -1034,6 +1127,8 @@ int main(void)
         T(it_lies),
         T(it_gives_states_that_are_none),
         T(it_rewrites_the_request),
+        T(a_forgotten_request_is_answered_for_nobody),
+        T(an_instruction_given_up_leaves_no_answers),
         T(servers),
         T(pages_by_number),
         T(pages_are_not_clean),

@@ -53,6 +53,16 @@ void hvm_access_commit(struct vcpu *v)
     io->count = io->next = 0;
 }
 
+void hvm_access_forget(struct vcpu *v)
+{
+    struct hvm_io *io = hvm_vcpu(v)->io;
+
+    hvm_access_commit(v);
+    io->telling = io->sent;
+    if (hvm_access_pending(v))
+        hvm_attend(v);
+}
+
 bool hvm_access(struct vcpu *v, struct hvm_access *a)
 {
     struct hvm_io *io = hvm_vcpu(v)->io;

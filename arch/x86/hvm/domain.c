@@ -199,9 +199,14 @@ void hvm_vcpu_free(struct vcpu *v)
     x86_vcpu(v)->hvm = NULL;
 }
 
+/* Whoever writes an event just now asks after the reset. */
 static void forget_events(struct hvm_vcpu *h)
 {
+    uint32_t asked = HVM_ASKED;
+
     h->event.valid = h->nmi_pending = h->nmi_masked = h->nmi_ended = false;
+    (void)__atomic_compare_exchange_n(&h->asked.state, &asked, HVM_ASKED_NONE, false, __ATOMIC_ACQ_REL,
+                                      __ATOMIC_RELAXED);
 }
 
 /* AMD APM vol. 2 14.1.3: what INIT leaves as it is (FPU, MTRRs, TSC) stays. */
@@ -230,7 +235,6 @@ void hvm_vcpu_reset(struct vcpu *v)
     x->regs = (struct guest_regs){.rdx = x86_domain(v->domain)->policy->basic[1].a};
     x->xcr0 = 1;
     fpu_reset(x);
-    memset(h->io, 0, sizeof(struct hvm_waiting));
     h->tsc_aux = h->tsc_adjust = 0;
     h->mtrr_def = 0;
     h->sipi_wait = h->init_pending = h->startup_early = h->dr_loaded = false;
@@ -241,6 +245,7 @@ void hvm_vcpu_reset(struct vcpu *v)
     for (unsigned i = 0; i < 4; i++)
         h->dr[i] = 0;
     forget_events(h);
+    hvm_access_forget(v);
     vlapic_reset(v);
     viridian_vcpu_reset(v);
     hvm_event_rekick(v);

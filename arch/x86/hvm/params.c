@@ -115,7 +115,7 @@ static int value_ok(uint32_t index, uint64_t value)
     case HVM_PARAM_TIMER_MODE:
         return value > HVMPTM_one_missed_tick_pending ? -EINVAL : 0;
     case HVM_PARAM_ACPI_S_STATE:
-        return value ? -EINVAL : 0; /* awake: nothing wakes a guest from S3 */
+        return value && value != HVM_S3 ? -EINVAL : 0;
     case HVM_PARAM_HPET_ENABLED:
     case HVM_PARAM_VPT_ALIGN:
     case HVM_PARAM_PAE_ENABLED:
@@ -158,6 +158,8 @@ static int set(struct domain *d, uint32_t index, uint64_t value)
 
     if (!r && index == HVM_PARAM_CALLBACK_IRQ)
         r = set_callback(d, value);
+    if (!r && index == HVM_PARAM_ACPI_S_STATE)
+        return hvm_sleep(d, value);
     if (r)
         return r;
     spin_lock(&d->lock);
@@ -288,7 +290,8 @@ static long op_get_mem_type(struct hypercall *hc)
 
 const struct hc_op hvm_op_ops[] = {
     {HVMOP_set_param, PERM_TARGET, "HVMOP_set_param", op_set_param,
-     .note = "nested HVM, altp2m, MCA: 0 only; TIMER_MODE, VPT_ALIGN, PAE_ENABLED, X87_FIP_WIDTH: kept, no "
+     .note = "nested HVM, altp2m, MCA: 0 only; ACPI_S_STATE: 0 and, with emulated devices, 3, by another "
+             "domain; TIMER_MODE, VPT_ALIGN, PAE_ENABLED, X87_FIP_WIDTH: kept, no "
              "effect; VIRIDIAN: all groups, once, before the domain runs"},
     {HVMOP_get_param, PERM_TARGET, "HVMOP_get_param", op_get_param},
     /* Numbers of old interfaces, which the headers give no name any more. */

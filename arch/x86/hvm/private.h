@@ -212,6 +212,8 @@ static inline unsigned hvm_walk_user(const struct vcpu *v)
 /* --- access.c --- */
 /* False: the vCPU waits for a device model; the handler comes back at once with HVM_RESUME and is called again, from its beginning. */
 bool must_check hvm_access(struct vcpu *v, struct hvm_access *a);
+/* v does not run, and its instruction is given up: what a device model still has of it gets an answer that is for nobody. */
+void hvm_access_forget(struct vcpu *v);
 /* A handler's progress is in the registers: what comes is another round. */
 void hvm_access_commit(struct vcpu *v);
 /* A new exit; before the handler. */
@@ -273,6 +275,11 @@ long hvm_gettscinfo(struct domctl *c);
 /* The current vCPU's DR0-3 into the processor: it uses them now, or has breakpoints that are on (hvm_debugregs_follow). */
 void hvm_debugregs_load(struct vcpu *v);
 void hvm_debugregs_follow(struct vcpu *v);
+
+/* --- sleep.c --- */
+#define HVM_S3 3u
+/* HVM_PARAM_ACPI_S_STATE becomes 0 or HVM_S3. d: not the caller's domain. -EOPNOTSUPP: no board; -EINVAL: it dies, or never ran. */
+int must_check hvm_sleep(struct domain *d, uint64_t state);
 
 /* --- exits.c --- */
 bool hvm_is_64(const struct vcpu *v);

@@ -24,14 +24,13 @@ void board_bytes(struct vcpu *v, struct hvm_access *a, port_fn fn)
         a->value = value;
 }
 
+/* All but the clock, which has a battery. */
 static void reset(struct hvm_board *b)
 {
-    memset(&b->lines, 0, sizeof(b->lines));
     hpet_reset(b);
     pic_reset(b);
     ioapic_reset(b);
     pit_reset(b);
-    rtc_reset(b);
     pm_reset(b);
 }
 
@@ -51,6 +50,7 @@ int hvm_board_init(struct domain *d)
     pm_init(b);
     hpet_init(b);
     reset(b);
+    rtc_reset(b);
     hvm_domain(d)->board = b;
     for (unsigned i = 0; i < PM_DEVICES; i++)
         hvm_bus_add(d, &pm_devices[i]);
@@ -76,6 +76,35 @@ void hvm_board_free(struct domain *d)
     hvm_board_stop(d);
     mem_free(board_of(d));
     hvm_domain(d)->board = NULL;
+}
+
+/* Wires and routes of device models, and where events go, are theirs and stay; ours are low now. */
+void hvm_board_power_lost(struct domain *d)
+{
+    struct hvm_board *b = board_of(d);
+    unsigned long flags;
+
+    if (!b)
+        return;
+    flags = board_lock(b);
+    b->lines.own = 0;
+    memset(b->lines.hpet, 0, sizeof(b->lines.hpet));
+    lines_recount(b);
+    reset(b);
+    rtc_power_lost(b);
+    board_unlock(b, flags);
+}
+
+void hvm_board_woken(struct domain *d)
+{
+    struct hvm_board *b = board_of(d);
+    unsigned long flags;
+
+    if (!b)
+        return;
+    flags = board_lock(b);
+    pm_woken(b);
+    board_unlock(b, flags);
 }
 
 void hvm_board_check(const struct domain *d)

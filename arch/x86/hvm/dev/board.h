@@ -12,6 +12,9 @@ struct domain;
 int must_check hvm_board_init(struct domain *d);
 void hvm_board_stop(struct domain *d); /* no timer of it runs any more, nor again; no lock held */
 void hvm_board_free(struct domain *d);
+/* The guest does not run: suspended to RAM, its devices have no power; and then they have. Nothing without a board. */
+void hvm_board_power_lost(struct domain *d);
+void hvm_board_woken(struct domain *d);
 void hvm_board_check(const struct domain *d);
 
 /* --- records of xen/arch-x86/hvm/save.h --- */

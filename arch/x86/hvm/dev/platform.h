@@ -154,10 +154,12 @@ void pit_loaded(struct hvm_board *b);
 void pit_line_changed(struct hvm_board *b);
 void rtc_line_changed(struct hvm_board *b);
 void rtc_init(struct hvm_board *b);
-void rtc_reset(struct hvm_board *b);
+void rtc_reset(struct hvm_board *b);      /* the first time */
+void rtc_power_lost(struct hvm_board *b); /* but for its battery: time, alarm and modes stay */
 void rtc_loaded(struct hvm_board *b);
 void pm_init(struct hvm_board *b);
 void pm_reset(struct hvm_board *b);
+void pm_woken(struct hvm_board *b); /* says that it comes from a sleep */
 void pm_get(struct hvm_board *b, struct hvm_hw_pmtimer *out);
 void pm_loaded(struct hvm_board *b);
 void hpet_init(struct hvm_board *b);

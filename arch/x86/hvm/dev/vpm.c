@@ -14,6 +14,7 @@
 #define GLOBAL_STS 0x020u
 #define POWER_STS  0x100u
 #define SLEEP_STS  0x200u
+#define WAKE_STS   0x8000u /* for reading: it interrupts nobody */
 #define ALL_STS    (TIMER_STS | GLOBAL_STS | POWER_STS | SLEEP_STS)
 #define HALF       (1ull << 31)
 #define EVENT_OLD  0x1f40u
@@ -146,6 +147,11 @@ void pm_reset(struct hvm_board *b)
     timer_stop(&b->pm.timer);
 }
 
+void pm_woken(struct hvm_board *b)
+{
+    b->pm.hw.pm1a_sts |= WAKE_STS;
+}
+
 void pm_get(struct hvm_board *b, struct hvm_hw_pmtimer *out)
 {
     *out = b->pm.hw;
@@ -154,7 +160,7 @@ void pm_get(struct hvm_board *b, struct hvm_hw_pmtimer *out)
 
 void pm_loaded(struct hvm_board *b)
 {
-    b->pm.hw.pm1a_sts &= ALL_STS;
+    b->pm.hw.pm1a_sts &= ALL_STS | WAKE_STS;
     b->pm.since = arch_time_ns();
     b->pm.seen = b->pm.hw.tmr_val;
     update(b);

@@ -19,6 +19,7 @@ enum { SEC, SEC_ALARM, MIN_, MIN_ALARM, HOUR, HOUR_ALARM, WEEKDAY, DAY, MONTH, Y
 #define A_UIP     0x80
 #define A_RATE    0x0f
 #define B_SET     0x80
+#define B_SQUARE  0x08
 #define B_BINARY  0x04
 #define B_24H     0x02
 #define FLAG_PF   0x40
@@ -366,6 +367,15 @@ void rtc_reset(struct hvm_board *b)
     *reg(b, A) = 0x26; /* 32768 Hz, 1024 a second */
     *reg(b, B) = B_24H;
     *reg(b, D) = D_VALID;
+    b->rtc.seen = arch_time_ns();
+    timer_stop(&b->rtc.timer);
+}
+
+void rtc_power_lost(struct hvm_board *b)
+{
+    *reg(b, B) &= (uint8_t) ~(FLAG_PF | FLAG_AF | FLAG_UF | B_SQUARE);
+    *reg(b, C) = 0;
+    b->rtc.hw.cmos_index = 0;
     b->rtc.seen = arch_time_ns();
     timer_stop(&b->rtc.timer);
 }
