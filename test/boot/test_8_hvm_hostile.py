@@ -51,15 +51,20 @@ def complaints(xl):
     return [m.complaints(text) for text in (xl.guest("healthy", "dmesg", 60), xl.run("dmesg"))]
 
 
-def start(xl, attacks, bits):
+def boot(xl, bits, args):
+    """Our kernel with these arguments."""
     xl.run("xl dmesg -c >/dev/null; rm -f /var/log/xen/xl-hostile.log*; xl destroy hostile 2>/dev/null; true")
-    line = LINE.decode().replace("64", str(bits)).replace("_" * 100, ",".join(attacks)).ljust(len(LINE))
+    line = f"multiboot /boot/hvm{bits} {args}".ljust(len(LINE))
     xl.run(f"printf '%s' '{line}' | dd of=/root/hostile.iso bs=1 seek={xl.line} conv=notrunc 2>/dev/null")
     path = xl.config("hostile", type="hvm", kernel=None, ramdisk=None, extra=None, memory=48, vcpus=4, boot="d", vnc=0,
                      serial="file:/root/hostile.serial", disk=["/root/hostile.iso,,hdc,cdrom"],
                      on_poweroff="destroy", on_crash="destroy", on_reboot="destroy")
     xl.forget("hostile")
     xl.run(f"xl create -q {path}", 180)
+
+
+def start(xl, attacks, bits):
+    boot(xl, bits, f"attack={','.join(attacks)}")
     xl.wait("hostile", f"hostile: {attacks[0]} begins", 300)
 
 
@@ -69,6 +74,16 @@ def over(xl, timeout=60):
     assert xl.guest("healthy", f"md5sum <{PATTERN}", 60) == xl.sum
     assert complaints(xl) == xl.said
     assert "BUG" not in xl.dmesg()
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_hypercalls(xl, bits):
+    """Those that say something of HVM guests (test/guest/hvm.c), as in test_8_pvh."""
+    boot(xl, bits, "")
+    xl.wait("hostile", "passed, . failed|FAIL framework", 300)
+    said = xl.console("hostile")
+    assert re.search(rf"{bits}-bit, (\d\d) passed, 0 failed", said), said
+    over(xl)
 
 
 # One domain makes all the attacks of a row: the BIOS and GRUB need a minute.

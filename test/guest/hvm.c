@@ -15,7 +15,6 @@ bool hardware_domain;
 domid_t own_id;
 
 extern struct hvm_start_info *boot_info;
-extern uint32_t by_multiboot;
 extern char hypercall_page[], trap_entries[], vcpu_start[], _end[], table_l4[], ap_page[], ap_page_end[];
 extern volatile uint64_t ap_start[4];
 extern uint64_t table_l1_scratch[];

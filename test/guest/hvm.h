@@ -12,6 +12,7 @@
 #include <xen/hvm/hvm_vcpu.h>
 #include <xen/hvm/params.h>
 
+extern uint32_t by_multiboot; /* an HVM guest that GRUB started, with a board of devices */
 long hvm_param_get(unsigned index, uint64_t *value);
 long hvm_param_set(unsigned index, uint64_t value);
 static inline uint64_t scratch_gfn(unsigned n)
