@@ -1123,6 +1123,13 @@ static void test_cr8(void **state)
     memcpy(code, "\xf0\x0f\x22\xc1", 4); /* lock mov %rcx, %cr0 */
     leave(v, x);
     assert_int_equal(vlapic_tpr(v), 6);
+    memcpy(code, "\x66\x3e\x45\x0f\x22\xc0", 6); /* prefixes that mean nothing */
+    leave(v, x);
+    assert_int_equal(vlapic_tpr(v), 15);
+    memcpy(code, "\x44\x67\x0f\x22\xc1\x90", 6); /* no REX any more: CR0, changed meanwhile */
+    leave(v, x);
+    assert_int_equal(hvm_vcpu(v)->event.vector, 6);
+    hvm_vcpu(v)->event.valid = false;
     memcpy(code, "\x0f\x22\xc1\x90", 4); /* not CR8: changed meanwhile */
     leave(v, x);
     assert_int_equal(hvm_vcpu(v)->event.vector, 6);

@@ -11,21 +11,25 @@
 #define CR4_FLUSHES (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP)
 #define LOCK        0xf0
 
-/* MOV to a control register: 0f 22, ModRM with its number in the middle; REX before it names the upper registers. LOCK before the one to
- * CR0 makes it CR8 (AMD APM vol. 3 "MOV CRn"), for modes without REX. */
+/* MOV to a control register: 0f 22, ModRM with its number in the middle; REX right before it names the upper registers. LOCK before the one to
+ * CR0 makes it CR8 (AMD APM vol. 3 "MOV CRn"), for modes without REX. Other prefixes mean nothing. */
 static bool decode(struct vcpu *v, unsigned number, uint64_t *value, unsigned *length)
 {
     uint8_t code[15] = {0}, rex = 0, upper = 0, mod;
+    size_t n = hvm_fetch(v, code);
     unsigned at = 0;
 
-    if (hvm_fetch(v, code) < 3)
-        return false;
-    if (code[at] == LOCK) {
-        upper = 8;
-        at++;
+    for (; at < sizeof(code) - 3; at++) {
+        bool is_rex = hvm_is_64(v) && (code[at] & 0xf0) == 0x40;
+
+        if (code[at] == LOCK)
+            upper = 8;
+        else if (!is_rex && !hvm_is_prefix(code[at]))
+            break;
+        rex = is_rex ? code[at] : 0;
     }
-    if (hvm_is_64(v) && (code[at] & 0xf0) == 0x40)
-        rex = code[at++];
+    if (at + 3 > n)
+        return false;
     mod = code[at + 2];
     upper |= (rex & 4) << 1;
     if (code[at] != 0x0f || code[at + 1] != 0x22 || ((mod >> 3 & 7u) | upper) != number)

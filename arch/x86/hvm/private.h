@@ -335,6 +335,11 @@ void hvm_latch_layout(struct vcpu *v);
 enum hvm_verdict hvm_memory(struct vcpu *v, const struct hvm_exit *x);
 /* The bytes at the instruction pointer, as many as can be read. mmio.c */
 size_t hvm_fetch(struct vcpu *v, uint8_t code[15]);
+/* A legacy prefix, without LOCK: sizes, segments, REP. */
+static inline bool hvm_is_prefix(uint8_t b)
+{
+    return b == 0x66 || b == 0x67 || (b & 0xe7) == 0x26 || (b & 0xfe) == 0x64 || (b & 0xfe) == 0xf2;
+}
 /* 16, 32 or 64: the mode of the code that runs. mmio.c */
 unsigned hvm_code_bits(const struct vcpu *v);
 /* A general register by its number in instructions. */

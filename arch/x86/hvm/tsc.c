@@ -164,9 +164,7 @@ static unsigned length_of(struct vcpu *v, bool *aux)
     size_t n = hvm_fetch(v, code);
     unsigned at = 0;
 
-    while (at < 12 &&
-           (code[at] == 0x66 || code[at] == 0x67 || (code[at] & 0xe7) == 0x26 || (code[at] & 0xfe) == 0x64 ||
-            (code[at] & 0xfe) == 0xf2 || (hvm_is_64(v) && (code[at] & 0xf0) == 0x40)))
+    while (at < 12 && (hvm_is_prefix(code[at]) || (hvm_is_64(v) && (code[at] & 0xf0) == 0x40)))
         at++;
     *aux = code[at] == 0x0f && code[at + 1] == 0x01 && code[at + 2] == 0xf9;
     if (!*aux && (code[at] != 0x0f || code[at + 1] != 0x31))
