@@ -8,6 +8,7 @@
 #include "core/guest.h"
 #include "core/sched.h"
 #include "core/work.h"
+#include "arch/x86/hvm/dev/irq.h"
 #include "arch/x86/hvm/dev/ioreq_private.h"
 #include "arch/x86/hvm/dev/vlapic.h"
 #include "arch/x86/hvm/dev/vlapic_private.h"
@@ -1791,6 +1792,34 @@ static void test_a_guest_sleeps_when_its_device_model_says_so(void **state)
     fake_domain_end(sleeper);
 }
 
+/* An interrupt of the 8259s that waits behind an event's vector: nobody announces it again. */
+static void test_an_extint_behind_an_event_is_looked_for(void **state)
+{
+    static const struct {
+        uint16_t port;
+        uint8_t value;
+    } out[] = {{0x20, 0x11}, {0x21, 0x20}, {0x21, 4}, {0x21, 1}, {0x21, 0}};
+    struct vcpu *first = sleeper_new();
+
+    for (unsigned i = 0; i < ARRAY_SIZE(out); i++) {
+        struct hvm_access a = {
+            .space = HVM_PORT, .address = out[i].port, .bytes = 1, .write = true, .value = out[i].value};
+
+        assert_true(hvm_bus_access(first, &a));
+    }
+    vlapic_mmio_write(first, APIC_LVT_LINT0, 0x700);
+    hvm_domain(sleeper)->callback_vector = 0xf3;
+    first->info->evtchn_upcall_pending = 1;
+    assert_int_equal(hvm_isa_irq(sleeper, 4, true), 0);
+    deliver(first);
+    assert_int_equal(soft(first)->injected.vector, 0xf3);
+    first->info->evtchn_upcall_pending = 0;
+    assert_false(hvm_quiet(first));
+    deliver(first);
+    assert_int_equal(soft(first)->injected.vector, 0x24);
+    fake_domain_end(sleeper);
+}
+
 /* The request that asked for it is still with the device model. */
 static void test_a_request_under_way_outlives_the_sleep(void **state)
 {
@@ -2066,6 +2095,7 @@ int main(void)
         TEST(test_breakpoints),
         TEST(test_interrupts),
         TEST(test_quiet),
+        TEST(test_an_extint_behind_an_event_is_looked_for),
         TEST(test_cr8),
         TEST(test_callback),
         TEST(test_nmi),

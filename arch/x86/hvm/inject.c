@@ -270,7 +270,7 @@ void hvm_deliver(struct vcpu *v)
     hvm_ops->set_tpr(v, vlapic_tpr(v));
     hvm_ops->watch_tpr(v, vlapic_held_by_tpr(v));
     if (vlapic_any(v) || h->lazy_eoi || asked_due(h) || __atomic_load_n(&h->nmi_pending, __ATOMIC_RELAXED) ||
-        hvm_callback_high(v))
+        hvm_callback_high(v) || hvm_pic_pending(v))
         hvm_attend(v);
 }
 
