@@ -75,7 +75,10 @@ static void test_exits(void **state)
     c->exit_code = SVM_EXIT_CR8_WRITE;
     svm_decode(c, false, &x);
     assert_true(x.kind == HVM_EXIT_CONTROL && x.control.number == 8);
-    c->exit_code = SVM_EXIT_INVALID;
+    c->exit_code = ~0ull;
+    svm_decode(c, false, &x);
+    assert_int_equal(x.kind, HVM_EXIT_INVALID);
+    c->exit_code = ~0u; /* QEMU's */
     svm_decode(c, false, &x);
     assert_int_equal(x.kind, HVM_EXIT_INVALID);
     c->exit_code = SVM_EXIT_EXCEPTION + 17;

@@ -198,7 +198,7 @@ void svm_left(void)
     r->cs = c->cs.sel | 3; /* never taken for Krypton's own */
     r->ss = c->ss.sel;
     r->vector = (uint32_t)c->exit_code;
-    if (unlikely(c->exit_code == SVM_EXIT_INVALID))
+    if (unlikely((uint32_t)c->exit_code == SVM_EXIT_INVALID))
         asid_refused();
     svm_decode(c, svm_nrips, &x);
     hvm_handle_exit(v, &x);

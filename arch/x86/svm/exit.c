@@ -137,7 +137,7 @@ static void decode_kind(const struct vmcb *c, struct hvm_exit *x)
     } else if (code == SVM_EXIT_CR4_WRITE || code == SVM_EXIT_CR8_WRITE) {
         x->kind = HVM_EXIT_CONTROL;
         x->control.number = (uint8_t)(code - SVM_EXIT_CR0_WRITE);
-    } else if (code == SVM_EXIT_INVALID) {
+    } else if ((uint32_t)code == SVM_EXIT_INVALID) {
         x->kind = HVM_EXIT_INVALID;
     } else {
         x->kind = HVM_EXIT_REFUSED;

@@ -166,6 +166,6 @@ _Static_assert(sizeof(struct vmcb) == 4096 && offsetof(struct vmcb, iopm) == 0x4
 #define SVM_EXIT_WBINVD      0x89
 #define SVM_EXIT_XSETBV      0x8d
 #define SVM_EXIT_NPF         0x400
-#define SVM_EXIT_INVALID     (~0ull)
+#define SVM_EXIT_INVALID     (~0u) /* -1; QEMU's processor writes 32 bits of it */
 
 #endif
