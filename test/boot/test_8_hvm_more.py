@@ -105,6 +105,45 @@ def test_nmi(xl):
     assert nmis(xl) == [1, 4]
 
 
+def suspend(xl, name="hvm"):
+    """The guest suspends itself to RAM; its command ends only when it is awake again."""
+    xl.guest(name, "echo mem >/sys/power/state", 2, check=False)
+    xl.until(f"xl qemu-monitor-command {name} 'info status'", "suspended", 240)
+
+
+def sleepy(xl):
+    linux(xl, args="no_console_suspend xen_emul_unplug=never", kernel="vmlinuz-amd64", initrd="devices.img", memory=224, vcpus=2, acpi_s3=1)
+
+
+def test_suspend_to_ram(xl):
+    """ACPI S3 from inside, woken by the toolstack: memory, disk, both processors and the clock go on. With emulated devices: their drivers begin anew by
+    themselves. Once: QEMU's wake-up takes the port away by which a guest asks for it."""
+    sleepy(xl)
+    before = xl.domid("hvm")
+    assert "deep" in xl.guest("hvm", "cat /sys/power/mem_sleep")
+    block = "dd if=/dev/sda bs=64k count=64 2>/dev/null | md5sum"
+    was = xl.guest("hvm", f"echo kept >/tmp/kept; {block}", 120)
+    suspend(xl)
+    xl.run("xl pause hvm; xl unpause hvm")
+    state, seconds = xl.list()["hvm"][3:]
+    time.sleep(5)
+    assert xl.list()["hvm"][3:] == (state, seconds) and state == "------"
+    xl.run("xl trigger hvm s3resume")
+    xl.until("guest-run hvm 30 'dmesg | grep -c Waking.up.from.system.sleep'", "(?m)^1$", 240)
+    assert xl.guest("hvm", "cat /tmp/kept; cat /sys/devices/system/cpu/online").split() == ["kept", "0-1"]
+    assert xl.guest("hvm", f"dmesg -n 1; echo 3 >/proc/sys/vm/drop_caches; {block}", 120) == was
+    assert xl.guest("hvm", "taskset 2 sh -c \"awk '{ print \\$39 }' /proc/self/stat\"") == "1"
+    assert abs(int(xl.guest("hvm", "date +%s")) - int(xl.run("date +%s"))) < 20
+    assert xl.domid("hvm") == before
+
+
+def test_ended_while_suspended(xl):
+    sleepy(xl)
+    suspend(xl)
+    xl.run("xl destroy hvm", 60)
+    xl.gone("hvm")
+
+
 def test_kernel_that_knows_hyper_v(xl):
     """Debian's i386 kernel without PAE does not know Xen: with viridian= it finds Hyper-V, and uses its clock and its calls for other vCPUs' TLBs. (A kernel
     that knows both takes Xen.) Its retpoline for such a call names the target by the stack pointer that it has just moved: not with these."""
