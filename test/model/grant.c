@@ -94,10 +94,13 @@ void model_grant_pins_check(void)
 
 /* --- what granters see --- */
 
+/* The bit of a reader is also that of a completed transfer, in entries for one. */
 static uint16_t status_of(const struct grant_table *t, uint32_t ref)
 {
     uint16_t w = t->version == 1 ? (uint16_t)*grant_header(t, ref) : *grant_status_word(t, ref);
 
+    if (t->version == 1 && (w & GTF_type_mask) == GTF_accept_transfer)
+        return 0;
     return w & (GTF_reading | GTF_writing);
 }
 
