@@ -66,10 +66,12 @@ static unsigned long cr4_now(void)
 }
 
 /*
- * Keeps what this code needs: protection, paging, PAE. Not CR8: QEMU 10 aborts when it is written while a virtual interrupt waits. Not NW
- * without CD either, for which a processor raises #GP: QEMU takes it, refuses to enter such a guest after its next exit, and says so
- * by an exit code of 32 bits only, with its own state in the guest's place.
+ * Keeps what this code needs: protection, paging, PAE. Not CR8: QEMU 10 aborts when it is written while a virtual interrupt waits. And
+ * not two things for which a processor raises #GP: NW without CD, which QEMU takes, and refuses the guest after its next exit; and bits of
+ * CR4 that are none, at which QEMU leaves the guest as if its state had been refused. Either is that guest's end there.
  */
+#define CR4_KNOWN 0x3507fful
+
 HOSTILE(control_registers)
 {
     unsigned long cr0 = cr0_now(), cr4 = cr4_now();
@@ -85,7 +87,8 @@ HOSTILE(control_registers)
         if (!WRITE_REGISTER("%cr0", v))
             taken++;
         WRITE_REGISTER("%cr0", cr0);
-        if (!WRITE_REGISTER("%cr4", (cr4 & 0x20) | (1ul << r % 32) | (r & 2 ? 1ul << (r >> 8) % 32 : 0)))
+        if (!WRITE_REGISTER("%cr4", (cr4 & 0x20) |
+                                        ((1ul << r % 32 | (r & 2 ? 1ul << (r >> 8) % 32 : 0)) & CR4_KNOWN)))
             taken++;
         WRITE_REGISTER("%cr4", cr4);
         if (wrmsr_ok(0xc0000080, (sizeof(long) == 8 ? 0x500 : 0) | (r >> 3 & 0x7fff)))

@@ -265,12 +265,6 @@ static void tsc(struct vcpu *v)
     svm_touch(v, SVM_CLEAN_INTERCEPTS);
 }
 
-/* The next entry takes another ASID. v may be entered just now by another CPU: with an ASID from before, or with a new one. */
-static void flush(struct vcpu *v)
-{
-    __atomic_store_n(&svm_vcpu(v)->generation, 0, __ATOMIC_SEQ_CST);
-}
-
 static void use_debugregs(struct vcpu *v, bool use)
 {
     struct vmcb *c = vmcb_of(v);
@@ -361,7 +355,7 @@ const struct hvm_ops svm_ops = {
     .tpr = tpr,
     .set_tpr = set_tpr,
     .tsc = tsc,
-    .flush = flush,
+    .flush = svm_flush,
     .use_debugregs = use_debugregs,
     .queue_nmi = queue_nmi,
     .nmi_ready = nmi_ready,

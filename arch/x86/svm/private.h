@@ -27,6 +27,11 @@ static inline void svm_touch(const struct vcpu *v, uint32_t parts)
 {
     svm_vcpu(v)->clean &= ~parts;
 }
+/* The next entry takes another ASID. v may be entered just now by another CPU: with an ASID from before, or with a new one. */
+static inline void svm_flush(struct vcpu *v)
+{
+    __atomic_store_n(&svm_vcpu(v)->generation, 0, __ATOMIC_SEQ_CST);
+}
 
 /* --- state.c --- */
 uint64_t svm_get(const struct vcpu *v, enum hvm_reg r);

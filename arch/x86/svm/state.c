@@ -93,7 +93,7 @@ void svm_vcpu_reset(struct vcpu *v)
     c->general1 &= ~(SVM_G1_IRET | SVM_G1_VINTR);
     c->cr_write &= (uint16_t)~SVM_CR8_WRITE;
     svm_vcpu(v)->clean = 0;
-    __atomic_store_n(&svm_vcpu(v)->generation, 0, __ATOMIC_SEQ_CST); /* its TLB is empty */
+    svm_flush(v);
 }
 
 /* --- registers --- */

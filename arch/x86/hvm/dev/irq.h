@@ -25,7 +25,8 @@ int hvm_inject_msi(struct domain *d, uint64_t address, uint32_t data);
 int hvm_callback_gsi(struct domain *d, unsigned gsi);
 int hvm_callback_intx(struct domain *d, unsigned dev, unsigned intx);
 void hvm_callback_none(struct domain *d);
-/* The line follows vCPU 0's pending events: on v's way in. True from _due: it has to. */
+/* The line follows vCPU 0's pending events: _follow, on v's way in. _due: the line is not as the events are, it has to follow. _high: it
+ * is high, and has to fall when the events are seen, of which nobody tells. Both are false on other vCPUs. */
 bool hvm_callback_due(const struct vcpu *v);
 bool hvm_callback_high(const struct vcpu *v);
 void hvm_callback_follow(struct vcpu *v);
