@@ -204,6 +204,13 @@ static void test_pic(void **state)
     out(0x21, 1, 0xdf);
     assert_int_equal(intr(), 0x25);
     assert_int_equal(hvm_isa_irq(d, 16, true), -EINVAL);
+    out(0x20, 1, 0x20);
+    hvm_fpu_error(d); /* as often as the instruction is tried again */
+    hvm_fpu_error(d);
+    assert_int_equal(intr(), -1); /* masked */
+    out(0x21, 1, 0);
+    assert_int_equal(intr(), 0x2d);
+    assert_int_equal(intr(), -1);
 }
 
 static void test_pic_modes(void **state)

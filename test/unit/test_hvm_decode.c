@@ -69,6 +69,9 @@ static void test_exits(void **state)
     c->exit_code = SVM_EXIT_XSETBV + 1;
     svm_decode(c, false, &x);
     assert_int_equal(x.kind, HVM_EXIT_REFUSED);
+    c->exit_code = SVM_EXIT_FERR;
+    svm_decode(c, false, &x);
+    assert_true(x.kind == HVM_EXIT_FPU_ERROR && !x.length);
     c->exit_code = SVM_EXIT_CR4_WRITE;
     svm_decode(c, false, &x);
     assert_true(x.kind == HVM_EXIT_CONTROL && x.control.number == 4);

@@ -9,6 +9,7 @@
  *  2. A guest that cannot go on ends alone: domain_crash or domain_shutdown, which raise the work that switches away from it.
  */
 #include "private.h"
+#include "dev/irq.h"
 #include "dev/vlapic.h"
 #include "core/log.h"
 #include "core/perf.h"
@@ -150,6 +151,15 @@ static enum hvm_verdict rdpmc(struct vcpu *v, const struct hvm_exit *x)
     return HVM_GP;
 }
 
+/* FERR#, which a PC's chipset makes interrupt 13 of. The instruction freezes again until the guest has taken the interrupt and cleared the
+ * error; who does not take it, or has no such line, waits in vain as on a processor, and lets others run. */
+static enum hvm_verdict fpu_error(struct vcpu *v, const struct hvm_exit *x)
+{
+    hvm_fpu_error(v->domain);
+    vcpu_yield(v);
+    return HVM_RESUME;
+}
+
 static enum hvm_verdict refused(struct vcpu *v, const struct hvm_exit *x)
 {
     return HVM_UD;
@@ -188,6 +198,7 @@ static enum hvm_verdict (*const handlers[HVM_EXIT_KINDS])(struct vcpu *v, const 
     [HVM_EXIT_MEMORY] = hvm_memory,
     [HVM_EXIT_CONTROL] = hvm_write_control,
     [HVM_EXIT_RDPMC] = rdpmc,
+    [HVM_EXIT_FPU_ERROR] = fpu_error,
     [HVM_EXIT_REFUSED] = refused,
     [HVM_EXIT_TASK_SWITCH] = hvm_task_switch,
     [HVM_EXIT_SHUTDOWN] = shutdown,

@@ -63,6 +63,17 @@ enum hvm_reg {
     HVM_SYSENTER_EIP,
 };
 
+/* Attributes of segments (struct hvm_segment). */
+#define SEG_ACCESSED   0x1u
+#define SEG_USABLE     0x2u /* code: readable; data: writable */
+#define SEG_CONFORMING 0x4u
+#define SEG_DOWN       0x4u /* a data segment's limit is its lower end */
+#define SEG_CODE       0x8u
+#define SEG_ORDINARY   0x10u
+#define SEG_PRESENT    0x80u
+#define SEG_BIG        0x400u
+#define SEG_PAGES      0x800u
+
 enum hvm_exit_kind {
     HVM_EXIT_NOTHING, /* interrupt, NMI: done by the time we look */
     HVM_EXIT_WINDOW,  /* the guest takes interrupts now */
@@ -83,6 +94,7 @@ enum hvm_exit_kind {
     HVM_EXIT_MEMORY,   /* nested page fault */
     HVM_EXIT_CONTROL,  /* a write of CR4 or CR8, while it is watched */
     HVM_EXIT_RDPMC,
+    HVM_EXIT_FPU_ERROR, /* the x87's, by its line (CR0.NE clear): the processor stands before the next x87 instruction */
     HVM_EXIT_REFUSED,     /* an instruction that this processor does not have: #UD */
     HVM_EXIT_TASK_SWITCH, /* by hardware task */
     HVM_EXIT_SHUTDOWN,    /* triple fault */
@@ -231,6 +243,10 @@ bool hvm_batch_memory(struct vcpu *v, enum hvm_seg s, uint64_t offset, bool writ
 
 /* The linear address of s:offset in the present mode; limits are not looked at. */
 uint64_t hvm_linear(struct vcpu *v, enum hvm_seg s, uint64_t offset);
+/* Whether mode and segment let v have the bytes (at least one) at s:offset: canonical form with 64 bits, else the limit and, in protected
+ * mode, the type (AMD APM vol. 2 4.12, 5.3.1). *linear is where they are, in either case. */
+bool must_check hvm_reaches(struct vcpu *v, enum hvm_seg s, uint64_t offset, uint64_t bytes, bool write,
+                            uint64_t *linear);
 
 /* A vCPU's exit that waits for a device model, and its instruction as it was first read. */
 struct hvm_waiting {
@@ -296,6 +312,7 @@ void hvm_startup_try(void *data);
 void hvm_exception(struct vcpu *v, uint8_t vector, bool has_error, uint32_t error);
 void hvm_triple_fault(struct vcpu *v); /* exits.c */
 void hvm_page_fault(struct vcpu *v, uint64_t address, uint32_t error);
+void hvm_out_of_reach(struct vcpu *v, enum hvm_seg s); /* not hvm_reaches(): #GP, or #SS by way of SS */
 int hvm_vcpu_nmi(struct vcpu *v);
 bool hvm_nmi_pending(struct vcpu *v);
 /* From another domain's hypercall. -EBUSY: one is waiting already. */

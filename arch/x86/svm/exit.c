@@ -97,6 +97,7 @@ static const struct {
     [SVM_EXIT_IRET - NEAR] = {true, HVM_EXIT_IRET, 0},
     [SVM_EXIT_INVD - NEAR] = {true, HVM_EXIT_CACHE, 2},
     [SVM_EXIT_HLT - NEAR] = {true, HVM_EXIT_HLT, 1},
+    [SVM_EXIT_FERR - NEAR] = {true, HVM_EXIT_FPU_ERROR, 0},
     [SVM_EXIT_SHUTDOWN - NEAR] = {true, HVM_EXIT_SHUTDOWN, 0},
     [SVM_EXIT_VMMCALL - NEAR] = {true, HVM_EXIT_HYPERCALL, 3},
     [SVM_EXIT_RDTSCP - NEAR] = {true, HVM_EXIT_RDTSCP, 3},

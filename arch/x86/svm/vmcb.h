@@ -160,6 +160,7 @@ _Static_assert(sizeof(struct vmcb) == 4096 && offsetof(struct vmcb, iopm) == 0x4
 #define SVM_EXIT_IOIO        0x7b
 #define SVM_EXIT_MSR         0x7c
 #define SVM_EXIT_TASK_SWITCH 0x7d
+#define SVM_EXIT_FERR        0x7e
 #define SVM_EXIT_SHUTDOWN    0x7f
 #define SVM_EXIT_VMMCALL     0x81
 #define SVM_EXIT_RDTSCP      0x87

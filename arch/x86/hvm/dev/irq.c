@@ -165,6 +165,20 @@ int hvm_pci_link_route(struct domain *d, unsigned link, unsigned irq)
     return 0;
 }
 
+#define FPU_IRQ 13
+
+void hvm_fpu_error(struct domain *d)
+{
+    struct hvm_board *b = board_of(d);
+    unsigned long flags;
+
+    if (!b)
+        return;
+    flags = board_lock(b);
+    board_isa_pulse(b, FPU_IRQ);
+    board_unlock(b, flags);
+}
+
 /* Intel SDM vol. 3 11.11.1, 11.11.2. The stock device model gives the place in the page range of messages, not the address. */
 int hvm_inject_msi(struct domain *d, uint64_t address, uint32_t data)
 {

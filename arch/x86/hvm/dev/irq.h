@@ -18,6 +18,8 @@ int hvm_isa_irq(struct domain *d, unsigned irq, bool level);
 int hvm_pci_intx(struct domain *d, unsigned bus, unsigned dev, unsigned intx, bool level);
 /* Where the PCI-ISA bridge leads a link; irq 0: nowhere. */
 int hvm_pci_link_route(struct domain *d, unsigned link, unsigned irq);
+/* The x87's error line: interrupt 13. Without a board, nothing. */
+void hvm_fpu_error(struct domain *d);
 /* A write of `data` to the message address (Intel SDM vol. 3 11.11). */
 int hvm_inject_msi(struct domain *d, uint64_t address, uint32_t data);
 
