@@ -686,6 +686,7 @@ static void test_io_address_width(void **state)
         sixty_four(v);
         soft(v)->seg[HVM_CS].attr = cases[i].attr;
         soft(v)->reg[HVM_EFER] = cases[i].wide ? 0xd01 : 0;
+        soft(v)->seg[HVM_ES] = (struct hvm_segment){.attr = 0xc93, .limit = ~0u};
         memcpy(code, cases[i].prefix ? "\x67\xf3\x6d" : "\xf3\x6d\x67", 3);
         r->rcx = 1;
         r->rdi = 0xffff888000010000;
@@ -699,6 +700,61 @@ static void test_io_address_width(void **state)
     r->rdi = 0x1234fffe;
     leave(v, x);
     assert_true(r->rdi == 0x12340002 && r->rcx == 0xffff0000);
+}
+
+/* INS and OUTS are left at before the processor looks at their memory: segments and canonical form are looked at here. */
+static void test_strings_stay_in_their_segment(void **state)
+{
+    static const struct {
+        bool out; /* by SS */
+        uint16_t code, attr;
+        uint32_t limit, cr0;
+        uint64_t offset;
+        uint8_t vector; /* 0: done */
+    } cases[] = {
+        {false, 0xa9b, 0, 0, CR0_PE, 0xffff888000010000, 0}, /* 64 bits: no limits, no types */
+        {false, 0xa9b, 0xc93, ~0u, CR0_PE, 0x800000000000, TRAP_GP},
+        {false, 0xa9b, 0xc93, ~0u, CR0_PE, 0x7ffffffffffe, TRAP_GP}, /* its last byte */
+        {true, 0xa9b, 0xc93, ~0u, CR0_PE, 0x800000000000, TRAP_SS},
+        {false, 0xc9b, 0xc93, 0x20003, CR0_PE, 0x20000, 0},
+        {false, 0xc9b, 0xc93, 0x20002, CR0_PE, 0x20000, TRAP_GP},
+        {true, 0xc9b, 0xc93, 0x20002, CR0_PE, 0x20000, TRAP_SS},
+        {false, 0xc9b, 0xc93, ~0u, CR0_PE, 0xfffffffe, TRAP_GP}, /* over the end of all */
+        {false, 0xc9b, 0xc91, ~0u, CR0_PE, 0x20000, TRAP_GP},    /* may be read only */
+        {true, 0xc9b, 0xc91, ~0u, CR0_PE, 0x20000, 0},
+        {false, 0xc9b, 0xc9b, ~0u, CR0_PE, 0x20000, TRAP_GP}, /* code */
+        {true, 0xc9b, 0xc99, ~0u, CR0_PE, 0x20000, TRAP_SS},  /* may be executed only */
+        {false, 0xc9b, 0, 0, CR0_PE, 0, TRAP_GP},             /* null */
+        {false, 0xc9b, 0xc97, 0x1ffff, CR0_PE, 0x20000, 0},   /* expand down */
+        {false, 0xc9b, 0xc97, 0x1ffff, CR0_PE, 0x1fffe, TRAP_GP},
+        {false, 0xc9b, 0x097, 0xffu, CR0_PE, 0xfffe, TRAP_GP}, /* of 16 bits: ends there */
+        {false, 0x09b, 0x091, 0xffff, 0, 0xfffc, 0},           /* real mode: no types */
+        {false, 0x09b, 0x093, 0xffff, 0, 0xfffe, TRAP_GP},
+    };
+    struct guest_regs *r = vcpu_regs(v);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct hvm_exit x = {.kind = HVM_EXIT_IO,
+                             .length = 2,
+                             .io = {.bytes = 4, .in = !cases[i].out, .string = true, .rep = true}};
+
+        sixty_four(v);
+        hvm_vcpu(v)->event.valid = false;
+        soft(v)->seg[HVM_CS].attr = cases[i].code;
+        soft(v)->reg[HVM_EFER] = cases[i].code == 0xa9b ? 0xd01 : 0;
+        soft(v)->reg[HVM_CR0] = cases[i].cr0;
+        soft(v)->seg[cases[i].out ? HVM_SS : HVM_ES] =
+            (struct hvm_segment){.attr = cases[i].attr, .limit = cases[i].limit};
+        memcpy(code, cases[i].out ? "\x36\xf3\x6f" : "\xf3\x6d\x90", 3);
+        r->rcx = 1;
+        r->rdi = r->rsi = cases[i].offset;
+        leave(v, x);
+        assert_int_equal(r->rcx, cases[i].vector != 0);
+        assert_int_equal(hvm_vcpu(v)->event.valid, cases[i].vector != 0);
+        if (cases[i].vector)
+            assert_int_equal(hvm_vcpu(v)->event.vector, cases[i].vector);
+    }
+    hvm_vcpu(v)->event.valid = false;
 }
 
 /* Many elements from a port that no device model serves: the guest's memory gets what one element gets. */
@@ -773,6 +829,26 @@ static void test_ins_to_a_page_that_is_not_there(void **state)
     fake_run_as(tool);
     assert_int_equal(ioreq_destroy(d, id), 0);
     fake_run_as(v);
+}
+
+/* MOVS from a device: the processor has looked at that side only. */
+static void test_movs_other_side(void **state)
+{
+    struct hvm_exit x = {.kind = HVM_EXIT_MEMORY, .memory = {.gpa = 0x123456000}};
+    struct guest_regs *r = vcpu_regs(v);
+
+    sixty_four(v);
+    memcpy(code, "\xa4\x90", 2);
+    r->rsi = 0x5000;
+    r->rdi = 0x800000000000;
+    leave(v, x);
+    assert_true(hvm_vcpu(v)->event.valid && hvm_vcpu(v)->event.vector == TRAP_GP);
+    assert_int_equal(r->rdi, 0x800000000000);
+    hvm_vcpu(v)->event.valid = false;
+    r->rdi = 0x10000;
+    leave(v, x);
+    assert_false(hvm_vcpu(v)->event.valid);
+    assert_int_equal(r->rdi, 0x10001);
 }
 
 static void test_apic_page(void **state)
@@ -2084,7 +2160,9 @@ int main(void)
         TEST(test_io),
         TEST(test_io_address_width),
         TEST(test_io_nobody),
+        TEST(test_strings_stay_in_their_segment),
         TEST(test_ins_to_a_page_that_is_not_there),
+        TEST(test_movs_other_side),
         TEST(test_apic_page),
         TEST(test_flags_after_rounds),
         TEST(test_a_read_does_not_become_a_write),

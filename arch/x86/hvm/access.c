@@ -15,6 +15,8 @@
 #include "core/sched.h"
 #include "arch/cpu.h"
 #include "lib/string.h"
+#include "x86/pte.h"
+#include "x86/regs.h"
 
 /* --- what was done --- */
 
@@ -155,13 +157,16 @@ bool hvm_batch_memory(struct vcpu *v, enum hvm_seg s, uint64_t offset, bool writ
                       uint64_t count)
 {
     unsigned access = hvm_walk_user(v) | (write ? WALK_WRITE : 0);
-    uint64_t address = hvm_linear(v, s, offset), room;
+    uint64_t address = hvm_linear(v, s, offset), room, total, lowest;
     struct guest_paging p;
     uint32_t error;
 
     room = address & (FRAME_SIZE - 1);
     room = a->down ? room / a->bytes + 1 : (FRAME_SIZE - room) / a->bytes;
     if ((address & (a->bytes - 1u)) || !ioreq_any(v->domain))
+        return false;
+    total = MIN(count, room) * a->bytes;
+    if (!hvm_reaches(v, s, a->down ? offset + a->bytes - total : offset, total, write, &lowest))
         return false;
     hvm_paging(v, &p);
     if (guest_walk(v, &p, address, access, &a->value, &error) != WALK_OK || !plain_ram(v->domain, a->value))
@@ -178,4 +183,35 @@ uint64_t hvm_linear(struct vcpu *v, enum hvm_seg s, uint64_t offset)
         return offset;
     hvm_ops->get_segment(v, s, &seg);
     return hvm_is_64(v) ? seg.base + offset : (uint32_t)(seg.base + offset);
+}
+
+static bool type_allows(uint32_t attr, bool write)
+{
+    if (!(attr & SEG_PRESENT))
+        return false;
+    return attr & SEG_CODE ? !write && attr & SEG_USABLE : !write || attr & SEG_USABLE;
+}
+
+static bool limit_allows(const struct hvm_segment *g, uint32_t offset, uint64_t bytes)
+{
+    uint64_t last = offset + bytes - 1;
+
+    if ((g->attr & (SEG_CODE | SEG_DOWN)) == SEG_DOWN)
+        return offset > g->limit && last <= (g->attr & SEG_BIG ? ~0u : 0xffff);
+    return last <= g->limit;
+}
+
+bool hvm_reaches(struct vcpu *v, enum hvm_seg s, uint64_t offset, uint64_t bytes, bool write,
+                 uint64_t *linear)
+{
+    struct hvm_segment g;
+
+    *linear = hvm_linear(v, s, offset);
+    if (hvm_is_64(v))
+        return va_canonical(*linear) && va_canonical(*linear + bytes - 1);
+    hvm_ops->get_segment(v, s, &g);
+    if ((hvm_get(v, HVM_CR0) & CR0_PE) && !(hvm_get(v, HVM_RFLAGS) & EFLAGS_VM) &&
+        !type_allows(g.attr, write))
+        return false;
+    return limit_allows(&g, (uint32_t)offset, bytes);
 }

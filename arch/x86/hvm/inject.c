@@ -59,6 +59,11 @@ void hvm_page_fault(struct vcpu *v, uint64_t address, uint32_t error)
     hvm_exception(v, TRAP_PF, true, error);
 }
 
+void hvm_out_of_reach(struct vcpu *v, enum hvm_seg s)
+{
+    hvm_exception(v, s == HVM_SS ? TRAP_SS : TRAP_GP, true, 0);
+}
+
 /* --- NMI --- */
 
 int hvm_vcpu_nmi(struct vcpu *v)

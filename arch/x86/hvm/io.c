@@ -64,7 +64,10 @@ static enum hvm_verdict memory(struct vcpu *v, const struct hvm_exit *x, enum hv
     struct copy_fault f;
     enum copy_result r;
 
-    offset = hvm_linear(v, s, offset);
+    if (!hvm_reaches(v, s, offset, x->io.bytes, x->io.in, &offset)) {
+        hvm_out_of_reach(v, s);
+        return HVM_RESUME;
+    }
     hvm_paging(v, &p);
     if (x->io.in)
         r = guest_linear_out(v, &p, offset, value, x->io.bytes, hvm_walk_user(v), &f);
@@ -82,10 +85,15 @@ static enum hvm_verdict memory(struct vcpu *v, const struct hvm_exit *x, enum hv
 /* As the processor does: INS asks its port only when there is room for what it gives. */
 static enum hvm_verdict room(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg s, uint64_t offset)
 {
-    uint64_t first = hvm_linear(v, s, offset), last = (first + x->io.bytes - 1) & ~(FRAME_SIZE - 1), gpa;
+    uint64_t first, last, gpa;
     struct guest_paging p;
     uint32_t error;
 
+    if (!hvm_reaches(v, s, offset, x->io.bytes, true, &first)) {
+        hvm_out_of_reach(v, s);
+        return HVM_RESUME;
+    }
+    last = (first + x->io.bytes - 1) & ~(FRAME_SIZE - 1);
     hvm_paging(v, &p);
     for (uint64_t at = first;; at = last) {
         if (guest_walk(v, &p, at, WALK_WRITE | hvm_walk_user(v), &gpa, &error) == WALK_FAULT) {
@@ -141,8 +149,9 @@ static enum hvm_verdict string(struct vcpu *v, const struct hvm_exit *x)
     uint64_t step = hvm_get(v, HVM_RFLAGS) & EFLAGS_DF ? -(uint64_t)x->io.bytes : x->io.bytes;
 
     for (unsigned i = 0; count && i < STRING_BUDGET; i++) {
-        uint64_t n = count > 1 ? batch(v, x, s, *index & mask, count) : 0;
-        enum hvm_verdict verdict = n == WAITS ? HVM_RESUME : n ? HVM_NEXT : element(v, x, s, *index & mask);
+        uint64_t at = *index & mask, straight = MIN(count, (step >> 63 ? at : mask - at) / x->io.bytes);
+        uint64_t n = straight > 1 ? batch(v, x, s, at, straight) : 0; /* the index turns over between two */
+        enum hvm_verdict verdict = n == WAITS ? HVM_RESUME : n ? HVM_NEXT : element(v, x, s, at);
 
         if (verdict != HVM_NEXT)
             return verdict;

@@ -14,8 +14,6 @@
 #include "x86/guest.h"
 #include "x86/regs.h"
 
-#define CS_BIG (1u << 10)
-
 unsigned hvm_code_bits(const struct vcpu *v)
 {
     struct hvm_segment cs;
@@ -23,7 +21,7 @@ unsigned hvm_code_bits(const struct vcpu *v)
     if (hvm_is_64(v))
         return 64;
     hvm_ops->get_segment(v, HVM_CS, &cs);
-    return cs.attr & CS_BIG ? 32 : 16;
+    return cs.attr & SEG_BIG ? 32 : 16;
 }
 
 /* What lies at the instruction pointer; a page that cannot be read ends it early. */
@@ -182,12 +180,17 @@ static bool same_place(uint64_t linear, uint64_t gpa)
 static enum emul_result move(struct mmio *m, enum emul_seg s, uint64_t offset, uint8_t *buf, unsigned n,
                              bool operand, bool write)
 {
-    uint64_t linear = hvm_linear(m->v, (enum hvm_seg)s, offset);
+    uint64_t linear;
+    bool reaches = hvm_reaches(m->v, (enum hvm_seg)s, offset, n, write, &linear);
 
     /* The processor has translated this address for such an access, and said where it ends. */
     if (operand && m->device && write == m->x->memory.write && same_place(linear, m->x->memory.gpa) &&
         (linear & (FRAME_SIZE - 1)) + n <= FRAME_SIZE)
         return device_move(m->v, m->x->memory.gpa, buf, n, write);
+    if (!reaches) {
+        hvm_out_of_reach(m->v, (enum hvm_seg)s);
+        return EMUL_FAULT;
+    }
     while (n) {
         unsigned here = (unsigned)MIN((uint64_t)n, FRAME_SIZE - (linear & (FRAME_SIZE - 1)));
         enum emul_result r = page_move(m, linear, buf, here, write);
@@ -278,7 +281,7 @@ static unsigned stack_bytes(const struct vcpu *v, unsigned bits)
     struct hvm_segment ss;
 
     hvm_ops->get_segment(v, HVM_SS, &ss);
-    return bits == 64 ? 8 : ss.attr & CS_BIG ? 4 : 2;
+    return bits == 64 ? 8 : ss.attr & SEG_BIG ? 4 : 2;
 }
 
 static enum hvm_verdict access(struct vcpu *v, const struct hvm_exit *x, enum p2m_verdict verdict)

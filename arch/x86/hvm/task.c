@@ -17,24 +17,14 @@
 #include "x86/guest.h"
 #include "x86/regs.h"
 
-/* Attributes of segments. */
-#define CODE       0x8u
-#define CONFORMING 0x4u
-#define DOWN       0x4u /* a data segment's limit is its lower end */
-#define USABLE     0x2u /* code: readable; data: writable */
-#define ACCESSED   0x1u
-#define ORDINARY   0x10u
-#define PRESENT    0x80u
-#define BIG        0x400u
-#define PAGES      0x800u
-#define DPL(attr)  ((attr) >> 5 & 3u)
-#define TSS_BUSY   0x2u
-#define TSS_WIDE   0x8u
-#define TSS_MASK   0x15u /* of a TSS's type: 1 */
-#define TYPE_LDT   0x2u
+#define DPL(attr) ((attr) >> 5 & 3u)
+#define TSS_BUSY  0x2u
+#define TSS_WIDE  0x8u
+#define TSS_MASK  0x15u /* of a TSS's type: 1 */
+#define TYPE_LDT  0x2u
 
-#define DR6_BT     (1ull << 15)
-#define DR7_LOCAL  0x155ull
+#define DR6_BT    (1ull << 15)
+#define DR7_LOCAL 0x155ull
 
 /* A TSS: the words from the instruction pointer to the LDT are one behind the other, of four bytes or of two; that has no FS and GS. */
 enum { IP, FLAGS, REGS, SEGS = REGS + 8, LDT = SEGS + 6, WORDS };
@@ -100,7 +90,7 @@ static bool descriptor_at(const struct task *t, uint16_t selector, uint64_t *at)
 
     hvm_ops->get_segment(t->v, selector & 4 ? HVM_LDTR : HVM_GDTR, &table);
     *at = table.base + (selector & ~7u);
-    return (selector | 7u) <= table.limit && (!(selector & 4) || table.attr & PRESENT);
+    return (selector | 7u) <= table.limit && (!(selector & 4) || table.attr & SEG_PRESENT);
 }
 
 static struct hvm_segment unpack(uint16_t selector, uint64_t d)
@@ -110,7 +100,7 @@ static struct hvm_segment unpack(uint16_t selector, uint64_t d)
                             .limit = (uint32_t)((d & 0xffff) | (d >> 32 & 0xf0000)),
                             .base = (d >> 16 & 0xffffff) | (d >> 32 & 0xff000000)};
 
-    if (s.attr & PAGES)
+    if (s.attr & SEG_PAGES)
         s.limit = s.limit << 12 | 0xfff;
     return s;
 }
@@ -168,7 +158,7 @@ static bool find_task(struct task *t, uint16_t selector)
     t->wide = t->tss.attr & TSS_WIDE;
     if ((t->tss.attr & TSS_MASK) != 1 || !(t->tss.attr & TSS_BUSY) == busy)
         return fault(t, vector, selector);
-    if (!(t->tss.attr & PRESENT))
+    if (!(t->tss.attr & SEG_PRESENT))
         return fault(t, TRAP_NP, selector);
     if (t->tss.limit < least_limit(t->tss.attr))
         return fault(t, TRAP_TS, selector);
@@ -274,7 +264,7 @@ static bool load_ldt(const struct task *t, uint16_t selector)
     if (!take(t, &d, at, sizeof(d)))
         return false;
     s = unpack(selector, d);
-    if ((s.attr & 0x1f) != TYPE_LDT || !(s.attr & PRESENT))
+    if ((s.attr & 0x1f) != TYPE_LDT || !(s.attr & SEG_PRESENT))
         return fault(t, TRAP_TS, selector);
     hvm_ops->set_segment(t->v, HVM_LDTR, &s);
     return true;
@@ -284,15 +274,15 @@ static bool type_ok(enum hvm_seg which, const struct hvm_segment *s, unsigned cp
 {
     unsigned rpl = s->sel & 3u, dpl = DPL(s->attr);
 
-    if (!(s->attr & ORDINARY))
+    if (!(s->attr & SEG_ORDINARY))
         return false;
     if (which == HVM_CS)
-        return s->attr & CODE && (s->attr & CONFORMING ? dpl <= cpl : dpl == cpl);
+        return s->attr & SEG_CODE && (s->attr & SEG_CONFORMING ? dpl <= cpl : dpl == cpl);
     if (which == HVM_SS)
-        return !(s->attr & CODE) && s->attr & USABLE && rpl == cpl && dpl == cpl;
-    if (!(s->attr & CODE))
+        return !(s->attr & SEG_CODE) && s->attr & SEG_USABLE && rpl == cpl && dpl == cpl;
+    if (!(s->attr & SEG_CODE))
         return dpl >= cpl && dpl >= rpl;
-    return s->attr & USABLE && (s->attr & CONFORMING || (dpl >= cpl && dpl >= rpl));
+    return s->attr & SEG_USABLE && (s->attr & SEG_CONFORMING || (dpl >= cpl && dpl >= rpl));
 }
 
 static bool load_segment(const struct task *t, enum hvm_seg which, unsigned cpl)
@@ -310,11 +300,11 @@ static bool load_segment(const struct task *t, enum hvm_seg which, unsigned cpl)
     s = unpack(selector, d);
     if (!type_ok(which, &s, cpl))
         return fault(t, TRAP_TS, selector);
-    if (!(s.attr & PRESENT))
+    if (!(s.attr & SEG_PRESENT))
         return fault(t, which == HVM_SS ? TRAP_SS : TRAP_NP, selector);
-    if (!(s.attr & ACCESSED) && !retype(t, at, 0, ACCESSED))
+    if (!(s.attr & SEG_ACCESSED) && !retype(t, at, 0, SEG_ACCESSED))
         return false;
-    s.attr |= ACCESSED;
+    s.attr |= SEG_ACCESSED;
     hvm_ops->set_segment(t->v, which, &s);
     return true;
 }
@@ -329,7 +319,7 @@ static void set_selectors(const struct task *t, bool virtual, unsigned cpl)
         struct hvm_segment s = {.sel = (uint16_t)t->word[SEGS + i], .attr = (uint16_t)(cpl << 5)};
 
         if (virtual) {
-            s.attr = PRESENT | 3u << 5 | ORDINARY | USABLE | ACCESSED;
+            s.attr = SEG_PRESENT | 3u << 5 | SEG_ORDINARY | SEG_USABLE | SEG_ACCESSED;
             s.base = (uint32_t)s.sel << 4;
             s.limit = 0xffff;
         }
@@ -366,10 +356,10 @@ static bool push(const struct task *t, uint32_t error)
     uint32_t mask, to;
 
     hvm_ops->get_segment(t->v, HVM_SS, &ss);
-    mask = ss.attr & BIG ? ~0u : 0xffff;
+    mask = ss.attr & SEG_BIG ? ~0u : 0xffff;
     to = (uint32_t)(sp - bytes) & mask;
     end = (uint64_t)to + bytes - 1;
-    if (ss.attr & DOWN ? to <= ss.limit || end > mask : end > ss.limit)
+    if (ss.attr & SEG_DOWN ? to <= ss.limit || end > mask : end > ss.limit)
         return fault(t, TRAP_SS, 0);
     hvm_paging(t->v, &p);
     if (!done(t, guest_linear_out(t->v, &p, (uint32_t)(ss.base + to), &error, bytes, hvm_walk_user(t->v), &f),
