@@ -154,6 +154,8 @@ trap_common:
     iretq
 #else
     pusha
+    mov $0x18, %eax
+    mov %eax, %es           /* an attack's own may be anything; it is not given back */
     push %esp
     cld
     call guest_trap
