@@ -102,10 +102,9 @@ static void plan(struct hvm_board *b, unsigned n)
     arm(b);
 }
 
-static void fire(void *data)
+/* What is due by now. */
+static void expire(struct hvm_board *b)
 {
-    struct hvm_board *b = data;
-    unsigned long flags = board_lock(b);
     uint64_t now = arch_time_ns();
 
     for (unsigned n = 0; n < HPET_TIMER_NUM; n++) {
@@ -123,6 +122,14 @@ static void fire(void *data)
         }
     }
     arm(b);
+}
+
+static void fire(void *data)
+{
+    struct hvm_board *b = data;
+    unsigned long flags = board_lock(b);
+
+    expire(b);
     board_unlock(b, flags);
 }
 
@@ -181,6 +188,7 @@ static void write_config(struct hvm_board *b, uint64_t value)
 {
     struct hvm_hw_hpet *h = &b->hpet.hw;
 
+    expire(b); /* the others would be planned anew, past what is due */
     h->mc64 = counter(b);
     b->hpet.since = arch_time_ns();
     h->config = value & (ON | LEGACY);

@@ -67,10 +67,12 @@ static uint64_t period_ns(const struct hvm_board *b)
     return MAX(ticks_to_ns(b->pit.hw.channels[0].count, HZ), (uint64_t)TICK_MIN_NS);
 }
 
-static void plan(struct hvm_board *b)
+/* The next edge after `now`. A count that has just been loaded is planned from its own time: as long as it is short, and however long it takes
+ * us to get here, its end is to come. A guest that asks for one end after another waits for ever if one is lost. */
+static void plan(struct hvm_board *b, uint64_t now)
 {
     const struct hvm_hw_pit_channel *c = &b->pit.hw.channels[0];
-    uint64_t now = arch_time_ns(), start = b->pit.loaded[0];
+    uint64_t start = b->pit.loaded[0];
 
     b->pit.due = 0;
     if (periodic(c->mode))
@@ -85,21 +87,29 @@ static void plan(struct hvm_board *b)
         timer_stop(&b->pit.timer);
 }
 
+static void expire(struct hvm_board *b, uint64_t now)
+{
+    if (!b->pit.due || now < b->pit.due)
+        return;
+    board_isa_pulse(b, 0);
+    plan(b, now);
+}
+
 static void fire(void *data)
 {
     struct hvm_board *b = data;
     unsigned long flags = board_lock(b);
 
-    if (b->pit.due && arch_time_ns() >= b->pit.due) {
-        board_isa_pulse(b, 0);
-        plan(b);
-    }
+    expire(b, arch_time_ns());
     board_unlock(b, flags);
 }
 
 void pit_line_changed(struct hvm_board *b)
 {
-    plan(b);
+    uint64_t now = arch_time_ns();
+
+    expire(b, now);
+    plan(b, now);
 }
 
 /* --- registers --- */
@@ -109,7 +119,7 @@ static void load_count(struct hvm_board *b, unsigned n, uint16_t value)
     b->pit.hw.channels[n].count = value ? value : 0x10000;
     b->pit.loaded[n] = arch_time_ns();
     if (n == 0)
-        plan(b);
+        plan(b, b->pit.loaded[0]);
 }
 
 static void write_count(struct hvm_board *b, unsigned n, uint8_t value)
@@ -307,5 +317,5 @@ void pit_loaded(struct hvm_board *b)
         b->pit.loaded[n] = arch_time_ns();
     }
     b->pit.hw.speaker_data_on &= 1;
-    plan(b);
+    plan(b, b->pit.loaded[0]);
 }
