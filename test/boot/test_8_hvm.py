@@ -46,8 +46,7 @@ def machine_on(name, initrd, memory=3584, cpus=1, dom0_mem="1280M"):
         machine.expect(rf"{m.READY} \(", 300)
         machine.quiet()
         xl = tools.Xl(machine, tools.IN_RAMDISK)
-        if cpus > 1:
-            xl.keep_off_cpu_0()
+        xl.keep_off_cpu_0()
         yield xl
     finally:
         machine.close()

@@ -59,8 +59,9 @@ class Xl:
 
     def keep_off_cpu_0(self):
         """PVH and HVM guests made from now on run on the other CPUs: QEMU's first processor takes back what it has just changed of its state at
-        VMRUN and #VMEXIT when another one's FPU is loaded in that moment (docs/hardware-guests.md, "Known and open")."""
-        self.run("""printf 'vm.%s.cpumask="all,^0"\\n' pvh hvm >>/etc/xen/xl.conf""")
+        VMRUN and #VMEXIT when another one's FPU is loaded in that moment (docs/hardware-guests.md, "Known and open"). Where there is only one there is no such race."""
+        if self.machine.options.cpus > 1:
+            self.run("""printf 'vm.%s.cpumask="all,^0"\\n' pvh hvm >>/etc/xen/xl.conf""")
 
     def forget(self, name):
         self.run(f"rm -f /var/log/xen/console/guest-{name}.log")

@@ -330,25 +330,20 @@ static bool over(const struct work *w, enum string s)
     return (s == CMPS || s == SCAS) && !(w->flags & FLAG_ZF) == (w->i.repeat == 0xf3);
 }
 
-/* Elements until the index turns over, or one less. */
-static uint64_t straight(const struct work *w, uint64_t index, uint64_t mask)
-{
-    return (w->flags & FLAG_DF ? index : mask - index) / w->i.bytes;
-}
-
 /* *many: the device may do more at once when it is asked anew. */
 static enum emul_result one_round(struct work *w, enum string s, uint64_t left, bool *many)
 {
     struct emul *e = w->e;
     uint64_t mask = bytes_mask(w->i.address_bytes), from = e->reg[RSI] & mask, to = e->reg[RDI] & mask, n = 0;
+    bool down = w->flags & FLAG_DF;
     enum emul_result r = EMUL_DONE;
 
-    left = MIN(left, straight(w, to, mask));
+    left = MIN(left, string_straight(to, mask, w->i.bytes, down));
     if (s == MOVS)
-        left = MIN(left, straight(w, from, mask));
+        left = MIN(left, string_straight(from, mask, w->i.bytes, down));
     if (left > 1 && (s == MOVS || s == STOS)) {
         n = left;
-        r = e->ops->many(e, s == STOS, w->i.seg, from, to, w->i.bytes, w->flags & FLAG_DF,
+        r = e->ops->many(e, s == STOS, w->i.seg, from, to, w->i.bytes, down,
                          e->reg[RAX] & bytes_mask(w->i.bytes), &n);
     }
     if (!r && !n)

@@ -157,7 +157,7 @@ bool hvm_batch_memory(struct vcpu *v, enum hvm_seg s, uint64_t offset, bool writ
                       uint64_t count)
 {
     unsigned access = hvm_walk_user(v) | (write ? WALK_WRITE : 0);
-    uint64_t address = hvm_linear(v, s, offset), room, total, lowest;
+    uint64_t address = hvm_linear(v, s, offset), room, total;
     struct guest_paging p;
     uint32_t error;
 
@@ -166,7 +166,7 @@ bool hvm_batch_memory(struct vcpu *v, enum hvm_seg s, uint64_t offset, bool writ
     if ((address & (a->bytes - 1u)) || !ioreq_any(v->domain))
         return false;
     total = MIN(count, room) * a->bytes;
-    if (!hvm_reaches(v, s, a->down ? offset + a->bytes - total : offset, total, write, &lowest))
+    if (!hvm_reaches(v, s, a->down ? offset + a->bytes - total : offset, total, write))
         return false;
     hvm_paging(v, &p);
     if (guest_walk(v, &p, address, access, &a->value, &error) != WALK_OK || !plain_ram(v->domain, a->value))
@@ -201,14 +201,15 @@ static bool limit_allows(const struct hvm_segment *g, uint32_t offset, uint64_t 
     return last <= g->limit;
 }
 
-bool hvm_reaches(struct vcpu *v, enum hvm_seg s, uint64_t offset, uint64_t bytes, bool write,
-                 uint64_t *linear)
+bool hvm_reaches(struct vcpu *v, enum hvm_seg s, uint64_t offset, uint64_t bytes, bool write)
 {
     struct hvm_segment g;
 
-    *linear = hvm_linear(v, s, offset);
-    if (hvm_is_64(v))
-        return va_canonical(*linear) && va_canonical(*linear + bytes - 1);
+    if (hvm_is_64(v)) {
+        uint64_t linear = hvm_linear(v, s, offset);
+
+        return va_canonical(linear) && va_canonical(linear + bytes - 1);
+    }
     hvm_ops->get_segment(v, s, &g);
     if ((hvm_get(v, HVM_CR0) & CR0_PE) && !(hvm_get(v, HVM_RFLAGS) & EFLAGS_VM) &&
         !type_allows(g.attr, write))

@@ -3,6 +3,7 @@
  */
 #include "private.h"
 #include "dev/bus.h"
+#include "x86/emul.h"
 
 #define WAITS         (~0ull)
 #define STRING_BUDGET 64u /* elements per exit */
@@ -57,22 +58,17 @@ static unsigned prefixes(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg 
 }
 
 /* Between memory (INS: ES:rDI, OUTS: rSI) and *value. HVM_NEXT: done; else what to do instead. */
-static enum hvm_verdict memory(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg s, uint64_t offset,
-                               uint64_t *value)
+static enum hvm_verdict memory(struct vcpu *v, const struct hvm_exit *x, uint64_t linear, uint64_t *value)
 {
     struct guest_paging p;
     struct copy_fault f;
     enum copy_result r;
 
-    if (!hvm_reaches(v, s, offset, x->io.bytes, x->io.in, &offset)) {
-        hvm_out_of_reach(v, s);
-        return HVM_RESUME;
-    }
     hvm_paging(v, &p);
     if (x->io.in)
-        r = guest_linear_out(v, &p, offset, value, x->io.bytes, hvm_walk_user(v), &f);
+        r = guest_linear_out(v, &p, linear, value, x->io.bytes, hvm_walk_user(v), &f);
     else
-        r = guest_linear_in(v, &p, value, offset, x->io.bytes, hvm_walk_user(v), &f);
+        r = guest_linear_in(v, &p, value, linear, x->io.bytes, hvm_walk_user(v), &f);
     if (r == COPY_FAULT) {
         hvm_page_fault(v, f.address, f.error);
         return HVM_RESUME;
@@ -83,19 +79,14 @@ static enum hvm_verdict memory(struct vcpu *v, const struct hvm_exit *x, enum hv
 }
 
 /* As the processor does: INS asks its port only when there is room for what it gives. */
-static enum hvm_verdict room(struct vcpu *v, const struct hvm_exit *x, enum hvm_seg s, uint64_t offset)
+static enum hvm_verdict room(struct vcpu *v, const struct hvm_exit *x, uint64_t linear)
 {
-    uint64_t first, last, gpa;
+    uint64_t last = (linear + x->io.bytes - 1) & ~(FRAME_SIZE - 1), gpa;
     struct guest_paging p;
     uint32_t error;
 
-    if (!hvm_reaches(v, s, offset, x->io.bytes, true, &first)) {
-        hvm_out_of_reach(v, s);
-        return HVM_RESUME;
-    }
-    last = (first + x->io.bytes - 1) & ~(FRAME_SIZE - 1);
     hvm_paging(v, &p);
-    for (uint64_t at = first;; at = last) {
+    for (uint64_t at = linear;; at = last) {
         if (guest_walk(v, &p, at, WALK_WRITE | hvm_walk_user(v), &gpa, &error) == WALK_FAULT) {
             hvm_page_fault(v, at, error);
             return HVM_RESUME;
@@ -109,12 +100,18 @@ static enum hvm_verdict element(struct vcpu *v, const struct hvm_exit *x, enum h
 {
     struct hvm_access a = {
         .space = HVM_PORT, .address = x->io.port, .bytes = x->io.bytes, .write = !x->io.in};
-    enum hvm_verdict verdict = x->io.in ? room(v, x, s, offset) : memory(v, x, s, offset, &a.value);
+    uint64_t linear = hvm_linear(v, s, offset);
+    enum hvm_verdict verdict;
 
+    if (!hvm_reaches(v, s, offset, x->io.bytes, x->io.in)) {
+        hvm_out_of_reach(v, s);
+        return HVM_RESUME;
+    }
+    verdict = x->io.in ? room(v, x, linear) : memory(v, x, linear, &a.value);
     if (verdict == HVM_NEXT && !hvm_access(v, &a))
         verdict = HVM_RESUME;
     if (verdict == HVM_NEXT && x->io.in)
-        verdict = memory(v, x, s, offset, &a.value);
+        verdict = memory(v, x, linear, &a.value);
     return verdict;
 }
 
@@ -149,8 +146,8 @@ static enum hvm_verdict string(struct vcpu *v, const struct hvm_exit *x)
     uint64_t step = hvm_get(v, HVM_RFLAGS) & EFLAGS_DF ? -(uint64_t)x->io.bytes : x->io.bytes;
 
     for (unsigned i = 0; count && i < STRING_BUDGET; i++) {
-        uint64_t at = *index & mask, straight = MIN(count, (step >> 63 ? at : mask - at) / x->io.bytes);
-        uint64_t n = straight > 1 ? batch(v, x, s, at, straight) : 0; /* the index turns over between two */
+        uint64_t at = *index & mask, most = MIN(count, string_straight(at, mask, x->io.bytes, step >> 63));
+        uint64_t n = most > 1 ? batch(v, x, s, at, most) : 0;
         enum hvm_verdict verdict = n == WAITS ? HVM_RESUME : n ? HVM_NEXT : element(v, x, s, at);
 
         if (verdict != HVM_NEXT)

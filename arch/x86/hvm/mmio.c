@@ -180,14 +180,13 @@ static bool same_place(uint64_t linear, uint64_t gpa)
 static enum emul_result move(struct mmio *m, enum emul_seg s, uint64_t offset, uint8_t *buf, unsigned n,
                              bool operand, bool write)
 {
-    uint64_t linear;
-    bool reaches = hvm_reaches(m->v, (enum hvm_seg)s, offset, n, write, &linear);
+    uint64_t linear = hvm_linear(m->v, (enum hvm_seg)s, offset);
 
     /* The processor has translated this address for such an access, and said where it ends. */
     if (operand && m->device && write == m->x->memory.write && same_place(linear, m->x->memory.gpa) &&
         (linear & (FRAME_SIZE - 1)) + n <= FRAME_SIZE)
         return device_move(m->v, m->x->memory.gpa, buf, n, write);
-    if (!reaches) {
+    if (!hvm_reaches(m->v, (enum hvm_seg)s, offset, n, write)) {
         hvm_out_of_reach(m->v, (enum hvm_seg)s);
         return EMUL_FAULT;
     }

@@ -244,9 +244,8 @@ bool hvm_batch_memory(struct vcpu *v, enum hvm_seg s, uint64_t offset, bool writ
 /* The linear address of s:offset in the present mode; limits are not looked at. */
 uint64_t hvm_linear(struct vcpu *v, enum hvm_seg s, uint64_t offset);
 /* Whether mode and segment let v have the bytes (at least one) at s:offset: canonical form with 64 bits, else the limit and, in protected
- * mode, the type (AMD APM vol. 2 4.12, 5.3.1). *linear is where they are, in either case. */
-bool must_check hvm_reaches(struct vcpu *v, enum hvm_seg s, uint64_t offset, uint64_t bytes, bool write,
-                            uint64_t *linear);
+ * mode, the type (AMD APM vol. 2 4.12, 5.3.1). */
+bool must_check hvm_reaches(struct vcpu *v, enum hvm_seg s, uint64_t offset, uint64_t bytes, bool write);
 
 /* A vCPU's exit that waits for a device model, and its instruction as it was first read. */
 struct hvm_waiting {

@@ -67,8 +67,8 @@ static uint64_t period_ns(const struct hvm_board *b)
     return MAX(ticks_to_ns(b->pit.hw.channels[0].count, HZ), (uint64_t)TICK_MIN_NS);
 }
 
-/* The next edge after `now`. A count that has just been loaded is planned from its own time: as long as it is short, and however long it takes
- * us to get here, its end is to come. A guest that asks for one end after another waits for ever if one is lost. */
+/* The next edge after `now`. Who has just loaded a count gives the time of that: its end is to come however late we are. A guest that asks for
+ * one end after another waits for ever if one is lost. */
 static void plan(struct hvm_board *b, uint64_t now)
 {
     const struct hvm_hw_pit_channel *c = &b->pit.hw.channels[0];
@@ -87,20 +87,21 @@ static void plan(struct hvm_board *b, uint64_t now)
         timer_stop(&b->pit.timer);
 }
 
-static void expire(struct hvm_board *b, uint64_t now)
+static bool is_due(const struct hvm_board *b, uint64_t now)
 {
-    if (!b->pit.due || now < b->pit.due)
-        return;
-    board_isa_pulse(b, 0);
-    plan(b, now);
+    return b->pit.due && now >= b->pit.due;
 }
 
 static void fire(void *data)
 {
     struct hvm_board *b = data;
     unsigned long flags = board_lock(b);
+    uint64_t now = arch_time_ns();
 
-    expire(b, arch_time_ns());
+    if (is_due(b, now)) {
+        board_isa_pulse(b, 0);
+        plan(b, now);
+    }
     board_unlock(b, flags);
 }
 
@@ -108,7 +109,8 @@ void pit_line_changed(struct hvm_board *b)
 {
     uint64_t now = arch_time_ns();
 
-    expire(b, now);
+    if (is_due(b, now))
+        board_isa_pulse(b, 0);
     plan(b, now);
 }
 

@@ -58,4 +58,10 @@ unsigned emul_task_length(const struct emul *e);
 /* At most `rounds` of a repeated instruction. */
 enum emul_result emul_run(struct emul *e, unsigned rounds);
 
+/* Elements of a string instruction before its index, as wide as mask, turns over; or one less. */
+static inline uint64_t string_straight(uint64_t index, uint64_t mask, unsigned bytes, bool down)
+{
+    return (down ? index : mask - index) / bytes;
+}
+
 #endif
